@@ -1,0 +1,121 @@
+/* kernels.h - the contract of every op: one typedef each, one row per implementation in kernels.def.
+ *
+ * A generic implementation of every op exists and is the reference. A variant must agree with it: integer parts bit for
+ * bit, float parts within the tolerance named at the op. No kernel allocates, and none assumes alignment beyond what
+ * its contract says. Outputs never alias inputs unless said.
+ *
+ * Determinism: an output value depends only on its own inputs, never on how many columns, rows or threads a call covers.
+ * Each output accumulates its 32-element blocks in ascending order with one fused multiply-add chain.
+ */
+#ifndef OC_KERNELS_H
+#define OC_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cpu.h"
+
+#define OC_GROUP 8 /* rows of a weight matrix that are interleaved into one packed group */
+#define OC_TILE 32 /* keys of one KV tile; elements of one activation block */
+
+/* Activations quantised once and shared by every matmul that reads them (finer than ggml: one f32 scale per 32 values
+ * for every weight format):  x[32 b + i] ~ scale[b] * code[32 b + i],  code in [-127, 127].
+ * `f32` is the unquantised vector, for float weight formats. Column c starts at f32 + c*k, codes + c*k,
+ * scale + c*k/32, sum + c*k/32. k is a multiple of 32 wherever codes are used. */
+typedef struct oc_act {
+    const float *f32;    /* (n, k) */
+    const int8_t *codes; /* (n, k), 32-byte aligned */
+    const float *scale;  /* (n, k/32) */
+    const float *sum;    /* (n, k/32): scale * (sum of the 32 codes), for offsets and block minima */
+    int64_t n;           /* columns (tokens) */
+    int64_t k;           /* values per column */
+} oc_act;
+
+/* Quantise n rows of k floats: scale = max|x| / 127, code = round-half-even(x / scale); an all-zero block has scale 0.
+ * k % 32 == 0. */
+typedef void (*oc_quantize_fn)(const float *x, int64_t n, int64_t k, int8_t *codes, float *scale, float *sum);
+
+/* y[c*ldy + r] = sum over k of W[r, k] * x[c, k]  for the rows r of groups [g0, g1) and every column c of x.
+ * `packed` is the whole matrix in the packed layout of its format (see quant/pack.c); rows of a last, partial group are
+ * zero rows and ARE written: y has room for a multiple of 8 rows.  Float tolerance 1e-5 * sum|w||x|. */
+typedef void (*oc_matmul_fn)(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0, int64_t g1);
+
+/* y[i] = x[i] / sqrt(mean(x^2) + eps) * w[i], i < n.  w may be NULL (all ones). y may be x. Sum in double or in a fixed
+ * number of lanes; relative tolerance 1e-5. */
+typedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps);
+
+/* Rotate pairs of one head vector in place: pairs (i, i + n_rot/2) if neox, else (2i, 2i+1); cos/sin hold n_rot/2 values
+ * for this position. Values from n_rot on are untouched. */
+typedef void (*oc_rope_fn)(float *x, const float *cos, const float *sin, int64_t n_rot, int neox);
+
+/* y[i] = act(gate[i]) * up[i]: SiLU, or GELU in its tanh form. y may be gate. Relative tolerance 2e-6 of |y| + 1e-7. */
+typedef void (*oc_glu_fn)(const float *gate, const float *up, float *y, int64_t n);
+
+/* y[i] += x[i] */
+typedef void (*oc_add_fn)(float *y, const float *x, int64_t n);
+
+/* Attention of n_rows query rows of ONE kv head over the tiles of one sequence.
+ * A row is one (token, query head) pair: q + row*q_stride holds head_dim floats, already scaled; it attends to the keys
+ * [first[row], last[row]) in positions of the sequence. k_tiles[t] / v_tiles[t] hold positions 32t .. 32t+31:
+ * K transposed (head_dim, 32), V as (32, head_dim), f16 or f32 by the variant; slots never written may hold anything
+ * (their keys are outside every row's range and must not influence it, not even as NaN).
+ * Online softmax in f32, tiles ascending from 32*(first/32): the result of a row depends on its own range only.
+ * softcap > 0: score = softcap * tanh(score / softcap). out + row*out_stride gets head_dim floats.
+ * scratch: oc_attention_scratch(n_rows, head_dim) floats, private to the caller. Tolerance 1e-5 relative to max|v|. */
+typedef struct oc_attention_args {
+    const float *q;
+    const int32_t *first, *last; /* (n_rows), last > first */
+    const void *const *k_tiles, *const *v_tiles;
+    float *out, *scratch;
+    int64_t n_rows, head_dim, q_stride, out_stride;
+    float softcap;
+} oc_attention_args;
+typedef void (*oc_attention_fn)(const oc_attention_args *args);
+size_t oc_attention_scratch(int64_t n_rows, int64_t head_dim); /* floats */
+
+/* Write one key / value row into slot `slot` of its tile: K strided (transposed), V contiguous. */
+typedef void (*oc_kv_store_fn)(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot, int64_t head_dim);
+
+/* Index of the first maximum; NaN never wins. n >= 1. */
+typedef int64_t (*oc_argmax_fn)(const float *x, int64_t n);
+
+/* Every op: X(op name, function type). `matmul` and `kv`-typed ops are indexed by format, see kernels.def. */
+#define OC_OPS(X)             \
+    X(quantize, oc_quantize_fn) \
+    X(rmsnorm, oc_rmsnorm_fn) \
+    X(rope, oc_rope_fn)       \
+    X(swiglu, oc_glu_fn)      \
+    X(geglu, oc_glu_fn)       \
+    X(add, oc_add_fn)         \
+    X(attention_f16, oc_attention_fn) \
+    X(attention_f32, oc_attention_fn) \
+    X(kv_store_f16, oc_kv_store_fn)   \
+    X(kv_store_f32, oc_kv_store_fn)   \
+    X(argmax, oc_argmax_fn)
+
+#define OC_MAX_GGUF_TYPE 48
+
+/* The chosen implementation of every op, filled once at import by oc_kernels_init (and again by a mask change in tests). */
+typedef struct oc_kernel_table {
+#define OC_FIELD(name, type) type name;
+    OC_OPS(OC_FIELD)
+#undef OC_FIELD
+    oc_matmul_fn matmul[OC_MAX_GGUF_TYPE]; /* by GGUF tensor type; NULL where the type is not supported */
+} oc_kernel_table;
+
+extern oc_kernel_table oc_kernels;
+void oc_kernels_init(void);
+
+/* One implementation, as tests and benchmarks see it. */
+typedef struct oc_kernel {
+    const char *op;     /* "matmul", "rmsnorm", ... */
+    const char *format; /* GGUF type name for matmul, "" otherwise */
+    const char *symbol; /* the C function's name */
+    int gguf_type;      /* for matmul, else -1 */
+    oc_isa isa;
+    void (*fn)(void);
+} oc_kernel;
+int oc_kernel_count(void);
+const oc_kernel *oc_kernel_at(int index); /* rows whose ISA this CPU lacks are listed too: check oc_cpu_has(isa) */
+
+#endif

@@ -1,0 +1,9 @@
+"""Types of the extension module."""
+
+# ---- kernels ----
+
+# ---- engine ----
+
+# ---- sampler ----
+
+# ---- text ----

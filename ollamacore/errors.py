@@ -1,0 +1,37 @@
+"""The exception tree of the library. Nothing here knows HTTP; the server maps these classes to status codes."""
+
+
+class OllamaCoreError(Exception):
+    """Base of every error that ollamacore raises on purpose."""
+
+
+class InvalidFileError(OllamaCoreError):
+    """A GGUF file is damaged, truncated or not a GGUF file."""
+
+
+class UnsupportedModelError(OllamaCoreError):
+    """The file is sound, but its architecture, tensor type or tokenizer is not supported; the text names it."""
+
+
+class InvalidOptionError(OllamaCoreError, ValueError):
+    """A sampling or load option has the wrong type or is out of range; the text names it."""
+
+
+class TemplateError(OllamaCoreError):
+    """A chat template cannot be parsed, fails while rendering, or exceeds its time or size budget."""
+
+
+class ContextLengthError(OllamaCoreError):
+    """The prompt does not fit the context."""
+
+
+class OutOfMemoryError(OllamaCoreError, MemoryError):
+    """Weights, KV cache or scratch memory cannot be allocated."""
+
+
+class ClosedError(OllamaCoreError):
+    """The model was closed."""
+
+
+class EngineError(OllamaCoreError):
+    """The engine failed while computing; the text says where."""
