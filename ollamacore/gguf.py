@@ -39,7 +39,7 @@ MAX_TENSOR_NAME_BYTES = 255
 #: All strings of all arrays together; each costs eight bytes of memory.
 MAX_ARRAY_STRINGS = 4 << 20
 #: Keys, single strings and tensor names together; they are copied out of the mapping.
-MAX_TEXT_BYTES = 48 << 20
+MAX_TEXT_BYTES = MAX_STRING_BYTES + (1 << 20)
 
 
 class TensorType(NamedTuple):
@@ -114,8 +114,8 @@ class TensorInfo:
 class StringArray(Sequence[str]):
     """The strings of a metadata array, decoded when asked for.
 
-    `buffer` is the raw region of the file and `offsets` (uint64, one more than there are strings) cuts it into
-    records: the bytes of string i are `buffer[offsets[i] + 8 : offsets[i + 1]]`, after a length of eight bytes.
+    `buffer` is the raw region of the file and `offsets` (uint64, one more than there are strings) cuts it
+    into records: string i is `buffer[offsets[i] + 8 : offsets[i + 1]]`, after a length of eight bytes.
     """
 
     __slots__ = ("buffer", "offsets")
@@ -333,7 +333,7 @@ def _check_places(tensors: Mapping[str, TensorInfo], file_size: int) -> None:
 
 
 def _map_file(path: Path) -> mmap.mmap:
-    """Map a regular file read-only. With O_NONBLOCK a FIFO or a device cannot hold us before we look at it."""
+    """Map a regular file read-only. With O_NONBLOCK a FIFO or device cannot hold us before we look at it."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(handle)
