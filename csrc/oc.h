@@ -121,4 +121,10 @@ oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items
 
 /* ==== Text: tokenizers and string tables ============================================================================ */
 
+/* Finds `count` records (length as uint64, bytes) at the start of `data`: offsets[i] is where record i begins and
+ * offsets[count] where the last one ends, so that string i is data[offsets[i] + 8 .. offsets[i + 1]).
+ * OC_ERR_FORMAT when a string is longer than max_bytes or than the data. */
+oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint64_t max_bytes,
+                           uint64_t *offsets /* (count + 1) */);
+
 #endif
