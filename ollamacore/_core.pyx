@@ -22,4 +22,5 @@ cdef int _check(oc_status status, const char *err=NULL) except -1:
 
 include "core/gguf.pxi"
 include "core/kernels.pxi"
+include "core/ops.pxi"
 include "core/engine.pxi"
