@@ -85,35 +85,35 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
             const oc_packed_q6_k_pair *p0 = &w0->pair[p], *p1 = &w1->pair[p];
             oc_prefetch(p0, sizeof *p0);
             oc_prefetch(p1, sizeof *p1);
-#pragma GCC unroll 4
-            for (int h = 0; h < 4; h++) { /* halves of 16 elements: two in the low nibbles, two in the high ones */
-                const __m512 weight_scale = signed_to_floats(p0->scale[h], p1->scale[h]);
-                __m512i q[4], offset = _mm512_setzero_si512();
-#pragma GCC unroll 4
-                for (int j = 0; j < 4; j++) {
-                    const int step = h % 2 * 2 + j / 2, bits = h / 2 * 4 + j % 2 * 2; /* where the high bits stand */
-                    const __m512i qh = oc_load2(p0->step[step].qh, p1->step[step].qh);
+#pragma GCC unroll 2
+            for (int s = 0; s < 2; s++, a += 32, scale++) { /* the 32 elements in the low, then in the high nibbles */
+                const __m512 first = signed_to_floats(p0->scale[2 * s], p1->scale[2 * s]);
+                const __m512 second = signed_to_floats(p0->scale[2 * s + 1], p1->scale[2 * s + 1]);
+                __m512i q[8], offset[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+#pragma GCC unroll 8
+                for (int j = 0; j < 8; j++) {
+                    const int bits = 4 * s + 2 * (j % 2); /* where the two high bits stand */
+                    const __m512i qh = oc_load2(p0->step[j / 2].qh, p1->step[j / 2].qh);
                     const __m512i high = bits < 4 ? _mm512_slli_epi16(qh, 4 - bits) : _mm512_srli_epi16(qh, bits - 4);
-                    q[j] = oc_load2(p0->step[step].qs[j % 2], p1->step[step].qs[j % 2]);
-                    q[j] = _mm512_and_si512(h / 2 ? _mm512_srli_epi16(q[j], 4) : q[j], low4);
-                    q[j] = _mm512_ternarylogic_epi32(high, bits45, q[j], 0xEA);
+                    q[j] = oc_load2(p0->step[j / 2].qs[j % 2], p1->step[j / 2].qs[j % 2]);
+                    q[j] = _mm512_and_si512(s ? _mm512_srli_epi16(q[j], 4) : q[j], low4);
+                    q[j] = _mm512_ternarylogic_epi32(high, bits45, q[j], 0xEA); /* high & 48 | q */
                     q[j] = _mm512_sub_epi8(q[j], _mm512_set1_epi8(32));
-                    offset = _mm512_dpbusd_epi32(offset, top, q[j]);
+                    offset[j / 4] = _mm512_dpbusd_epi32(offset[j / 4], top, q[j]);
                 }
-                offset = _mm512_sub_epi32(_mm512_setzero_si512(), offset);
                 for (int i = 0; i < cols; i++) {
-                    __m512i total = offset;
-#pragma GCC unroll 4
-                    for (int j = 0; j < 4; j++) {
-                        const int8_t *four = a + i * x->k + 16 * h + 4 * j;
-                        total = _mm512_dpbusd_epi32(total, _mm512_xor_si512(oc_codes4_wide(four), top), q[j]);
+                    __m512i total[2];
+                    for (int h = 0; h < 2; h++) total[h] = _mm512_sub_epi32(_mm512_setzero_si512(), offset[h]);
+#pragma GCC unroll 8
+                    for (int j = 0; j < 8; j++) {
+                        const __m512i codes = _mm512_xor_si512(oc_codes4_wide(a + i * x->k + 4 * j), top);
+                        total[j / 4] = _mm512_dpbusd_epi32(total[j / 4], codes, q[j]);
                     }
-                    const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total), weight_scale);
-                    const __m512 s = _mm512_set1_ps(scale[i * n_scales + h / 2]);
-                    products[i] = _mm512_fmadd_ps(product, s, products[i]);
+                    __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total[0]), first);
+                    product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[1]), second, product);
+                    products[i] = _mm512_fmadd_ps(product, _mm512_set1_ps(scale[i * n_scales]), products[i]);
                 }
             }
-            a += 64, scale += 2;
         }
         const __m512 d = oc_halves2(w0->d, w1->d);
         for (int i = 0; i < cols; i++) acc[i] = _mm512_fmadd_ps(d, products[i], acc[i]);
