@@ -1,13 +1,88 @@
 """Types of the extension module."""
 
+from array import array
+
+import numpy as np
+import numpy.typing as npt
+from _typeshed import ReadableBuffer
+from typing_extensions import Buffer
+
 # ---- kernels ----
+def set_cpu_mask(name: str | None = None) -> None: ...
+def kernel_rows() -> list[tuple[str, str, str, int, str, bool]]: ...
+def format_rows() -> list[tuple[int, str, int, int, int, bool]]: ...
+def dequantize(gguf_type: int, data: Buffer, y: Buffer) -> None: ...
+def packed_bytes(gguf_type: int, n_rows: int, k: int) -> int: ...
+def pack(
+    gguf_type: int, data: Buffer, n_rows: int, k: int, out: Buffer, g0: int = 0, g1: int | None = None
+) -> None: ...
+def unpack_row(gguf_type: int, packed: Buffer, row: int, y: Buffer) -> None: ...
+def run_quantize(index: int, x: Buffer, k: int, codes: Buffer, scale: Buffer, sum: Buffer) -> None: ...
+def run_matmul(
+    index: int,
+    packed: Buffer,
+    f32: Buffer,
+    codes: Buffer,
+    scale: Buffer,
+    sum: Buffer,
+    n: int,
+    k: int,
+    y: Buffer,
+    ldy: int,
+    g0: int,
+    g1: int,
+) -> None: ...
 
 # ---- engine ----
+
+KV_TYPES: dict[str, int]
+OP_KINDS: dict[str, int]
+OP_FLAGS: dict[str, int]
+STEP_OK: int
+STEP_CANCELLED: int
+STEP_FULL: int
+
+def kv_block_bytes(n_layer: int, n_kv_head: int, head_dim: int, kv_type: str) -> int: ...
+
+class Engine:
+    loaded_bytes: int
+    weight_bytes: int
+    kv_bytes: int
+    scratch_bytes: int
+    kv_blocks_free: int
+    def __init__(
+        self, *, n_threads: int, max_tokens: int, max_outputs: int, max_seqs: int, n_layer: int,
+        n_kv_head: int, head_dim: int, kv_type: str, kv_blocks: int,
+    ) -> None: ...
+    def add_matrix(self, gguf_type: int, n_rows: int, k: int, data: memoryview) -> int: ...
+    def add_vector(self, data: npt.NDArray[np.float32]) -> int: ...
+    def add_buffer(self, width: int) -> int: ...
+    def add_rope(self, freq: npt.NDArray[np.float64], mscale: float) -> int: ...
+    def add_op(
+        self, kind: str, *, flags: tuple[str, ...] = (), src: int = -1, src2: int = -1, src3: int = -1,
+        dst: int = -1, dst2: int = -1, matrix: int = -1, matrix2: int = -1, vector: int = -1, vector2: int = -1,
+        layer: int = 0, n_head: int = 0, n_kv_head: int = 0, head_dim: int = 0, rope: int = -1, window: int = 0,
+        eps: float = 0, scale: float = 1, softcap: float = 0,
+    ) -> None: ...
+    def finish(self, n_vocab: int) -> None: ...
+    def load(self) -> None: ...
+    def cancel_load(self) -> None: ...
+    def step(self, batch: list[tuple[Sequence, array[int] | int, int]]) -> int: ...
+    def copy_logits(self, row: int, out: npt.NDArray[np.float32]) -> None: ...
+
+class Sequence:
+    cancelled: bool
+    def __init__(self, engine: Engine) -> None: ...
+    def __len__(self) -> int: ...
+    def close(self) -> None: ...
+    def truncate(self, length: int) -> None: ...
+    def cancel(self) -> None: ...
 
 # ---- sampler ----
 
 # ---- text ----
-from _typeshed import ReadableBuffer
+
+def index_strings(data: memoryview, max_bytes: int, offsets: npt.NDArray[np.uint64]) -> None: ...
 
 class Vocabulary:
     count: int
