@@ -41,9 +41,7 @@ class Server:
     async def start(self, host: str, port: int) -> None:
         """Listen. OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self, loop), host, port, backlog=_BACKLOG
-        )
+        self._server = await loop.create_server(lambda: Connection(self, loop), host, port, backlog=_BACKLOG)
 
     async def stop(self, drain_seconds: float) -> None:
         """Accept nothing more, close idle connections, let requests finish for a while, cut the rest."""
