@@ -6,7 +6,6 @@ means hashing. Aliases hold nothing that hashing would not give back; recover() 
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -232,7 +231,7 @@ class BlobStore:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EFBIG):
+                if error.errno not in disk.NOT_OURS:
                     raise  # too many open files, say, is no reason to give up what is known
             except (ValueError, RecursionError):
                 pass

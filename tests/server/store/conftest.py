@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,12 @@ def blob_files(root: Path) -> list[str]:
 
 def temp_files(root: Path) -> list[Path]:
     return list((root / "ollamacore" / "tmp").iterdir())
+
+
+@pytest.fixture(autouse=True)
+def _fast_disk(monkeypatch):
+    """Only a power cut needs the sync, and here nobody cuts it; that it is called is tested."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 @pytest.fixture
