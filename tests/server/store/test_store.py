@@ -1,5 +1,6 @@
 """Models by name: both trees in one view, damage stays where it is, deletion keeps what others use."""
 
+import contextlib
 import json
 import logging
 import os
@@ -411,6 +412,39 @@ def test_store_that_cannot_be_opened_says_so(tmp_path):
     with pytest.raises(StoreError, match="opening the model store") as caught:
         Store(tmp_path / "file" / "models")
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_threads_that_change_the_same_names(root):
+    """Two stores on one folder, as two processes would have them."""
+    stores, errors, start = [Store(root), Store(root)], [], threading.Barrier(4)
+
+    def work(number):
+        store = stores[number % 2]
+        start.wait()
+        try:
+            for turn in range(12):
+                with contextlib.suppress(ModelNotFoundError, BlobNotFoundError):
+                    match (number + turn) % 4:
+                        case 0 | 1:
+                            put(store, M, b"%d" % (turn % 3), system="shared")
+                        case 2:
+                            store.copy(M, N)
+                        case 3:
+                            store.delete(N)
+                store.list()
+                store.collect_garbage()
+        except Exception as error:  # noqa: BLE001 (any of them fails the test)
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    for model in stores[0].list():
+        assert model.system == "shared"
+        assert stores[0].verified_path(model.model_layer.digest).read_bytes() in (b"0", b"1", b"2")
 
 
 def test_hold_keeps_blobs_until_it_ends(store, root):
