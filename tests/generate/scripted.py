@@ -11,7 +11,8 @@ any other token, the first script. The vocabulary spells every text (byte by byt
     path = scripted_model(tmp_path / "m.gguf", ["Hel", "lo", " ", b"\\xe2\\x82", b"\\xac"])
     # greedy answer: five tokens "Hello €", then the end-of-text token
 
-The gguf package writes the file. llama.cpp reads such a file too, unless a piece occurs twice.
+The gguf package writes the file. llama.cpp gives the same answers, but it refuses a file in which a piece is
+spelled like another token (pieces that repeat, single bytes).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-Piece = str | bytes
+from tests.generate.vocabulary import Piece, Vocabulary
+
 Script = Sequence[Piece]
 
 MARGIN = 64.0
 HEAD = 64
-END = "<|end|>"
 PROMPT_END = "<|go|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 #: <|role|>content for each message, then the prompt-end token.
@@ -35,60 +36,6 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}" + PROMPT_END + "{% endif %}"
 )
-NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
-
-
-def byte_alphabet() -> dict[int, str]:
-    """The printable character that stands for each byte in byte-level vocabularies (GPT-2's rule)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-
-
-class Vocabulary:
-    """Token texts and types under construction."""
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-        self.texts: list[str] = []
-        self.types: list[int] = []
-        self.alphabet = byte_alphabet()
-        if model == "gpt2":
-            self.end = self.add(END, CONTROL)
-            for byte in range(256):
-                self.add(self.alphabet[byte])
-            self.add("ĠĠ")  # the result of the one merge: the format asks for a list that is not empty
-        elif model == "llama":
-            self.add("<unk>", UNKNOWN)
-            self.add("<s>", CONTROL)
-            self.end = self.add("</s>", CONTROL)
-            for byte in range(256):
-                self.add(f"<0x{byte:02X}>", BYTE)
-            for code in range(0x21, 0x7F):
-                self.add(chr(code))
-            self.add("▁")
-        else:
-            raise ValueError(f"no vocabulary of kind {model!r}")
-
-    def add(self, text: str, kind: int = NORMAL) -> int:
-        self.texts.append(text)
-        self.types.append(kind)
-        return len(self.texts) - 1
-
-    def control(self, text: str) -> int:
-        """The id of a control token, added if it is new."""
-        return self.texts.index(text) if text in self.texts else self.add(text, CONTROL)
-
-    def piece(self, piece: Piece) -> int:
-        """A new token that prints as `piece`."""
-        raw = piece.encode() if isinstance(piece, str) else piece
-        if not raw:
-            raise ValueError("a piece of a script is empty")
-        if self.model == "gpt2":
-            return self.add("".join(self.alphabet[byte] for byte in raw))
-        if len(raw) == 1 and (isinstance(piece, bytes) or piece == "\n"):
-            return self.add(f"<0x{raw[0]:02X}>", BYTE)
-        return self.add(raw.decode().replace(" ", "▁"))
 
 
 def scripted_model(
@@ -164,7 +111,7 @@ def _write(
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_dimension_count(HEAD)
     writer.add_vocab_size(len(vocabulary.texts))
-    _write_vocabulary(writer, vocabulary)
+    vocabulary.write(writer)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     writer.add_tensor("token_embd.weight", embedding)
@@ -182,20 +129,3 @@ def _write(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _write_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
-    writer.add_tokenizer_model(vocabulary.model)
-    writer.add_token_list(vocabulary.texts)
-    writer.add_token_types(vocabulary.types)
-    writer.add_eos_token_id(vocabulary.end)
-    writer.add_add_bos_token(False)
-    if vocabulary.model == "gpt2":
-        writer.add_tokenizer_pre("gpt-2")
-        writer.add_token_merges(["Ġ Ġ"])
-        writer.add_bos_token_id(vocabulary.end)
-    else:
-        writer.add_token_scores([0.0 if kind != NORMAL else -1.0 for kind in vocabulary.types])
-        writer.add_bos_token_id(1)
-        writer.add_unk_token_id(0)
-        writer.add_add_space_prefix(False)

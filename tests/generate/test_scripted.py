@@ -4,7 +4,8 @@ import pytest
 
 import ollamacore
 from ollamacore.gguf import GGUFFile
-from tests.generate.scripted import END, ROLES, scripted_model
+from tests.generate.scripted import ROLES, scripted_model
+from tests.generate.vocabulary import END
 
 GREEDY = {"temperature": 0.0}
 
