@@ -1,7 +1,7 @@
 """Reference logits: how they are stored, and the two distances that tests and the generator share.
 
 For each position the exact distribution is kept as its TOP most likely tokens and the mass of all others as
-one bucket. The divergence from it is computed over those TOP + 1 outcomes, by the same code here for llama.cpp
+one bucket. The divergence from it is computed over those TOP + 1 outcomes, by this same code for llama.cpp
 (when the data was made) and for this engine (in the tests), so the two figures compare.
 """
 

@@ -3,10 +3,10 @@
     python -m tests.data.make_goldens [--models DIR] [--threads 2] [NAME ...]
 
 Runs from the repository root in an environment of its own with gguf, numpy and a natively built
-llama-cpp-python (bench/README.md says how); no test runs it. The exact answer of a file is the file decoded to
-F32 and computed by llama.cpp with an F32 KV cache and without flash attention. Each prompt of prompts.json is
-followed along its exact greedy path; then llama.cpp computes the file itself along the same path, with the
-binding's defaults (F16 KV cache, no flash attention) and once more with flash attention.
+llama-cpp-python (bench/README.md says how); no test runs it. The exact answer of a file is the file decoded
+to F32 and computed by llama.cpp with an F32 KV cache and without flash attention. Each prompt of prompts.json
+is followed along its exact greedy path. Then llama.cpp computes the file itself along the same path, with the
+binding's defaults (F16 KV cache, no flash attention), and once more with flash attention.
 """
 
 import argparse
