@@ -66,7 +66,7 @@ def prefill_speed(worker: Worker, prompt: list[int]) -> float:
 
 
 def decode_speed(worker: Worker, prompts: list[list[int]], count: int) -> float:
-    """Generated tokens per second, for the first prompt that the model continues for at least half of count."""
+    """Generated tokens per second, for the first prompt that does not end the generation too early."""
     for prompt in prompts:
         answer = worker.ask("decode", tokens=prompt, count=count)
         if answer["tokens"] >= count / 2:

