@@ -2,6 +2,7 @@
 from ollamacore.errors import (
     EngineError, InvalidFileError, InvalidOptionError, OllamaCoreError, OutOfMemoryError, UnsupportedModelError,
 )
+from libc.string cimport memcpy
 from ollamacore.oc cimport *
 
 
@@ -20,3 +21,7 @@ cdef int _check(oc_status status, const char *err=NULL) except -1:
 
 
 include "core/gguf.pxi"
+include "core/kernels.pxi"
+include "core/ops.pxi"
+include "core/engine.pxi"
+include "core/text.pxi"
