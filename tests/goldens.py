@@ -13,7 +13,7 @@ import numpy as np
 
 DATA = Path(__file__).resolve().parent / "data"
 #: tokens kept per position
-TOP = 256
+TOP = 128
 #: tokens over which the mean absolute log-probability difference is taken
 COMPARED = 10
 
@@ -80,13 +80,12 @@ def load_golden(name: str) -> Golden:
     """The stored golden of one model: tests/data/<name>/logits.{npz,json}."""
     report = json.loads((DATA / name / "logits.json").read_text())
     with np.load(DATA / name / "logits.npz") as stored:
-        tokens, lengths = stored["tokens"], stored["lengths"]
-        ids, logprobs, rest = stored["ids"], stored["logprobs"], stored["rest"]
-    ends = np.cumsum(lengths)
+        tokens = np.split(stored["tokens"], stored["lengths"].cumsum()[:-1])
+        rows = zip(stored["ids"], stored["logprobs"], stored["rest"].tolist(), strict=True)
+        exact = [Exact(*row) for row in rows]
+        ends = stored["positions"].cumsum().tolist()
     cases = [
-        Case(prompt, tokens[end - length : end].tolist(), [Exact(*row) for row in zip(*rows, strict=True)])
-        for prompt, end, length, *rows in zip(
-            report["prompts"], ends, lengths, ids, logprobs, rest, strict=True
-        )
+        Case(name, sequence.tolist(), exact[start:end])
+        for name, sequence, start, end in zip(report["prompts"], tokens, [0, *ends], ends, strict=False)
     ]
     return Golden(cases, report["llama_cpp"]["kl"], report["llama_cpp"]["difference"])

@@ -5,12 +5,14 @@
 Runs from the repository root in an environment of its own with gguf, numpy and a natively built
 llama-cpp-python (bench/README.md says how); no test runs it. The exact answer of a file is the file decoded
 to F32 and computed by llama.cpp with an F32 KV cache and without flash attention. Each prompt of prompts.json
-is followed along its exact greedy path. Then llama.cpp computes the file itself along the same path, with the
-binding's defaults (F16 KV cache, no flash attention), and once more with flash attention.
+is taken at its last positions and followed along its exact greedy path. Then llama.cpp computes the file
+itself at the same positions, with the binding's defaults (F16 KV cache, no flash attention), and once more
+with flash attention. It evaluates all before the positions at once, and then one token after another.
 """
 
 import argparse
 import gc
+import itertools
 import json
 import sys
 import tempfile
@@ -31,7 +33,8 @@ GOLDENS = {
     "gemma3-270m-q4_k_m": ("gemma-3-270m-q4_k_m.gguf", None, "gemma"),
     "qwen2.5-coder-0.5b-q4_k_m": ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", None, "chatml"),
 }
-POSITIONS = 5
+#: positions inside each prompt with its end (fewer where it is shorter), and after it along the greedy path
+INSIDE, AFTER = 12, 4
 F32, F16 = 0, 1
 
 
@@ -51,54 +54,58 @@ class Peer:
         row = llama_cpp.llama_get_logits_ith(self.model._ctx.ctx, -1)
         return np.ctypeslib.as_array(row, shape=(self.model.n_vocab(),)).copy()
 
-    def rows(self, prompt, path):
-        """Logits after the prompt and after each token of path but the last; path may grow meanwhile."""
+    def rows(self, tokens, first):
+        """Logits at position first and at each later one; tokens may grow meanwhile."""
         self.model.reset()
-        self.model.eval(prompt)
+        self.model.eval(tokens[: first + 1])
         yield self._logits()
-        for position in range(POSITIONS - 1):
-            self.model.eval([path[position]])
+        for position in itertools.count(first + 1):
+            if position == len(tokens):
+                return
+            self.model.eval([tokens[position]])
             yield self._logits()
 
 
 def exact_answers(path, prompts, threads):
-    """For each prompt: its tokens, the exact greedy path, and what is kept of each position."""
+    """For each prompt: its tokens with the exact greedy path, and what is kept of the last positions."""
     peer = Peer(path, kv_type=F32, flash_attention=False, threads=threads)
     answers = []
     for text in prompts.values():
-        tokens, followed, kept = peer.tokenize(text), [], []
-        for logits in peer.rows(tokens, followed):
+        tokens, kept = peer.tokenize(text), []
+        length = len(tokens)
+        for logits in peer.rows(tokens, max(0, length - INSIDE)):
             kept.append(summarise(logits))
-            followed.append(int(kept[-1].ids[0]))
-        answers.append((tokens, followed, kept))
+            position = max(0, length - INSIDE) + len(kept)
+            if length <= position < length + AFTER:
+                tokens.append(int(kept[-1].ids[0]))
+        answers.append((tokens, kept))
     return answers
 
 
 def peer_distances(path, answers, flash_attention, threads):
-    """llama.cpp's divergence and mean difference at every kept position: two arrays (prompts, POSITIONS)."""
+    """llama.cpp's divergence and mean difference at every kept position: two arrays."""
     peer = Peer(path, kv_type=F16, flash_attention=flash_attention, threads=threads)
     pairs = [
-        [
-            (divergence(exact, logits), differences(exact, logits).mean())
-            for exact, logits in zip(kept, peer.rows(tokens, followed), strict=True)
-        ]
-        for tokens, followed, kept in answers
+        (divergence(exact, logits), differences(exact, logits).mean())
+        for tokens, kept in answers
+        for exact, logits in zip(kept, peer.rows(tokens, len(tokens) - len(kept)), strict=True)
     ]
-    return np.moveaxis(np.asarray(pairs, dtype=np.float32), 2, 0)
+    return np.asarray(pairs, dtype=np.float32).T
 
 
 def write(name, model, prompts, answers, distances, with_flash):
     """Store one golden."""
     folder = DATA / name
     folder.mkdir(exist_ok=True)
-    sequences = [tokens + followed[:-1] for tokens, followed, _ in answers]
+    exact = [one for _, kept in answers for one in kept]
     np.savez_compressed(
         folder / "logits.npz",
-        tokens=np.concatenate(sequences).astype(np.int32),
-        lengths=np.asarray([len(sequence) for sequence in sequences], dtype=np.int32),
-        ids=np.asarray([[exact.ids for exact in kept] for *_, kept in answers]),
-        logprobs=np.asarray([[exact.logprobs for exact in kept] for *_, kept in answers]),
-        rest=np.asarray([[exact.rest for exact in kept] for *_, kept in answers]),
+        tokens=np.concatenate([tokens for tokens, _ in answers]).astype(np.int32),
+        lengths=np.asarray([len(tokens) for tokens, _ in answers], dtype=np.int32),
+        positions=np.asarray([len(kept) for _, kept in answers], dtype=np.int32),
+        ids=np.asarray([one.ids for one in exact]),
+        logprobs=np.asarray([one.logprobs for one in exact]),
+        rest=np.asarray([one.rest for one in exact]),
         llama_cpp_kl=distances[0],
         llama_cpp_difference=distances[1],
     )
@@ -106,7 +113,7 @@ def write(name, model, prompts, answers, distances, with_flash):
         "model": model,
         "command": f"python -m tests.data.make_goldens {name}",
         "top": TOP,
-        "positions": POSITIONS,
+        "positions": len(exact),
         "compared": COMPARED,
         "llama_cpp": {
             "kl": float(distances[0].mean(dtype=np.float64)),
