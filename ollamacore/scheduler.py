@@ -5,6 +5,8 @@ prompt never stalls running streams. A failure inside one request ends that requ
 generation ends in exactly one chunk with a done reason, whatever happens.
 """
 
+from __future__ import annotations
+
 import logging
 import threading
 import time
