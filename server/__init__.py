@@ -1,0 +1,1 @@
+"""The Ollama-compatible HTTP server over the ollamacore library."""

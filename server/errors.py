@@ -1,0 +1,45 @@
+"""What goes wrong for a client: a status and a text, and how the exceptions of the layers below become one."""
+
+from ollamacore.errors import (
+    ClosedError,
+    ContextLengthError,
+    InvalidOptionError,
+    OllamaCoreError,
+    TemplateError,
+)
+
+PROMPT_TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, "
+    "adjust the context length in settings, or use a model with a longer context length"
+)
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
+
+class ApiError(Exception):
+    """An answer other than success: sent as ``{"error": text}`` with the status."""
+
+    def __init__(self, status: int, text: str):
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class BusyError(Exception):
+    """Too many requests are waiting already."""
+
+
+def api_error(error: Exception) -> ApiError | None:
+    """The answer to an exception of the library or the model table; None for one that nobody foresaw."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, BusyError):
+        return ApiError(503, BUSY)
+    if isinstance(error, ContextLengthError):
+        return ApiError(400, PROMPT_TOO_LONG)
+    if isinstance(error, TemplateError):
+        return ApiError(400, str(error))
+    if isinstance(error, ClosedError):
+        return ApiError(503, "the model was unloaded, please try again")
+    if isinstance(error, InvalidOptionError | OllamaCoreError):
+        return ApiError(500, str(error))
+    return None
