@@ -1,4 +1,4 @@
-"""What goes wrong for a client: a status and a text, and how the exceptions of the layers below become one."""
+"""What goes wrong for a client: a status and a text, and how exceptions of the layers below become one."""
 
 from ollamacore.errors import (
     ClosedError,

@@ -1,7 +1,7 @@
 """JSON as Go's decoder reads it: only the first value counts, errors are worded as Go words them.
 
-orjson reads nearly every request. What it refuses (text after the first value, lone surrogate escapes, invalid
-UTF-8) and what is really wrong goes through the scanner below, which is slow and exact.
+orjson reads nearly every request. What it refuses (text after the first value, lone surrogate escapes,
+invalid UTF-8) and what is really wrong goes through the scanner below, which is slow and exact.
 """
 
 import json

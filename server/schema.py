@@ -1,7 +1,7 @@
 """Request bodies as typed objects, read with the leniency of Go's JSON decoder.
 
-Keys match in any case, ``null`` is the same as absent, unknown keys are ignored. A value of the wrong type is a 400
-with the text of Go's decoder, because clients and their users search the web for exactly that text.
+Keys match in any case, ``null`` is the same as absent, unknown keys are ignored. A value of the wrong type is
+a 400 with the text of Go's decoder, because clients and their users search the web for exactly that text.
 """
 
 import base64
@@ -246,7 +246,7 @@ class RunRequest:
     stream: bool = _key(_bool, "stream", default=True)
     format: object = _key(_any, "format")
     keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
-    options: dict[str, Any] | None = _key(_map, "options")
+    options: Mapping[str, Any] | None = _key(_map, "options")
     think: bool | str | None = _key(_think, "think")
     truncate: bool | None = _key(_bool, "truncate")
     shift: bool | None = _key(_bool, "shift")
@@ -284,7 +284,7 @@ class ShowRequest:
     name: str = _key(_string, "name", default="")
     verbose: bool = _key(_bool, "verbose", default=False)
     system: str = _key(_string, "system", default="")
-    options: dict[str, Any] | None = _key(_map, "options")
+    options: Mapping[str, Any] | None = _key(_map, "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,12 +311,12 @@ class CreateRequest:
     name: str = _key(_string, "name", default="")
     stream: bool = _key(_bool, "stream", default=True)
     from_: str = _key(_string, "from", default="")
-    files: dict[str, str] | None = _key(_string_map, "files")
-    adapters: dict[str, str] | None = _key(_string_map, "adapters")
+    files: Mapping[str, str] | None = _key(_string_map, "files")
+    adapters: Mapping[str, str] | None = _key(_string_map, "adapters")
     quantize: str = _key(_string, "quantize", "quantization", default="")
     template: str = _key(_string, "template", default="")
     system: str = _key(_string, "system", default="")
     license: tuple[str, ...] = _key(_strings, "license", default=())
-    parameters: dict[str, Any] | None = _key(_map, "parameters")
+    parameters: Mapping[str, Any] | None = _key(_map, "parameters")
     messages: tuple[Message, ...] = _key(_messages, "messages", default=())
     remote_host: str = _key(_string, "remote_host", default="")
