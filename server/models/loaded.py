@@ -1,8 +1,8 @@
 """The models in memory: who uses them, when they leave, and who waits.
 
 One model loads at a time. A request holds a lease while it runs; when the last lease of a model ends, its
-keep_alive begins to run. Room for another model is made by unloading the least recently used idle one; if every
-model is busy, the least recently used one takes no new requests and leaves after those it has. All state is
+keep_alive begins to run. Room for another model is made by unloading the least recently used idle one; if all
+are busy, the least recently used one takes no new requests and leaves after those it has. All state is
 changed on the event loop only, so none of it is locked; the loading lock orders loads.
 """
 
