@@ -45,6 +45,12 @@ def format_utc(ns: int) -> str:
     return f"{_seconds(datetime.fromtimestamp(seconds, UTC))}{_fraction(rest)}Z"
 
 
+def format_local_ns(ns: int) -> str:
+    """Write nanoseconds since the epoch in the server's own zone."""
+    seconds, rest = divmod(ns, SECOND)
+    return _with_zone(datetime.fromtimestamp(seconds, UTC).astimezone(), rest)
+
+
 def format_now() -> str:
     """Write the present moment as UTC."""
     return format_utc(time.time_ns())
@@ -53,11 +59,16 @@ def format_now() -> str:
 def format_local(moment: datetime) -> str:
     """Write an aware moment in the server's own zone, e.g. ``2026-08-21T12:00:00.5+02:00``."""
     local = moment.astimezone()
+    return _with_zone(local, local.microsecond * 1000)
+
+
+def _with_zone(local: datetime, ns: int) -> str:
+    """Date, time, fraction and the offset of a moment in the server's zone."""
     offset = local.utcoffset() or timedelta(0)
     minutes = round(offset.total_seconds() / 60)
     hours, rest = divmod(abs(minutes), 60)
     zone = f"{'-' if minutes < 0 else '+'}{hours:02d}:{rest:02d}" if minutes else "Z"
-    return f"{_seconds(local)}{_fraction(local.microsecond * 1000)}{zone}"
+    return f"{_seconds(local)}{_fraction(ns)}{zone}"
 
 
 def parse_duration(text: str) -> int:
