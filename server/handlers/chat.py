@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from ollamacore.errors import TemplateError
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.body import receive
@@ -103,25 +102,24 @@ class _Prompt:
     async def fitting(self) -> tuple[str, list[int]]:
         """Text and tokens of the prompt. System messages and the last message always stay.
 
-        Whole turns are dropped from the front, as many as needed: a history that begins with an answer is one that
-        many templates refuse. The prompt may still be too long when nothing is left to drop.
+        Whole turns are dropped from the front, as many as needed: a history that begins with an answer is one
+        that many templates refuse. The prompt may still be too long when nothing is left to drop.
         """
-        found = await self._from(0)
-        if not self._truncate or len(found[1]) <= self._limit:
-            return found
+        candidate = await self._from(0)
+        if not self._truncate or len(candidate[1]) <= self._limit:
+            return candidate
         last = len(self._messages) - 1
         starts = [n for n in range(1, last) if self._messages[n]["role"] == "user"] + [last] * (last > 0)
-        while starts:  # the longest history that fits, found by halving
-            middle = len(starts) // 2
+        best = None
+        low, high = 0, len(starts)
+        while low < high:  # halving finds the first start from which the rest fits
+            middle = (low + high) // 2
             candidate = await self._from(starts[middle])
-            found = candidate
             if len(candidate[1]) <= self._limit:
-                best, starts = candidate, starts[:middle]
-                if not starts:
-                    return best
+                best, high = candidate, middle
             else:
-                starts = starts[middle + 1 :]
-        return found
+                low = middle + 1
+        return best or candidate
 
     async def _from(self, start: int) -> tuple[str, list[int]]:
         """The prompt without what comes before a message, system messages excepted."""
@@ -136,7 +134,8 @@ class _Prompt:
 
 def _conversation(target: Target, wanted: ChatRequest) -> _Conversation:
     """The model's own messages, then the request's; its system text only if the request brings none."""
-    messages: _Conversation = [*target.stored.messages, *(message.for_template() for message in wanted.messages)]
+    asked = [message.for_template() for message in wanted.messages]
+    messages: _Conversation = [*target.stored.messages, *asked]
     if target.stored.system and wanted.messages[0].role != "system":
         messages.insert(0, {"role": "system", "content": target.stored.system})
     return messages

@@ -93,7 +93,7 @@ def thinking_variables(request: RunRequest, target: Target) -> dict[str, Any]:
 
 
 def fit(tokens: list[int], plan: Plan, request: RunRequest) -> list[int]:
-    """Leave room for an answer: of a long prompt keep the first num_keep tokens and the tail, as Ollama does."""
+    """Leave room for an answer: of a long prompt keep the first num_keep tokens and the tail."""
     limit = plan.context - 1
     if len(tokens) <= limit:
         return tokens
