@@ -1,5 +1,8 @@
 """Types of the extension module."""
 
+import numpy as np
+import numpy.typing as npt
+
 # ---- kernels ----
 
 # ---- engine ----
@@ -7,3 +10,5 @@
 # ---- sampler ----
 
 # ---- text ----
+
+def index_strings(data: memoryview, max_bytes: int, offsets: npt.NDArray[np.uint64]) -> None: ...

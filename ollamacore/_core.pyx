@@ -18,3 +18,5 @@ cdef int _check(oc_status status, const char *err=NULL) except -1:
         raise InvalidOptionError(text)
     raise EngineError(text)
 
+
+include "core/gguf.pxi"

@@ -22,3 +22,5 @@ cdef extern from "oc.h" nogil:
     # ---- sampler ----
 
     # ---- text ----
+    oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint64_t max_bytes,
+                               uint64_t *offsets) noexcept
