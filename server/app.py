@@ -14,7 +14,7 @@ from server.http import Server
 from server.models.engine import LocalLoader
 from server.models.loaded import LoadedModels
 from server.router import Router
-from server.store import Store
+from server.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from server.config import Config
 from server.models.loaded import LoadedModels
-from server.store import Store
+from server.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,6 +230,10 @@ class Message:
             shown["tool_calls"] = [{"type": "function", **call} for call in self.tool_calls]
         return shown
 
+    def for_store(self) -> dict[str, Any]:
+        """The message as a model keeps it."""
+        return {"role": self.role, "content": self.content}
+
 
 def _messages(value: object, path: str) -> tuple[Message, ...]:
     def read(item: object, inside: str) -> Message:
@@ -319,4 +323,7 @@ class CreateRequest:
     license: tuple[str, ...] = _key(_strings, "license", default=())
     parameters: Mapping[str, Any] | None = _key(_map, "parameters")
     messages: tuple[Message, ...] = _key(_messages, "messages", default=())
+    renderer: str = _key(_string, "renderer", default="")
+    parser: str = _key(_string, "parser", default="")
+    requires: str = _key(_string, "requires", default="")
     remote_host: str = _key(_string, "remote_host", default="")

@@ -5,7 +5,8 @@ import asyncio
 from server.context import Context
 from server.errors import ApiError
 from server.http import Request, Response
-from server.store import InvalidDigestError, parse_digest
+from server.store.digest import parse_digest
+from server.store.errors import InvalidDigestError
 
 #: Bytes gathered before one trip to the thread that hashes and writes.
 WRITE_BYTES = 4 << 20

@@ -38,7 +38,7 @@ async def chat(request: Request, context: Context) -> Response | StreamResponse:
         raise ApiError(400, "model is required")
     target = await find_model(context, wanted.model)
     if not wanted.messages and wanted.keep_alive_ns == 0:
-        await context.models.unload(target.stored.model_path)
+        await context.models.unload(target.source.path)
         return json_response({**_record(wanted, ""), "done": True, "done_reason": "unload"})
     _check(wanted, target)
     plan = plan_run(context, target, wanted)
@@ -54,9 +54,9 @@ async def chat(request: Request, context: Context) -> Response | StreamResponse:
 
 def _check(wanted: ChatRequest, target: Target) -> None:
     """Refuse what the model cannot do."""
-    if not target.description.supports("completion"):
+    if not target.supports("completion"):
         raise ApiError(400, f'"{wanted.model}" does not support chat')
-    if wanted.tools and not target.description.supports("tools"):
+    if wanted.tools and not target.supports("tools"):
         raise ApiError(400, f"{target.stored.name.full} does not support tools")
     check_abilities(wanted, target, images=any(message.images for message in wanted.messages))
     check_template(target)
@@ -135,9 +135,9 @@ class _Prompt:
 def _conversation(target: Target, wanted: ChatRequest) -> _Conversation:
     """The model's own messages, then the request's; its system text only if the request brings none."""
     asked = [message.for_template() for message in wanted.messages]
-    messages: _Conversation = [*target.stored.messages, *asked]
-    if target.stored.system and wanted.messages[0].role != "system":
-        messages.insert(0, {"role": "system", "content": target.stored.system})
+    messages: _Conversation = [*target.messages, *asked]
+    if target.system and wanted.messages[0].role != "system":
+        messages.insert(0, {"role": "system", "content": target.system})
     return messages
 
 

@@ -7,7 +7,8 @@ from server.errors import ApiError
 from server.handlers.body import receive
 from server.http import Request, Response
 from server.schema import CopyRequest, DeleteRequest
-from server.store import InvalidNameError, ModelName, ModelNotFoundError
+from server.store.errors import InvalidNameError, ModelNotFoundError
+from server.store.names import ModelName
 
 
 async def copy(request: Request, context: Context) -> Response:

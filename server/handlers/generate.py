@@ -36,7 +36,7 @@ async def generate(request: Request, context: Context) -> Response | StreamRespo
         raise ApiError(404, "model '' not found")
     target = await find_model(context, wanted.model)
     if not wanted.prompt and wanted.keep_alive_ns == 0:
-        await context.models.unload(target.stored.model_path)
+        await context.models.unload(target.source.path)
         return json_response({**stamp(wanted), "response": "", "done": True, "done_reason": "unload"})
     _check(wanted, target)
     plan = plan_run(context, target, wanted)
@@ -56,7 +56,7 @@ def _check(wanted: GenerateRequest, target: Target) -> None:
         raise ApiError(400, "raw mode does not support template, system, or context")
     if wanted.suffix:
         raise ApiError(400, f"{target.stored.name.full} does not support insert")
-    if not target.description.supports("completion"):
+    if not target.supports("completion"):
         raise ApiError(400, f'"{wanted.model}" does not support generate')
     if wanted.template:
         raise ApiError(400, "template is not supported by this server: it cannot run Go templates")
@@ -93,11 +93,11 @@ async def _prompt(engine: Engine, target: Target, wanted: GenerateRequest) -> st
     if wanted.raw or not target.description.chat_template:
         return wanted.prompt
     messages: list[dict[str, Any]] = []
-    system = wanted.system or target.stored.system
+    system = wanted.system or target.system
     if system:
         messages.append({"role": "system", "content": system})
     if not wanted.context:
-        messages.extend(target.stored.messages)
+        messages.extend(target.messages)
     messages.append({"role": "user", "content": wanted.prompt})
     return await engine.render(messages, **thinking_variables(wanted, target))
 

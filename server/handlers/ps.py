@@ -13,7 +13,7 @@ async def ps(request: Request, context: Context) -> Response:
             "model": model.source.name,
             "size": model.memory_bytes,
             "digest": model.source.digest,
-            "details": {**model.source.details, "parent_model": ""},
+            "details": model.source.details,
             "expires_at": format_local_ns(model.expires_at_ns),
             "size_vram": 0,
             "context_length": model.context,

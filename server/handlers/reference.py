@@ -1,35 +1,37 @@
 """From the ``model`` of a request to the stored model it means."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ollamacore.errors import OllamaCoreError
 from server.context import Context
 from server.errors import ApiError
-from server.models.description import Description, describe, details
+from server.handlers.details import details_of
 from server.models.loaded import ModelSource
-from server.store import InvalidNameError, ModelName, StoredModel
+from server.store.describe import GGUFDescription
+from server.store.errors import InvalidNameError
+from server.store.names import ModelName
+from server.store.store import Store, StoredModel
 
 CLOUD_DISABLED = "ollama cloud is disabled: remote model is unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A stored model that a request runs."""
+    """A stored model that a request runs, and what its manifest and file say: read off the event loop."""
 
     stored: StoredModel
-    description: Description
+    source: ModelSource
+    description: GGUFDescription
+    params: Mapping[str, Any]
+    system: str
+    messages: Sequence[dict[str, Any]]
+    has_go_template: bool
 
-    @property
-    def source(self) -> ModelSource:
-        """What the table of loaded models needs to know."""
-        stored = self.stored
-        return ModelSource(
-            path=stored.model_path,
-            name=stored.name.short,
-            digest=stored.digest,
-            details=details(stored.config, self.description),
-        )
+    def supports(self, capability: str) -> bool:
+        """Whether the weights and their own chat template can do this: completion, tools, thinking."""
+        return capability in self.description.capabilities
 
 
 def parse_reference(text: str) -> ModelName:
@@ -47,22 +49,27 @@ def parse_reference(text: str) -> ModelName:
         raise ApiError(400, "invalid model name") from None
 
 
-async def find_model(context: Context, text: str, shown: str | None = None) -> Target:
-    """Look a model up; 404 ``model 'x' not found`` shows the text of the request unless told otherwise."""
+async def find_model(context: Context, text: str) -> Target:
+    """Look up the model that a request runs; 404 ``model 'x' not found`` if there is none."""
     name = parse_reference(text)
-    target = await asyncio.to_thread(_find, context, name)
+    target = await asyncio.to_thread(_find, context.store, name)
     if target is None:
-        raise ApiError(404, f"model '{text if shown is None else shown}' not found")
+        raise ApiError(404, f"model '{text}' not found")
     return target
 
 
-def _find(context: Context, name: ModelName) -> Target | None:
-    stored = context.store.find(name)
+def _find(store: Store, name: ModelName) -> Target | None:
+    stored = store.find(name)
     if stored is None:
         return None
-    try:
-        return Target(stored, describe(stored.model_path))
-    except OSError as error:
-        raise ApiError(500, f"the weights of {name.short} cannot be read: {error.strerror}") from None
-    except OllamaCoreError as error:
-        raise ApiError(500, f"the weights of {name.short} cannot be used: {error}") from None
+    path = store.verified_path(stored.model_layer.digest)
+    details = details_of(stored, store.summarise(stored), parent=False)
+    return Target(
+        stored=stored,
+        source=ModelSource(path, stored.name.short, stored.digest, details),
+        description=store.describe(stored),
+        params=stored.params,
+        system=stored.system or "",
+        messages=stored.messages,
+        has_go_template=stored.template is not None,
+    )

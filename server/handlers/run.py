@@ -6,9 +6,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ollamacore.errors import ClosedError, ContextLengthError
 from ollamacore.model import Chunk, TokenLogprob
 from ollamacore.sampling import SamplingOptions
+
+from ollamacore.errors import ClosedError, ContextLengthError
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.reference import Target
@@ -30,10 +31,10 @@ def check_logprobs(request: RunRequest) -> None:
 
 def check_abilities(request: RunRequest, target: Target, *, images: bool) -> None:
     """Refuse what the model, or this server, cannot do."""
-    if request.think and not target.description.supports("thinking"):
+    if request.think and not target.supports("thinking"):
         raise ApiError(400, f'"{request.model}" does not support thinking')
-    if images and not target.description.supports("vision"):
-        raise ApiError(400, f'"{request.model}" does not support images')
+    if images:
+        raise ApiError(400, "images are not supported by this server")
     wanted = request.format
     if wanted is None or wanted == "":
         return
@@ -44,7 +45,7 @@ def check_abilities(request: RunRequest, target: Target, *, images: bool) -> Non
 
 def check_template(target: Target) -> None:
     """Refuse a model whose only prompt template is one that cannot be run here."""
-    if target.stored.template and not target.description.chat_template:
+    if target.has_go_template and not target.description.chat_template:
         name = target.stored.name.short
         raise ApiError(
             400,
@@ -63,7 +64,7 @@ class Plan:
 
 def plan_run(context: Context, target: Target, request: RunRequest) -> Plan:
     """Overlay the defaults with the model's parameters and those with the request's."""
-    model = SamplingOptions.from_mapping(target.stored.params)
+    model = SamplingOptions.from_mapping(target.params)
     options = SamplingOptions.from_mapping(request.options or {}, model)
     size = options.num_ctx or context.config.context_length
     if target.description.context_length:
@@ -83,7 +84,7 @@ def plan_run(context: Context, target: Target, request: RunRequest) -> Plan:
 
 def thinking_variables(request: RunRequest, target: Target) -> dict[str, Any]:
     """What a thinking model's template is told; thinking is on unless the request turns it off."""
-    if not target.description.supports("thinking"):
+    if not target.supports("thinking"):
         return {}
     think = True if request.think is None else request.think
     variables: dict[str, Any] = {"enable_thinking": bool(think)}

@@ -6,9 +6,10 @@ from typing import Any
 
 from ollamacore.errors import OllamaCoreError
 from server.context import Context
+from server.handlers.details import details_of
 from server.http import Request, Response, json_response
-from server.models.description import describe, details
-from server.store import StoredModel
+from server.store.errors import StoreError
+from server.store.store import Store, StoredModel
 from server.times import format_local
 
 log = logging.getLogger(__name__)
@@ -16,29 +17,28 @@ log = logging.getLogger(__name__)
 
 async def tags(request: Request, context: Context) -> Response:
     """List the stored models, newest first."""
-    return json_response({"models": await asyncio.to_thread(_list, context)})
+    return json_response({"models": await asyncio.to_thread(_list, context.store)})
 
 
-def _list(context: Context) -> list[dict[str, Any]]:
+def _list(store: Store) -> list[dict[str, Any]]:
     """Every model that can be read; a damaged one is left out with a warning and hides no other."""
-    models = sorted(context.store.list(), key=lambda model: model.modified_at, reverse=True)
     shown = []
-    for model in models:
+    for model in store.list():
         try:
-            shown.append(_item(model))
-        except (OSError, OllamaCoreError) as error:
+            shown.append(_item(store, model))
+        except (OSError, StoreError, OllamaCoreError) as error:
             log.warning("%s is not listed: %s", model.name.short, error)
     return shown
 
 
-def _item(model: StoredModel) -> dict[str, Any]:
-    description = describe(model.model_path)
-    return {
+def _item(store: Store, model: StoredModel) -> dict[str, Any]:
+    summary = store.summarise(model)
+    shown = {
         "name": model.name.short,
         "model": model.name.short,
         "modified_at": format_local(model.modified_at),
         "size": model.size,
         "digest": model.digest,
-        "details": details(model.config, description),
-        "capabilities": list(description.capabilities),
+        "details": details_of(model, summary),
     }
+    return shown | ({"capabilities": list(summary.capabilities)} if summary.capabilities else {})
