@@ -1,1 +1,1 @@
-"""The Ollama-compatible HTTP server over the ollamacore library."""
+"""The Ollama-compatible server; see docs/architecture.md."""
