@@ -18,6 +18,62 @@ cdef extern from "oc.h" nogil:
     # ---- kernels ----
 
     # ---- engine ----
+    ctypedef struct oc_engine
+    ctypedef struct oc_seq
+    enum:
+        OC_OP_EMBED
+        OC_OP_NORM
+        OC_OP_LINEAR
+        OC_OP_GLU
+        OC_OP_ROPE_KV
+        OC_OP_ATTENTION
+        OC_OP_QUANTIZE
+        OC_FLAG_QUANTIZE
+        OC_FLAG_JOIN
+        OC_FLAG_NEOX
+        OC_FLAG_GELU
+        OC_FLAG_SELECT
+        OC_KV_F16
+        OC_KV_F32
+    ctypedef struct oc_op:
+        int32_t kind, flags
+        int32_t src, src2, src3, dst, dst2
+        int32_t matrix, matrix2, vector, vector2
+        int32_t layer, n_head, n_kv_head, head_dim, rope, window
+        float eps, scale, softcap
+    ctypedef struct oc_engine_params:
+        int32_t n_threads, max_tokens, max_outputs, max_seqs
+        int32_t n_layer, n_kv_head, head_dim, kv_type
+        int64_t kv_blocks
+    ctypedef struct oc_batch_item:
+        oc_seq *seq
+        const int32_t *tokens
+        int32_t n_tokens, n_outputs
+        const int32_t *cancel
+    void oc_kernels_init() noexcept
+    void oc_cpu_mask(const char *name) noexcept
+    oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err) noexcept
+    void oc_engine_destroy(oc_engine *engine) noexcept
+    oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                                   size_t n_bytes, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale,
+                                 int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err) noexcept
+    oc_status oc_engine_finish(oc_engine *engine, char *err) noexcept
+    oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err) noexcept
+    size_t oc_engine_weight_bytes(const oc_engine *engine) noexcept
+    size_t oc_engine_kv_bytes(const oc_engine *engine) noexcept
+    size_t oc_engine_scratch_bytes(const oc_engine *engine) noexcept
+    int64_t oc_engine_kv_blocks_free(const oc_engine *engine) noexcept
+    int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) noexcept
+    oc_status oc_seq_create(oc_engine *engine, oc_seq **seq) noexcept
+    void oc_seq_destroy(oc_seq *seq) noexcept
+    int64_t oc_seq_length(const oc_seq *seq) noexcept
+    void oc_seq_truncate(oc_seq *seq, int64_t length) noexcept
+    oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
+                      int64_t *stride, char *err) noexcept
 
     # ---- sampler ----
 
