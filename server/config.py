@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 11434
 DEFAULT_CONTEXT = 4096
+#: The engine batches its sequences: more at a time cost little, and each needs its own KV memory.
+DEFAULT_PARALLEL = 4
 DEFAULT_KEEP_ALIVE_NS = 300 * SECOND
 
 #: variable -> what it means; `serve --help` prints this table.
@@ -24,7 +26,7 @@ VARIABLES = {
     "OLLAMA_MODELS": "folder of the model store (default ~/.ollama/models)",
     "OLLAMA_KEEP_ALIVE": "time an idle model stays loaded, e.g. 10m or 600; negative = for ever (default 5m)",
     "OLLAMA_CONTEXT_LENGTH": f"context size when a request names none (default {DEFAULT_CONTEXT})",
-    "OLLAMA_NUM_PARALLEL": "generations that one model runs at the same time (default 1)",
+    "OLLAMA_NUM_PARALLEL": f"generations that one model runs at the same time (default {DEFAULT_PARALLEL})",
     "OLLAMA_MAX_LOADED_MODELS": "models held in memory at the same time (default 3)",
     "OLLAMA_MAX_QUEUE": "requests that may wait for a model before new ones get 503 (default 512)",
     "OLLAMA_ORIGINS": "additional web origins to accept, comma separated, one * in each",
@@ -44,7 +46,7 @@ class Config:
     context_length: int = DEFAULT_CONTEXT
     origins: tuple[str, ...] = ()
     debug: int = 0
-    num_parallel: int = 1
+    num_parallel: int = DEFAULT_PARALLEL
     max_loaded_models: int = 3
     max_queue: int = 512
     threads: int | None = None
@@ -74,7 +76,7 @@ class Config:
             context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CONTEXT,
             origins=origins,
             debug=_level(env["OLLAMA_DEBUG"]),
-            num_parallel=max(1, _number(env, "OLLAMA_NUM_PARALLEL", 1)),
+            num_parallel=_number(env, "OLLAMA_NUM_PARALLEL", 0) or DEFAULT_PARALLEL,
             max_loaded_models=_number(env, "OLLAMA_MAX_LOADED_MODELS", 0) or 3,
             max_queue=_number(env, "OLLAMA_MAX_QUEUE", 512),
             threads=_number(env, "OLLAMACORE_THREADS", 0) or None,

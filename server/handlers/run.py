@@ -1,15 +1,15 @@
 """What generate and chat share: checks, options, fitting the prompt, and the records of a run."""
 
 import time
+from array import array
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ollamacore.errors import ClosedError, ContextLengthError
 from ollamacore.model import Chunk, TokenLogprob
 from ollamacore.sampling import SamplingOptions
-
-from ollamacore.errors import ClosedError, ContextLengthError
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.reference import Target
@@ -19,8 +19,6 @@ from server.times import format_now
 
 MIN_CONTEXT = 4
 MAX_TOP_LOGPROBS = 20
-#: A generation without an end is cut at this many contexts.
-MAX_CONTEXTS_GENERATED = 10
 
 
 def check_logprobs(request: RunRequest) -> None:
@@ -70,12 +68,10 @@ def plan_run(context: Context, target: Target, request: RunRequest) -> Plan:
     if target.description.context_length:
         size = min(size, target.description.context_length)
     size = max(size, MIN_CONTEXT)
-    most = MAX_CONTEXTS_GENERATED * size
-    limit = options.num_predict if 0 <= options.num_predict <= most else most
     options = replace(
         options,
         num_ctx=size,
-        num_predict=limit,
+        shift=request.shift is not False,
         logprobs=request.logprobs,
         top_logprobs=request.top_logprobs if request.logprobs else 0,
     )
@@ -95,14 +91,11 @@ def thinking_variables(request: RunRequest, target: Target) -> dict[str, Any]:
 
 def fit(tokens: list[int], plan: Plan, request: RunRequest) -> list[int]:
     """Leave room for an answer: of a long prompt keep the first num_keep tokens and the tail."""
-    limit = plan.context - 1
-    if len(tokens) <= limit:
+    if len(tokens) < plan.context:
         return tokens
     if request.truncate is False or request.shift is False:
         raise ContextLengthError
-    keep = max(0, min(plan.options.num_keep, limit // 2))
-    tail = (plan.context - keep) // 2
-    return tokens[:keep] + tokens[-max(1, tail) :]
+    return crop(array("i", tokens), plan.context, plan.options.num_keep).tolist()
 
 
 class Clock:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ollamacore.model import Chunk, Model
-from ollamacore.sampling import SamplingOptions
+from ollamacore import Chunk, Model, SamplingOptions
 
 #: Text up to this length is tokenised on the event loop: a thread hop would cost more.
 INLINE_CHARACTERS = 1000
@@ -20,20 +19,20 @@ INLINE_CHARACTERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """The size of a loaded model."""
+    """The size of a loaded model, and the longest context that it can give a request."""
 
     memory_bytes: int
-    context: int
+    max_context: int
 
 
 class Engine(Protocol):
     """A loaded model that can generate."""
 
     def stats(self) -> EngineStats:
-        """Memory in use and the number of tokens that a request may have."""
+        """Memory in use and the longest context."""
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids of a text; special tokens in it are recognised, and a leading BOS is never doubled."""
+        """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
 
     async def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt text of a conversation, by the model's chat template."""
@@ -58,28 +57,24 @@ class EngineLoader(Protocol):
 class LocalEngine:
     """An ollamacore.Model in this process: it computes on its own thread, chunks hop to the event loop."""
 
-    def __init__(self, model: Model, context: int):
+    def __init__(self, model: Model):
         self._model = model
-        self._context = context
 
     def stats(self) -> EngineStats:
-        """Memory in use and the number of tokens that a request may have."""
-        return EngineStats(self._model.memory_bytes, self._context)
+        """Memory in use and the longest context."""
+        return EngineStats(self._model.memory_bytes, self._model.max_context)
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids of a text; special tokens in it are recognised, and a leading BOS is never doubled."""
+        """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
         if len(text) <= INLINE_CHARACTERS:
             return self._tokenize(text, add_special)
         return await asyncio.to_thread(self._tokenize, text, add_special)
 
     def _tokenize(self, text: str, add_special: bool) -> list[int]:
-        tokenizer = self._model.tokenizer
-        ids = tokenizer.encode(text, add_special=add_special)
-        # Many chat templates write the BOS themselves; a second one, or one in mid-text, spoils the answer.
-        starts = 1 if add_special else 0
-        if tokenizer.bos is not None and ids[: starts + 1] == [tokenizer.bos] * (starts + 1):
-            return ids[1:]
-        return ids
+        if add_special:
+            return self._model.tokenize_prompt(text)
+        ids = self._model.tokenize(text, add_special=False)
+        return ids[1:] if ids[:1] == [self._model.tokenizer.bos] else ids
 
     async def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt text of a conversation, by the model's chat template."""
@@ -87,7 +82,7 @@ class LocalEngine:
 
     def accepts(self, tokens: Sequence[int]) -> bool:
         """Whether all ids are tokens of this model."""
-        return not tokens or (min(tokens) >= 0 and max(tokens) < self._model.tokenizer.n_vocab)
+        return not tokens or (min(tokens) >= 0 and max(tokens) < self._model.n_vocab)
 
     async def generate(self, tokens: Sequence[int], options: SamplingOptions) -> AsyncGenerator[Chunk, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels."""
@@ -124,5 +119,5 @@ class LocalLoader:
 
     async def load(self, path: Path, *, context: int) -> LocalEngine:
         """Load a model file for requests of up to ``context`` tokens."""
-        model = await asyncio.to_thread(Model.load, path, threads=self._threads, context=context)
-        return LocalEngine(model, context)
+        model: Model = await asyncio.to_thread(Model.load, path, threads=self._threads, context=context)
+        return LocalEngine(model)

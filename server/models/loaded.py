@@ -55,7 +55,8 @@ class _Entry:
 
     def __init__(self, source: ModelSource, context: int, keep_alive_ns: int, parallel: int):
         self.source = source
-        self.context = context
+        self.context = context  # of the last request
+        self.capacity = context  # the most a request may ask for
         self.keep_alive_ns = keep_alive_ns
         self.slots = asyncio.Semaphore(parallel)
         self.engine: Engine | None = None
@@ -122,11 +123,11 @@ class LoadedModels:
         for entry in self._resident:
             if entry.engine is None:
                 continue
-            stats = entry.engine.stats()
+            memory = entry.engine.stats().memory_bytes
             expires = entry.expires_at_ns
             if expires is None:  # in use, or for ever: an estimate
                 expires = now + entry.keep_alive_ns
-            found.append(RunningModel(entry.source, stats.memory_bytes, stats.context, expires))
+            found.append(RunningModel(entry.source, memory, entry.context, expires))
         return sorted(found, key=lambda model: (-model.expires_at_ns, model.source.name))
 
     async def close(self) -> None:
@@ -145,7 +146,7 @@ class LoadedModels:
         if self._closed:
             raise ClosedError("the server is shutting down")
         entry = self._entries.get(source.path)
-        if entry is None or entry.context < context:
+        if entry is None or entry.capacity < context:
             if self._waiting >= self._max_queue:
                 raise BusyError
             if entry is not None:
@@ -162,7 +163,7 @@ class LoadedModels:
             entry.timer.cancel()
             entry.timer = None
         entry.expires_at_ns = None
-        entry.source = source
+        entry.source, entry.context = source, context
         if keep_alive_ns is not None:
             entry.keep_alive_ns = keep_alive_ns
         return entry
@@ -221,6 +222,7 @@ class LoadedModels:
         except BaseException:
             self._forget(entry)
             raise
+        entry.capacity = max(entry.capacity, entry.engine.stats().max_context)
         self._resident.add(entry)
         entry.last_used = time.monotonic()
         if not entry.users:
