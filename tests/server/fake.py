@@ -13,7 +13,7 @@ N_VOCAB = 258
 
 
 class Script:
-    """What engines say and how they behave; shared by all engines of a loader, changed by tests at any time."""
+    """What engines say and how they behave; shared by all engines of a loader, changed by tests."""
 
     def __init__(self) -> None:
         self.pieces: list[str] = ["Hel", "lo"]

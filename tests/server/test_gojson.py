@@ -62,7 +62,8 @@ def test_loads_of_nothing_is_the_end_of_the_file(body):
 
 
 def test_loads_replaces_lone_surrogates_and_bad_utf8():
-    assert loads(rb'{"a":"x\ud800y","b":["\udc00"],"\ud800":1}') == {"a": "x\ufffdy", "b": ["\ufffd"], "\ufffd": 1}
+    body = rb'{"a":"x\ud800y","b":["\udc00"],"\ud800":1}'
+    assert loads(body) == {"a": "x\ufffdy", "b": ["\ufffd"], "\ufffd": 1}
     assert loads(b'"a\xffb"') == "a\ufffdb"
     assert loads(rb'"\ud83d\ude00" trailing') == "\U0001f600"
 
