@@ -25,14 +25,7 @@ typedef enum oc_status {
 
 const char *oc_status_text(oc_status status);
 
-/* Lowers the instruction set that kernels may use: "generic" leaves the reference only, NULL allows all. Takes effect
- * with the next oc_kernels_init. */
-void oc_cpu_mask(const char *name);
-
 /* ==== Kernels: the table that dispatch, tests and benchmarks walk ==================================================== */
-
-/* Chooses the implementation of every op for this processor. Once before anything else, and again after a new mask. */
-void oc_kernels_init(void);
 
 /* ==== Engine: plan, KV pool, step =================================================================================== */
 

@@ -6,17 +6,6 @@ from libc.string cimport memcpy
 from ollamacore.oc cimport *
 
 
-def init_kernels(str mask=None) -> None:
-    """Choose the kernels for this processor; `mask` names the highest instruction set allowed (see csrc/base/cpu.h)."""
-    name = mask.encode() if mask else None
-    oc_cpu_mask(<const char *>name if name is not None else NULL)
-    oc_kernels_init()
-
-
-import os as _os
-init_kernels(_os.environ.get("OLLAMACORE_CPU"))
-
-
 cdef int _check(oc_status status, const char *err=NULL) except -1:
     """Raise the exception that stands for a status; `err` is the detail text or NULL."""
     if status == OC_OK:
@@ -32,5 +21,6 @@ cdef int _check(oc_status status, const char *err=NULL) except -1:
 
 
 include "core/gguf.pxi"
-
+include "core/kernels.pxi"
+include "core/ops.pxi"
 include "core/engine.pxi"

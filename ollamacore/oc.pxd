@@ -50,8 +50,6 @@ cdef extern from "oc.h" nogil:
         const int32_t *tokens
         int32_t n_tokens, n_outputs
         const int32_t *cancel
-    void oc_kernels_init() noexcept
-    void oc_cpu_mask(const char *name) noexcept
     oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err) noexcept
     void oc_engine_destroy(oc_engine *engine) noexcept
     oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,

@@ -31,13 +31,19 @@ typedef struct oc_act {
     int64_t k;           /* values per column */
 } oc_act;
 
-/* Quantise n rows of k floats: scale = max|x| / 127, code = round-half-even(x / scale); an all-zero block has scale 0.
- * k % 32 == 0. */
+/* Quantise n rows of k floats: scale = max|x| / 127, code = round-half-even(x * (127 / max|x|)), sum = scale * (sum of
+ * the codes). All implementations give the same bits. A block whose peak is below 2^-100 counts as zero: codes, scale and
+ * sum 0. A block with a NaN or an infinity has codes 0 and scale and sum NaN, so that it shows. k % 32 == 0. */
+#define OC_QUANTIZE_ZERO 0x0D800000u       /* bits of 2^-100 */
+#define OC_QUANTIZE_NOT_FINITE 0x7F800000u /* bits of infinity */
 typedef void (*oc_quantize_fn)(const float *x, int64_t n, int64_t k, int8_t *codes, float *scale, float *sum);
 
 /* y[c*ldy + r] = sum over k of W[r, k] * x[c, k]  for the rows r of groups [g0, g1) and every column c of x.
  * `packed` is the whole matrix in the packed layout of its format (see quant/pack.c); rows of a last, partial group are
- * zero rows and ARE written: y has room for a multiple of 8 rows.  Float tolerance 1e-5 * sum|w||x|. */
+ * zero rows and ARE written: y has room for a multiple of 8 rows.
+ * Integer dot products are exact (int16 and int32 never overflow for any weight codes). Floats: within 1e-5 * the sum
+ * over blocks of (largest |w| of the block) * sum|x|; all products of a block with an offset or a minimum pass through
+ * that size. NaN and infinities in scales or in f32 give NaN or infinities in their own rows and columns only. */
 typedef void (*oc_matmul_fn)(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0, int64_t g1);
 
 /* y[i] = x[i] / sqrt(mean(x^2) + eps) * w[i], i < n.  w may be NULL (all ones). y may be x. Sum in double or in a fixed

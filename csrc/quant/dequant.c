@@ -1,0 +1,119 @@
+/* dequant.c - the reference decoders: one GGUF row to floats, written from the definitions in blocks.h. */
+
+/* A decoder's product and sum are rounded separately, as in every other implementation of the formats. */
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#include <string.h>
+
+#include "base/fp16.h"
+#include "quant/codecs.h"
+
+void oc_dequantize_f32(const void *row, float *y, int64_t k) { memcpy(y, row, (size_t)k * sizeof *y); }
+
+void oc_dequantize_f16(const void *row, float *y, int64_t k) {
+    const uint16_t *x = row;
+    for (int64_t i = 0; i < k; i++) y[i] = oc_f16_to_f32(x[i]);
+}
+
+void oc_dequantize_bf16(const void *row, float *y, int64_t k) {
+    const uint16_t *x = row;
+    for (int64_t i = 0; i < k; i++) y[i] = oc_bf16_to_f32(x[i]);
+}
+
+void oc_dequantize_q4_0(const void *row, float *y, int64_t k) {
+    const oc_block_q4_0 *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_f16_to_f32(block->d);
+        for (int i = 0; i < 16; i++) {
+            y[i] = d * (float)((block->qs[i] & 15) - 8);
+            y[16 + i] = d * (float)((block->qs[i] >> 4) - 8);
+        }
+    }
+}
+
+void oc_dequantize_q4_1(const void *row, float *y, int64_t k) {
+    const oc_block_q4_1 *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_f16_to_f32(block->d), m = oc_f16_to_f32(block->m);
+        for (int i = 0; i < 16; i++) {
+            y[i] = d * (float)(block->qs[i] & 15) + m;
+            y[16 + i] = d * (float)(block->qs[i] >> 4) + m;
+        }
+    }
+}
+
+static inline int fifth(const uint8_t qh[4], int element) { return (qh[element / 8] >> (element % 8) & 1) << 4; }
+
+void oc_dequantize_q5_0(const void *row, float *y, int64_t k) {
+    const oc_block_q5_0 *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_f16_to_f32(block->d);
+        for (int i = 0; i < 16; i++) {
+            y[i] = d * (float)(((block->qs[i] & 15) | fifth(block->qh, i)) - 16);
+            y[16 + i] = d * (float)(((block->qs[i] >> 4) | fifth(block->qh, 16 + i)) - 16);
+        }
+    }
+}
+
+void oc_dequantize_q5_1(const void *row, float *y, int64_t k) {
+    const oc_block_q5_1 *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_f16_to_f32(block->d), m = oc_f16_to_f32(block->m);
+        for (int i = 0; i < 16; i++) {
+            y[i] = d * (float)((block->qs[i] & 15) | fifth(block->qh, i)) + m;
+            y[16 + i] = d * (float)((block->qs[i] >> 4) | fifth(block->qh, 16 + i)) + m;
+        }
+    }
+}
+
+void oc_dequantize_q8_0(const void *row, float *y, int64_t k) {
+    const oc_block_q8_0 *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_f16_to_f32(block->d);
+        for (int i = 0; i < 32; i++) y[i] = d * (float)block->qs[i];
+    }
+}
+
+void oc_dequantize_q4_k(const void *row, float *y, int64_t k) {
+    const oc_block_q4_k *block = row;
+    for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
+        float d = oc_f16_to_f32(block->d), dmin = oc_f16_to_f32(block->dmin);
+        for (int s = 0; s < 8; s++) {
+            float scale = d * (float)oc_k_scale(block->scales, s, 0), min = dmin * (float)oc_k_scale(block->scales, s, 4);
+            const uint8_t *qs = block->qs + s / 2 * 32;
+            for (int i = 0; i < 32; i++) y[32 * s + i] = scale * (float)(qs[i] >> (s % 2 * 4) & 15) - min;
+        }
+    }
+}
+
+void oc_dequantize_q5_k(const void *row, float *y, int64_t k) {
+    const oc_block_q5_k *block = row;
+    for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
+        float d = oc_f16_to_f32(block->d), dmin = oc_f16_to_f32(block->dmin);
+        for (int s = 0; s < 8; s++) {
+            float scale = d * (float)oc_k_scale(block->scales, s, 0), min = dmin * (float)oc_k_scale(block->scales, s, 4);
+            const uint8_t *qs = block->qs + s / 2 * 32;
+            for (int i = 0; i < 32; i++) {
+                int q = (qs[i] >> (s % 2 * 4) & 15) | (block->qh[i] >> s & 1) << 4;
+                y[32 * s + i] = scale * (float)q - min;
+            }
+        }
+    }
+}
+
+void oc_dequantize_q6_k(const void *row, float *y, int64_t k) {
+    const oc_block_q6_k *block = row;
+    for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
+        float d = oc_f16_to_f32(block->d);
+        for (int e = 0; e < 256; e++) {
+            int half = e / 128, part = e % 128 / 32, i = e % 32;
+            int low = block->ql[64 * half + 32 * (part % 2) + i] >> (part / 2 * 4) & 15;
+            int high = block->qh[32 * half + i] >> (2 * part) & 3;
+            y[e] = d * (float)block->scales[e / 16] * (float)((low | high << 4) - 32);
+        }
+    }
+}

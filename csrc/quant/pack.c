@@ -1,0 +1,228 @@
+/* pack.c - GGUF rows to the packed layout of blocks.h, and single rows back to floats (embedding look-up, tests). */
+
+/* unpack_row gives the very floats of dequant.c, so it rounds like it. */
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#include <string.h>
+
+#include "base/fp16.h"
+#include "quant/codecs.h"
+
+/* ---- packing: one function per format packs one block of 8 rows ---- */
+
+static inline void pack_block_f32(const float *const row[8], oc_packed_f32 *out) {
+    for (int r = 0; r < 8; r++) out->w[r] = *row[r];
+}
+
+static inline void pack_block_f16(const uint16_t *const row[8], oc_packed_16 *out) {
+    for (int r = 0; r < 8; r++) out->w[r] = *row[r];
+}
+
+#define pack_block_bf16 pack_block_f16
+
+static inline void interleave_nibbles(uint8_t out[4][8][4], int r, const uint8_t qs[16]) {
+    for (int j = 0; j < 4; j++) memcpy(out[j][r], qs + 4 * j, 4);
+}
+
+static inline void interleave_fifth(uint8_t out[4], const uint8_t qh[4]) {
+    memset(out, 0, 4);
+    for (int e = 0; e < 32; e++) out[e % 4] |= (uint8_t)((qh[e / 8] >> (e % 8) & 1) << (e / 4));
+}
+
+static void pack_block_q4_0(const oc_block_q4_0 *const row[8], oc_packed_q4_0 *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        interleave_nibbles(out->qs, r, row[r]->qs);
+    }
+}
+
+static void pack_block_q4_1(const oc_block_q4_1 *const row[8], oc_packed_q4_1 *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        out->m[r] = row[r]->m;
+        interleave_nibbles(out->qs, r, row[r]->qs);
+    }
+}
+
+static void pack_block_q5_0(const oc_block_q5_0 *const row[8], oc_packed_q5_0 *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        interleave_fifth(out->qh[r], row[r]->qh);
+        interleave_nibbles(out->qs, r, row[r]->qs);
+    }
+}
+
+static void pack_block_q5_1(const oc_block_q5_1 *const row[8], oc_packed_q5_1 *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        out->m[r] = row[r]->m;
+        interleave_fifth(out->qh[r], row[r]->qh);
+        interleave_nibbles(out->qs, r, row[r]->qs);
+    }
+}
+
+static void pack_block_q8_0(const oc_block_q8_0 *const row[8], oc_packed_q8_0 *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        for (int j = 0; j < 8; j++) memcpy(out->qs[j][r], row[r]->qs + 4 * j, 4);
+    }
+}
+
+static void pack_block_q4_k(const oc_block_q4_k *const row[8], oc_packed_q4_k *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        out->dmin[r] = row[r]->dmin;
+        for (int s = 0; s < 8; s++) {
+            out->pair[s / 2].scale[s % 2][r] = oc_k_scale(row[r]->scales, s, 0);
+            out->pair[s / 2].min[s % 2][r] = oc_k_scale(row[r]->scales, s, 4);
+        }
+        for (int j = 0; j < 32; j++) memcpy(out->pair[j / 8].qs[j % 8][r], row[r]->qs + 4 * j, 4);
+    }
+}
+
+static void pack_block_q5_k(const oc_block_q5_k *const row[8], oc_packed_q5_k *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        out->dmin[r] = row[r]->dmin;
+        for (int s = 0; s < 8; s++) {
+            oc_packed_q5_k_pair *pair = &out->pair[s / 2];
+            pair->scale[s % 2][r] = oc_k_scale(row[r]->scales, s, 0);
+            pair->min[s % 2][r] = oc_k_scale(row[r]->scales, s, 4);
+            for (int i = 0; i < 4; i++) {
+                int bits = 0;
+                for (int j = 0; j < 8; j++) bits |= (row[r]->qh[4 * j + i] >> s & 1) << j;
+                pair->qh[s % 2][r][i] = (uint8_t)bits;
+            }
+        }
+        for (int j = 0; j < 32; j++) memcpy(out->pair[j / 8].qs[j % 8][r], row[r]->qs + 4 * j, 4);
+    }
+}
+
+static void pack_block_q6_k(const oc_block_q6_k *const row[8], oc_packed_q6_k *out) {
+    for (int r = 0; r < 8; r++) {
+        const oc_block_q6_k *in = row[r];
+        out->d[r] = in->d;
+        for (int s = 0; s < 16; s++) out->pair[s / 4].scale[s % 4][r] = in->scales[s];
+        for (int p = 0; p < 4; p++) {
+            /* Pair p covers the 32s e and e + 1 of its half; in the file both stand in the same nibbles. */
+            int e = p % 2 * 2;
+            const uint8_t *ql = in->ql + p / 2 * 64, *qh = in->qh + p / 2 * 32;
+            for (int step = 0; step < 4; step++) {
+                oc_packed_q6_k_step *to = &out->pair[p].step[step];
+                for (int i = 0; i < 4; i++) {
+                    int bits = 0;
+                    for (int v = 0; v < 2; v++) {
+                        int x = 8 * step + 4 * v + i, low = ql[x] >> (e * 2) & 15, high = ql[32 + x] >> (e * 2) & 15;
+                        to->qs[v][r][i] = (uint8_t)(low | high << 4);
+                        bits |= (qh[x] >> (2 * e) & 3) << (2 * v) | (qh[x] >> (2 * e + 2) & 3) << (4 + 2 * v);
+                    }
+                    to->qh[r][i] = (uint8_t)bits;
+                }
+            }
+        }
+    }
+}
+
+#define OC_FORMAT(type, name, suffix, block, file, packed, f32)                                              \
+    void oc_pack_##suffix(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0, int64_t g1) {   \
+        static const file zero;                                                                              \
+        int64_t n_blocks = k / block;                                                                        \
+        packed *out = (packed *)dst + g0 * n_blocks;                                                         \
+        for (int64_t g = g0; g < g1; g++) {                                                                  \
+            for (int64_t b = 0; b < n_blocks; b++, out++) {                                                  \
+                const file *row[8];                                                                          \
+                for (int r = 0; r < 8; r++)                                                                  \
+                    row[r] = 8 * g + r < n_rows ? (const file *)src + (8 * g + r) * n_blocks + b : &zero;    \
+                pack_block_##suffix(row, out);                                                               \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+#include "quant/formats.def"
+#undef OC_FORMAT
+
+/* ---- unpacking: one function per format decodes row r of one block ---- */
+
+static void unpack_block_f32(const oc_packed_f32 *in, int r, float *y) { *y = in->w[r]; }
+static void unpack_block_f16(const oc_packed_16 *in, int r, float *y) { *y = oc_f16_to_f32(in->w[r]); }
+static void unpack_block_bf16(const oc_packed_16 *in, int r, float *y) { *y = oc_bf16_to_f32(in->w[r]); }
+
+static inline void scale_signed(const uint8_t q[32], int offset, uint16_t d, float *y) {
+    for (int i = 0; i < 32; i++) y[i] = oc_f16_to_f32(d) * (float)(q[i] - offset);
+}
+
+static inline void scale_and_shift(const uint8_t q[32], uint16_t d, uint16_t m, float *y) {
+    for (int i = 0; i < 32; i++) y[i] = oc_f16_to_f32(d) * (float)q[i] + oc_f16_to_f32(m);
+}
+
+static void unpack_block_q4_0(const oc_packed_q4_0 *in, int r, float *y) {
+    uint8_t q[32];
+    oc_codes_q4(in->qs, r, q);
+    scale_signed(q, 8, in->d[r], y);
+}
+
+static void unpack_block_q4_1(const oc_packed_q4_1 *in, int r, float *y) {
+    uint8_t q[32];
+    oc_codes_q4(in->qs, r, q);
+    scale_and_shift(q, in->d[r], in->m[r], y);
+}
+
+static void unpack_block_q5_0(const oc_packed_q5_0 *in, int r, float *y) {
+    uint8_t q[32];
+    oc_codes_q5(in->qh, in->qs, r, q);
+    scale_signed(q, 16, in->d[r], y);
+}
+
+static void unpack_block_q5_1(const oc_packed_q5_1 *in, int r, float *y) {
+    uint8_t q[32];
+    oc_codes_q5(in->qh, in->qs, r, q);
+    scale_and_shift(q, in->d[r], in->m[r], y);
+}
+
+static void unpack_block_q8_0(const oc_packed_q8_0 *in, int r, float *y) {
+    for (int e = 0; e < 32; e++) y[e] = oc_f16_to_f32(in->d[r]) * (float)in->qs[e / 4][r][e % 4];
+}
+
+/* 64 elements of a 4- or 5-bit K format */
+static inline void scale_pair(const uint8_t q[64], const uint8_t scale[2][8], const uint8_t min[2][8], int r, uint16_t d,
+                              uint16_t dmin, float *y) {
+    for (int e = 0; e < 64; e++)
+        y[e] = oc_f16_to_f32(d) * (float)scale[e / 32][r] * (float)q[e] - oc_f16_to_f32(dmin) * (float)min[e / 32][r];
+}
+
+static void unpack_block_q4_k(const oc_packed_q4_k *in, int r, float *y) {
+    for (int p = 0; p < 4; p++) {
+        uint8_t q[64];
+        oc_codes_q4_k(in->pair[p].qs, r, q);
+        scale_pair(q, in->pair[p].scale, in->pair[p].min, r, in->d[r], in->dmin[r], y + 64 * p);
+    }
+}
+
+static void unpack_block_q5_k(const oc_packed_q5_k *in, int r, float *y) {
+    for (int p = 0; p < 4; p++) {
+        uint8_t q[64];
+        oc_codes_q5_k(&in->pair[p], r, q);
+        scale_pair(q, in->pair[p].scale, in->pair[p].min, r, in->d[r], in->dmin[r], y + 64 * p);
+    }
+}
+
+static void unpack_block_q6_k(const oc_packed_q6_k *in, int r, float *y) {
+    for (int p = 0; p < 4; p++) {
+        uint8_t q[64];
+        oc_codes_q6_k(&in->pair[p], r, q);
+        for (int e = 0; e < 64; e++)
+            y[64 * p + e] = oc_f16_to_f32(in->d[r]) * (float)in->pair[p].scale[e / 16][r] * (float)(q[e] - 32);
+    }
+}
+
+#define OC_FORMAT(type, name, suffix, block, file, packed, f32)                                              \
+    void oc_unpack_row_##suffix(const void *src, int64_t k, int64_t row, float *y) {                         \
+        int64_t n_blocks = k / block;                                                                        \
+        const packed *in = (const packed *)src + row / 8 * n_blocks;                                         \
+        for (int64_t b = 0; b < n_blocks; b++) unpack_block_##suffix(in + b, (int)(row % 8), y + b * block); \
+    }
+#include "quant/formats.def"
+#undef OC_FORMAT
