@@ -11,7 +11,7 @@ from typing import Any
 from server.config import Config
 from server.context import OLLAMA_VERSION, Context
 from server.http import Server
-from server.models.engine import LocalLoader
+from server.models.engine import EngineLoader, LocalLoader
 from server.models.loaded import LoadedModels
 from server.router import Router
 from server.store.store import Store
@@ -28,16 +28,15 @@ class StartError(Exception):
     """The server cannot start; the text is meant for the person who started it."""
 
 
-def build_context(config: Config) -> Context:
-    """The store and the table of models of a configuration."""
-    models = LoadedModels(
-        LocalLoader(config.threads),
+def build_models(config: Config, loader: EngineLoader) -> LoadedModels:
+    """The table of models of a configuration."""
+    return LoadedModels(
+        loader,
         keep_alive_ns=config.keep_alive_ns,
         max_loaded=config.max_loaded_models,
         max_queue=config.max_queue,
         parallel=config.num_parallel,
     )
-    return Context(config, Store(config.models), models)
 
 
 async def listen(context: Context) -> Server:
@@ -54,7 +53,8 @@ async def listen(context: Context) -> Server:
 
 async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
-    context = build_context(config)
+    models = build_models(config, LocalLoader(config.threads))
+    context = Context(config, Store(config.models), models)
     server = await listen(context)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
