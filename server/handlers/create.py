@@ -36,7 +36,7 @@ def _spec(wanted: CreateRequest) -> CreateSpec:
     return CreateSpec(
         name=parse_reference(text),
         base=parse_reference(wanted.from_) if wanted.from_ else None,
-        files=wanted.files or {},
+        files=wanted.files,
         adapters=wanted.adapters or {},
         quantize=wanted.quantize,
         template=wanted.template,

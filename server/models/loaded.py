@@ -86,6 +86,7 @@ class LoadedModels:
         self._loading = asyncio.Lock()
         self._changed = asyncio.Event()
         self._waiting = 0
+        self._users = 0
         self._closed = False
 
     @asynccontextmanager
@@ -130,6 +131,16 @@ class LoadedModels:
             found.append(RunningModel(entry.source, memory, entry.context, expires))
         return sorted(found, key=lambda model: (-model.expires_at_ns, model.source.name))
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a load or a slot."""
+        return self._waiting
+
+    @property
+    def users(self) -> int:
+        """Requests that hold or wait for a lease."""
+        return self._users
+
     async def close(self) -> None:
         """Take no more requests and unload everything; a load under way is finished first."""
         self._closed = True
@@ -159,6 +170,7 @@ class LoadedModels:
             entry.task.add_done_callback(self._load_ended)
         else:
             entry.users += 1
+        self._users += 1
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
@@ -171,6 +183,7 @@ class LoadedModels:
     def _leave(self, entry: _Entry) -> None:
         """Count a user out; the last one starts the keep_alive time."""
         entry.users -= 1
+        self._users -= 1
         entry.last_used = time.monotonic()
         if not entry.users and entry.engine is not None:
             self._became_idle(entry)

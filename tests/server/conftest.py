@@ -12,10 +12,15 @@ def script():
     return Script()
 
 
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory):
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
 @pytest.fixture
-def live(tmp_path, script):
+def live(tmp_path, script, tiny_gguf):
     with LiveServer(tmp_path / "models", FakeLoader(script)) as server:
-        server.add_model("tiny", write_gguf(tmp_path / "tiny.gguf"))
+        server.add_model("tiny", tiny_gguf)
         yield server
 
 

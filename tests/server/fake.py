@@ -21,7 +21,7 @@ class Script:
         self.error: OllamaCoreError | None = None
         self.hold_load: asyncio.Event | None = None
         self.hold_prompt: asyncio.Event | None = None
-        self.hold_after: tuple[int, asyncio.Event] | None = None
+        self.pause_s = 0.0  # between two pieces
         self.load_errors: list[Exception] = []
         self.loads: list[tuple[Path, int]] = []
         self.unloads: list[Path] = []
@@ -68,9 +68,9 @@ class FakeEngine:
             script.started.set()
             if script.hold_prompt is not None:
                 await script.hold_prompt.wait()
-            for number, piece in enumerate(script.pieces):
-                if script.hold_after is not None and script.hold_after[0] == number:
-                    await script.hold_after[1].wait()
+            for piece in script.pieces:
+                if script.pause_s:
+                    await asyncio.sleep(script.pause_s)
                 yield Chunk(piece, tuple(piece.encode()), self._logprobs(piece, options))
             if script.error is not None:
                 raise script.error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 
 from server.app import build_models, listen
 from server.config import Config
@@ -86,8 +87,6 @@ def write_gguf(
     path: Path, *, template: str | None = TEMPLATE, context: int = 2048, embedding: bool = False, salt: str = ""
 ) -> Path:
     """A sound GGUF file with one small tensor; ``salt`` makes its bytes differ."""
-    import numpy as np
-
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(context)
     writer.add_embedding_length(64)

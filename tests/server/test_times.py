@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.times import FOREVER, SECOND, DurationError, format_local, format_utc, keep_alive_of, parse_duration
+from server.times import (
+    FOREVER,
+    SECOND,
+    DurationError,
+    format_local,
+    format_utc,
+    keep_alive_of,
+    parse_duration,
+)
 
 
 @pytest.mark.parametrize(("ns", "text"), [
