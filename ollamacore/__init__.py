@@ -1,9 +1,9 @@
 """ollamacore: run GGUF language models on small machines, with an engine of its own.
 
-    import ollamacore
-    with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
-        for chunk in model.chat([{"role": "user", "content": "Why is the sky blue?"}]):
-            print(chunk.text, end="", flush=True)
+import ollamacore
+with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
+    for chunk in model.chat([{"role": "user", "content": "Why is the sky blue?"}]):
+        print(chunk.text, end="", flush=True)
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What this machine offers: cores that may be used, memory that may be taken. Linux details degrade to safe defaults."""
+"""What this machine offers: cores that may be used and memory that may be taken."""
 
 import os
 from pathlib import Path
@@ -46,8 +46,10 @@ def available_memory() -> int:
     for line in _read("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             available = int(line.split()[1]) * 1024
-    for limit, used in (("memory.max", "memory.current"),
-                        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
         try:
             available = min(available, int(_read(_CGROUP / limit)) - int(_read(_CGROUP / used)))
         except ValueError:

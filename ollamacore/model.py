@@ -76,9 +76,15 @@ class Model:
         tokenizer = Tokenizer.from_gguf(file)
         blocks = _pool_blocks(file, plan, context, kv_bytes, kv_type)
         engine = _core.Engine(
-            n_threads=threads or machine.usable_threads(), max_tokens=MAX_TOKENS, max_outputs=MAX_SEQS,
-            max_seqs=MAX_SEQS, n_layer=plan.kv.n_layer, n_kv_head=plan.kv.n_kv_head, head_dim=plan.kv.head_dim,
-            kv_type=kv_type, kv_blocks=blocks,
+            n_threads=threads or machine.usable_threads(),
+            max_tokens=MAX_TOKENS,
+            max_outputs=MAX_SEQS,
+            max_seqs=MAX_SEQS,
+            n_layer=plan.kv.n_layer,
+            n_kv_head=plan.kv.n_kv_head,
+            head_dim=plan.kv.head_dim,
+            kv_type=kv_type,
+            kv_blocks=blocks,
         )
         plan.install(engine)
         if on_progress:
@@ -130,8 +136,14 @@ class Model:
         """The text of token ids; see Tokenizer.decode."""
         return self.tokenizer.decode(ids)
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Any] | None = None,
-                    add_generation_prompt: bool = True, **variables: Any) -> str:
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Any] | None = None,
+        add_generation_prompt: bool = True,
+        **variables: Any,
+    ) -> str:
         """The prompt that the model's chat template makes of messages. TemplateError if it has none or it fails."""
         if self.chat_template is None:
             raise TemplateError("the model has no chat template")
@@ -141,7 +153,9 @@ class Model:
                 for name, token in (("bos_token", self.tokenizer.bos), ("eos_token", self.tokenizer.eos))
             }
             self._template = ChatTemplate(self.chat_template, **names)
-        return self._template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt, **variables)
+        return self._template.render(
+            messages, tools=tools, add_generation_prompt=add_generation_prompt, **variables
+        )
 
     def tokenize_prompt(self, prompt: str) -> list[int]:
         """Token ids of a rendered prompt: special tokens parsed, BOS added unless the text already begins with it."""
@@ -152,28 +166,37 @@ class Model:
 
     # ---- generating ----
 
-    def generate(self, prompt: str | Sequence[int], options: SamplingOptions | None = None,
-                 **overrides: Any) -> Generation:
+    def generate(
+        self, prompt: str | Sequence[int], options: SamplingOptions | None = None, **overrides: Any
+    ) -> Generation:
         """Continue a prompt, text or token ids: an iterator of chunks. `overrides` are fields of SamplingOptions."""
         options = replace(options or SamplingOptions(), **overrides)
         tokens = self.tokenize_prompt(prompt) if isinstance(prompt, str) else prompt
         return self._submit(tokens, options, None)
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], options: SamplingOptions | None = None, *,
-             tools: Sequence[Any] | None = None, **overrides: Any) -> Generation:
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        options: SamplingOptions | None = None,
+        *,
+        tools: Sequence[Any] | None = None,
+        **overrides: Any,
+    ) -> Generation:
         """Answer a conversation of {"role", "content"} messages: an iterator of chunks."""
         return self.generate(self.render_chat(messages, tools=tools), options, **overrides)
 
-    def submit(self, tokens: Sequence[int], options: SamplingOptions,
-               on_chunk: Callable[[Chunk], None]) -> Generation:
+    def submit(
+        self, tokens: Sequence[int], options: SamplingOptions, on_chunk: Callable[[Chunk], None]
+    ) -> Generation:
         """Like generate, with chunks going to `on_chunk` in the engine's thread; it must return at once.
 
         Exactly one chunk has a done reason: the last.
         """
         return self._submit(tokens, options, on_chunk)
 
-    def _submit(self, tokens: Sequence[int], options: SamplingOptions,
-                on_chunk: Callable[[Chunk], None] | None) -> Generation:
+    def _submit(
+        self, tokens: Sequence[int], options: SamplingOptions, on_chunk: Callable[[Chunk], None] | None
+    ) -> Generation:
         num_ctx = min(options.num_ctx or self.max_context, self.max_context)
         prompt = array("i", tokens)
         if not prompt:
@@ -192,7 +215,9 @@ class Model:
         """Raw logits (last, n_vocab) at the last positions of a token sequence."""
         ids = array("i", tokens)
         if not 1 <= last <= len(ids) or len(ids) > self.max_context:
-            raise InvalidOptionError(f"{last} positions of {len(ids)} tokens in a context of {self.max_context}")
+            raise InvalidOptionError(
+                f"{last} positions of {len(ids)} tokens in a context of {self.max_context}"
+            )
         out = np.empty((last, self.n_vocab), dtype=np.float32)
 
         def compute(engine: _core.Engine) -> None:
@@ -218,8 +243,9 @@ class Model:
         self.close()
 
 
-def _step_through(engine: _core.Engine, sequence: _core.Sequence, ids: "array[int]",
-                  out: npt.NDArray[np.float32]) -> None:
+def _step_through(
+    engine: _core.Engine, sequence: _core.Sequence, ids: "array[int]", out: npt.NDArray[np.float32]
+) -> None:
     """Feed ids in chunks and copy the logits of the last len(out) positions."""
     first = len(ids) - len(out)
     position = 0

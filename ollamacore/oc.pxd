@@ -78,3 +78,48 @@ cdef extern from "oc.h" nogil:
     # ---- text ----
     oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint64_t max_bytes,
                                uint64_t *offsets) noexcept
+    ctypedef enum oc_token_model:
+        OC_TOKENS_BPE
+        OC_TOKENS_SPM
+    ctypedef enum oc_pretokenizer:
+        OC_PRE_GPT2
+        OC_PRE_SMOLLM
+        OC_PRE_LLAMA3
+        OC_PRE_QWEN2
+    ctypedef enum oc_token_type:
+        OC_TOKEN_UNDEFINED
+        OC_TOKEN_NORMAL
+        OC_TOKEN_UNKNOWN
+        OC_TOKEN_CONTROL
+        OC_TOKEN_USER_DEFINED
+        OC_TOKEN_UNUSED
+        OC_TOKEN_BYTE
+    ctypedef struct oc_strings:
+        const uint8_t *data
+        size_t size
+        const uint64_t *offsets
+        size_t count
+    ctypedef struct oc_vocab_spec:
+        oc_token_model model
+        oc_pretokenizer pre
+        int ignore_merges
+        int add_space_prefix
+        int32_t unknown
+        oc_strings tokens
+        oc_strings merges
+        const float *scores
+        const int32_t *types
+    ctypedef struct oc_vocab:
+        pass
+    oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) noexcept
+    void oc_vocab_free(oc_vocab *vocab) noexcept
+    const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
+    const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
+    oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id) noexcept
+    ctypedef struct oc_tokens:
+        int32_t *ids
+        size_t count
+        size_t capacity
+    oc_status oc_vocab_encode(oc_vocab *vocab, const uint8_t *text, size_t length, int parse_special,
+                              oc_tokens *out) noexcept
+    void oc_tokens_free(oc_tokens *tokens) noexcept

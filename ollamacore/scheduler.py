@@ -153,7 +153,11 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Start parked runs, then waiting generations, in order, as far as sequences and KV blocks go."""
-        while self._parked and len(self._active) < self._max_seqs and self._has_room(len(self._parked[0].tokens)):
+        while (
+            self._parked
+            and len(self._active) < self._max_seqs
+            and self._has_room(len(self._parked[0].tokens))
+        ):
             self._active.append(self._parked.popleft())
         while self._waiting and not self._parked and len(self._active) < self._max_seqs:
             generation = self._waiting[0]
@@ -179,8 +183,13 @@ class Scheduler:
         sampler.accept_all(prompt)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
-            generation, sequence, sampler, TextAssembler(self._tokenizer.stream(), options.stop),
-            pending=prompt, tokens=array("i", prompt), started_ns=time.monotonic_ns(),
+            generation,
+            sequence,
+            sampler,
+            TextAssembler(self._tokenizer.stream(), options.stop),
+            pending=prompt,
+            tokens=array("i", prompt),
+            started_ns=time.monotonic_ns(),
             limit=options.num_predict if 0 <= options.num_predict < most else most,
         )
 
@@ -205,7 +214,9 @@ class Scheduler:
             runs.append((run, take))
         self._step(batch, runs)
 
-    def _step(self, batch: list[tuple[Sequence, array[int] | int, int]], runs: list[tuple[_Run, int]]) -> None:
+    def _step(
+        self, batch: list[tuple[Sequence, array[int] | int, int]], runs: list[tuple[_Run, int]]
+    ) -> None:
         try:
             status = self._engine.step(batch)
         except OllamaCoreError as error:
@@ -291,8 +302,9 @@ class Scheduler:
 
     # ---- ends ----
 
-    def _chunk(self, run: _Run, text: str, reason: DoneReason | None = None,
-               error: OllamaCoreError | None = None) -> Chunk:
+    def _chunk(
+        self, run: _Run, text: str, reason: DoneReason | None = None, error: OllamaCoreError | None = None
+    ) -> Chunk:
         tokens, run.unsent = tuple(run.unsent), []
         logprobs = tuple(run.logprobs) if run.generation.options.logprobs else None
         run.logprobs = []
@@ -303,7 +315,9 @@ class Scheduler:
             stats = Stats(len(run.generation.prompt), 0, first - run.started_ns, run.generated, now - first)
         return Chunk(text, tokens, logprobs, reason, stats, error)
 
-    def _finish(self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None) -> None:
+    def _finish(
+        self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
+    ) -> None:
         (self._active if run in self._active else self._parked).remove(run)
         run.sequence.close()
         if text is None:
@@ -317,7 +331,7 @@ class Scheduler:
     def _deliver(self, generation: Generation, chunk: Chunk) -> None:
         try:
             generation.deliver(chunk)
-        except Exception:  # noqa: BLE001 - a receiver that fails loses its own generation only
+        except Exception:
             log.exception("a receiver of chunks failed")
             generation.cancel()
 

@@ -1,4 +1,4 @@
-"""One generation, seen from outside: what is asked for, the chunks that come back, and the text between tokens and chunks."""
+"""One generation, seen from outside: its options, the chunks that come back, and the text between tokens and chunks."""
 
 import queue
 import threading
@@ -54,8 +54,13 @@ class Generation:
     `cancel` may be called from any thread, and leaving the iteration early with `close` cancels too.
     """
 
-    def __init__(self, prompt: Sequence[int], options: SamplingOptions, num_ctx: int,
-                 on_chunk: Callable[[Chunk], None] | None) -> None:
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        options: SamplingOptions,
+        num_ctx: int,
+        on_chunk: Callable[[Chunk], None] | None,
+    ) -> None:
         self.prompt = prompt
         self.options = options
         self.num_ctx = num_ctx

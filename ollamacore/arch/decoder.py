@@ -21,8 +21,9 @@ class Block:
     post_norms: bool = False
 
 
-def dense_decoder(file: GGUFFile, hyper: Hyper, block_of: Callable[[Plan, int], Block], *,
-                  embedding_scale: float = 1.0) -> Plan:
+def dense_decoder(
+    file: GGUFFile, hyper: Hyper, block_of: Callable[[Plan, int], Block], *, embedding_scale: float = 1.0
+) -> Plan:
     """A decoder of hyper.n_layer blocks with a tied or own head; `block_of` says how each layer's block differs."""
     plan = Plan(file, KVShape(hyper.n_layer, hyper.n_kv_head, hyper.head_dim))
     plan.embed("token_embd.weight", hyper.n_embd, hyper.n_vocab, embedding_scale)
@@ -45,13 +46,24 @@ def dense_decoder(file: GGUFFile, hyper: Hyper, block_of: Callable[[Plan, int], 
 def _attention(plan: Plan, hyper: Hyper, block: Block, layer: int, normed: str) -> str:
     name = f"blk.{layer}.attn_"
     kv_width = hyper.n_kv_head * hyper.head_dim
-    q = plan.linear(normed, name + "q.weight", hyper.n_head * hyper.head_dim, "q", bias=name + "q.bias", join=True)
+    q = plan.linear(
+        normed, name + "q.weight", hyper.n_head * hyper.head_dim, "q", bias=name + "q.bias", join=True
+    )
     k = plan.linear(normed, name + "k.weight", kv_width, "k", bias=name + "k.bias", join=True)
     v = plan.linear(normed, name + "v.weight", kv_width, "v", bias=name + "v.bias")
     attended = plan.attention(
-        q, k, v, layer, n_head=hyper.n_head, scale=block.scale, rope=block.rope, neox=block.neox, window=block.window,
+        q,
+        k,
+        v,
+        layer,
+        n_head=hyper.n_head,
+        scale=block.scale,
+        rope=block.rope,
+        neox=block.neox,
+        window=block.window,
         q_norm=name + "q_norm.weight" if block.head_norms else None,
-        k_norm=name + "k_norm.weight" if block.head_norms else None, eps=hyper.eps,
+        k_norm=name + "k_norm.weight" if block.head_norms else None,
+        eps=hyper.eps,
     )
     return plan.linear(attended, name + "output.weight", hyper.n_embd, "projected", bias=name + "output.bias")
 

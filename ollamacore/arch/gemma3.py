@@ -34,7 +34,14 @@ def build(file: GGUFFile) -> Plan:
             rope = plan.rope("rope_local", rope_frequencies(hyper.n_rot, local_base))
         else:
             rope = plan.rope("rope", scaled_frequencies(meta, hyper.n_rot, hyper.rope_base))
-        return Block(rope=rope, scale=query_length**-0.5, neox=True, gelu=True, window=window if is_local else 0,
-                     head_norms=True, post_norms=True)
+        return Block(
+            rope=rope,
+            scale=query_length**-0.5,
+            neox=True,
+            gelu=True,
+            window=window if is_local else 0,
+            head_norms=True,
+            post_norms=True,
+        )
 
     return dense_decoder(file, hyper, block, embedding_scale=hyper.n_embd**0.5)

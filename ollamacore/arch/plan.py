@@ -84,8 +84,9 @@ class Plan:
         matrix = self.matrix(tensor, n_vocab, n_embd)
         return self._op("embed", dst=self.buffer("residual", n_embd), matrix=matrix, scale=scale)
 
-    def norm(self, weight: str, eps: float, *, add: str | None, post_norm: str | None = None,
-             select: bool = False) -> str:
+    def norm(
+        self, weight: str, eps: float, *, add: str | None, post_norm: str | None = None, select: bool = False
+    ) -> str:
         """residual += rmsnorm(add, post_norm) or add; then rmsnorm of the residual, (n_embd).
 
         `select` keeps only the tokens whose logits are wanted.
@@ -94,38 +95,93 @@ class Plan:
         dst = self.buffer("selected" if select else "normed", width)
         flags = (*self._quantize(width), *(("select",) if select else ()))
         vector2 = self.vector(post_norm, width) if post_norm else None
-        return self._op("norm", flags=flags, src=add, dst=dst, dst2="residual", vector=self.vector(weight, width),
-                        vector2=vector2, eps=eps)
+        return self._op(
+            "norm",
+            flags=flags,
+            src=add,
+            dst=dst,
+            dst2="residual",
+            vector=self.vector(weight, width),
+            vector2=vector2,
+            eps=eps,
+        )
 
-    def linear(self, src: str, tensor: str, rows: int, dst: str, *, bias: str | None = None,
-               join: bool = False) -> str:
+    def linear(
+        self, src: str, tensor: str, rows: int, dst: str, *, bias: str | None = None, join: bool = False
+    ) -> str:
         """dst = tensor * src (+ bias if the file has it), (rows). `join`: the next op does not read dst."""
         matrix = self.matrix(tensor, rows, self.buffers[src])
         vector = self.vector(bias, rows) if bias and self.has(bias) else None
-        return self._op("linear", flags=("join",) if join else (), src=src, dst=self.buffer(dst, rows), matrix=matrix,
-                        vector=vector)
+        return self._op(
+            "linear",
+            flags=("join",) if join else (),
+            src=src,
+            dst=self.buffer(dst, rows),
+            matrix=matrix,
+            vector=vector,
+        )
 
     def glu(self, src: str, gate: str, up: str, n_ff: int, *, gelu: bool = False) -> str:
         """act(gate * src) * (up * src), (n_ff); act is SiLU or the tanh form of GELU."""
         k = self.buffers[src]
         flags = (*self._quantize(n_ff), *(("gelu",) if gelu else ()))
-        return self._op("glu", flags=flags, src=src, dst=self.buffer("ff", n_ff), dst2=self.buffer("ff_up", n_ff),
-                        matrix=self.matrix(gate, n_ff, k), matrix2=self.matrix(up, n_ff, k))
+        return self._op(
+            "glu",
+            flags=flags,
+            src=src,
+            dst=self.buffer("ff", n_ff),
+            dst2=self.buffer("ff_up", n_ff),
+            matrix=self.matrix(gate, n_ff, k),
+            matrix2=self.matrix(up, n_ff, k),
+        )
 
-    def attention(self, q: str, k: str, v: str, layer: int, *, n_head: int, scale: float, rope: str | None, neox: bool,
-                  window: int = 0, q_norm: str | None = None, k_norm: str | None = None, eps: float = 0.0,
-                  softcap: float = 0.0) -> str:
+    def attention(
+        self,
+        q: str,
+        k: str,
+        v: str,
+        layer: int,
+        *,
+        n_head: int,
+        scale: float,
+        rope: str | None,
+        neox: bool,
+        window: int = 0,
+        q_norm: str | None = None,
+        k_norm: str | None = None,
+        eps: float = 0.0,
+        softcap: float = 0.0,
+    ) -> str:
         """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim)."""
         head_dim = self.kv.head_dim
         shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
-        norms = {"vector": self.vector(q_norm, head_dim) if q_norm else None,
-                 "vector2": self.vector(k_norm, head_dim) if k_norm else None}
-        self._op("rope_kv", flags=("neox",) if neox else (), src=q, src2=k, src3=v, rope=rope, scale=scale, eps=eps,
-                 **shape, **norms)
+        norms = {
+            "vector": self.vector(q_norm, head_dim) if q_norm else None,
+            "vector2": self.vector(k_norm, head_dim) if k_norm else None,
+        }
+        self._op(
+            "rope_kv",
+            flags=("neox",) if neox else (),
+            src=q,
+            src2=k,
+            src3=v,
+            rope=rope,
+            scale=scale,
+            eps=eps,
+            **shape,
+            **norms,
+        )
         width = n_head * head_dim
         whole_blocks = head_dim % 32 == 0
-        dst = self._op("attention", flags=("quantize",) if whole_blocks else (), src=q,
-                       dst=self.buffer("attended", width), window=window, softcap=softcap, **shape)
+        dst = self._op(
+            "attention",
+            flags=("quantize",) if whole_blocks else (),
+            src=q,
+            dst=self.buffer("attended", width),
+            window=window,
+            softcap=softcap,
+            **shape,
+        )
         if not whole_blocks and width % 32 == 0:
             self._op("quantize", src=dst)
         return dst
@@ -154,11 +210,26 @@ class Plan:
             index[name] = engine.add_vector(self._floats(name))
         buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
         ropes = {name: engine.add_rope(freq, mscale) for name, (freq, mscale) in self.ropes.items()}
-        tables = {"src": buffers, "src2": buffers, "src3": buffers, "dst": buffers, "dst2": buffers, "rope": ropes,
-                  "matrix": index, "matrix2": index, "vector": index, "vector2": index}
+        tables = {
+            "src": buffers,
+            "src2": buffers,
+            "src3": buffers,
+            "dst": buffers,
+            "dst2": buffers,
+            "rope": ropes,
+            "matrix": index,
+            "matrix2": index,
+            "vector": index,
+            "vector2": index,
+        }
         for op in self.ops:
-            engine.add_op(**{key: tables[key][value] if key in tables else value
-                             for key, value in op.items() if value is not None})
+            engine.add_op(
+                **{
+                    key: tables[key][value] if key in tables else value
+                    for key, value in op.items()
+                    if value is not None
+                }
+            )
         engine.finish(self.n_vocab)
 
     def floats(self, name: str, n: int) -> npt.NDArray[np.float32]:

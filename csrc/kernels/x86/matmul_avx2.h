@@ -1,0 +1,44 @@
+/* matmul_avx2.h - what the AVX2 matmul kernels share: the walk over groups and columns, and small loads.
+ *
+ * A tile function computes 8 rows x `cols` columns over the whole of k. It is inlined once per `cols`, so that the loops
+ * over columns unroll and weights unpacked in registers serve all of them; one source for every width also means that
+ * an output gets the same operations in the same order whatever the number of columns is. */
+#ifndef OC_KERNELS_X86_MATMUL_AVX2_H
+#define OC_KERNELS_X86_MATMUL_AVX2_H
+
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "quant/blocks.h"
+
+#define OC_INLINE static inline __attribute__((always_inline))
+
+/* oc_matmul_<suffix>_<isa> from tile(weights of the group, x, first column, its outputs, ldy, cols). `wide` is the widest
+ * tile; the rest goes through tiles of half, quarter ... of it (6, 3, 2, 1 or 3, 2, 1). */
+#define OC_DEFINE_MATMUL(suffix, isa, tile, block, elements, wide)                                           \
+    void oc_matmul_##suffix##_##isa(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,  \
+                                    int64_t g1) {                                                            \
+        const block *w = (const block *)packed + g0 * (x->k / elements);                                     \
+        for (int64_t g = g0; g < g1; g++, w += x->k / elements) {                                            \
+            float *out = y + 8 * g;                                                                          \
+            int64_t c = 0;                                                                                   \
+            for (; wide > 3 && c + wide <= x->n; c += wide) tile(w, x, c, out + c * ldy, ldy, wide);         \
+            for (; c + 3 <= x->n; c += 3) tile(w, x, c, out + c * ldy, ldy, 3);                              \
+            if (c + 2 == x->n) tile(w, x, c, out + c * ldy, ldy, 2);                                         \
+            if (c + 1 == x->n) tile(w, x, c, out + c * ldy, ldy, 1);                                         \
+        }                                                                                                    \
+    }
+
+OC_INLINE __m256i oc_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+
+/* 4 activation codes in every lane */
+OC_INLINE __m256i oc_codes4(const int8_t *p) {
+    int32_t four;
+    memcpy(&four, p, 4);
+    return _mm256_set1_epi32(four);
+}
+
+/* 8 half floats */
+OC_INLINE __m256 oc_halves(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+
+#endif

@@ -1,0 +1,159 @@
+/* matmul_k_avx2.c - AVX2 matmul of Q4_K, Q5_K and Q6_K.
+ *
+ * The integer scale of a sub-block is the second operand of the vpmaddwd that widens the int16 sums. Bounds per int16 lane
+ * (2 products per vpmaddubsw, |code of an activation| <= 127):
+ *   Q4_K: 8 of them, 16 * 15 * 127 = 30480        Q5_K: 4 of them, 8 * 31 * 127 = 31496
+ *   Q6_K: the sums wrap around, and that is harmless: with 32 * (sum of the activations) taken off, 4 of them make
+ *         |sum of 8 (q - 32) a| <= 8 * 32 * 127 = 32512 < 32768, and one vpmaddubsw alone reaches 2 * 63 * 127 = 16002.
+ * int32, after the scales: Q4_K 30480 * 2 * 63 = 3.9e6, Q5_K 2 * 31496 * 2 * 63 = 8.0e6, Q6_K 2 * 32512 * 2 * 128 = 16.7e6
+ * < 2^24: all exact in float. */
+#include "kernels/x86/target_avx2.h"
+
+#include "kernels/x86/matmul_avx2.h"
+
+/* 8 unsigned scales as pairs of int16, one pair per lane */
+OC_INLINE __m256i scale_pairs(const uint8_t scale[8]) {
+    const __m256i spread = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,  //
+                                            4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
+    return _mm256_shuffle_epi8(_mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale)), spread);
+}
+
+/* the same for signed scales: the byte goes to the top and is shifted down */
+OC_INLINE __m256i signed_scale_pairs(const int8_t scale[8]) {
+    const __m256i spread = _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,  //
+                                            -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7);
+    __m256i bytes = _mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale));
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, spread), 8);
+}
+
+/* 8 bytes as floats */
+OC_INLINE __m256 bytes_to_floats(const uint8_t bytes[8]) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes)));
+}
+
+/* Q4_K and Q5_K: a pair is scales, minima, fifth bits of both sub-blocks if `fifth`, 8 code vectors. */
+OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out, int64_t ldy, const int cols,
+                       const int fifth) {
+    const __m256i low4 = _mm256_set1_epi8(15), bit4 = _mm256_set1_epi8(16);
+    const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
+    const int8_t *a[6];
+    const float *scale = x->scale + c * n_scales, *sum = x->sum + c * n_scales;
+    __m256 acc[6];
+    for (int i = 0; i < cols; i++) {
+        a[i] = x->codes + (c + i) * x->k;
+        acc[i] = _mm256_setzero_ps();
+    }
+    for (int64_t b = 0; b < n_blocks; b++) {
+        const uint16_t *d = (const uint16_t *)w;
+        __m256 products[6], mins[6];
+        for (int i = 0; i < cols; i++) products[i] = mins[i] = _mm256_setzero_ps();
+        w += 32;
+        for (int p = 0; p < 4; p++) {
+            const uint8_t *qs = w + 32 + (fifth ? 64 : 0);
+#pragma GCC unroll 2
+            for (int s = 0; s < 2; s++) {
+                const __m256i pairs = scale_pairs(w + 8 * s);
+                const __m256 min = bytes_to_floats(w + 16 + 8 * s);
+                const __m256i qh = fifth ? oc_load(w + 32 + 32 * s) : _mm256_setzero_si256();
+                __m256i sum16[6], total[6];
+                for (int i = 0; i < cols; i++) sum16[i] = total[i] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+                for (int j = 0; j < 8; j++) {
+                    __m256i q = oc_load(qs + 32 * j);
+                    q = _mm256_and_si256(s ? _mm256_srli_epi16(q, 4) : q, low4);
+                    if (fifth) {
+                        const __m256i bit = j < 4 ? _mm256_slli_epi16(qh, 4 - j) : _mm256_srli_epi16(qh, j - 4);
+                        q = _mm256_or_si256(q, _mm256_and_si256(bit, bit4));
+                    }
+                    for (int i = 0; i < cols; i++)
+                        sum16[i] = _mm256_add_epi16(sum16[i], _mm256_maddubs_epi16(q, oc_codes4(a[i] + 4 * j)));
+                    if (fifth ? j % 4 == 3 : j == 7) {
+                        for (int i = 0; i < cols; i++) {
+                            total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(sum16[i], pairs));
+                            sum16[i] = _mm256_setzero_si256();
+                        }
+                    }
+                }
+                for (int i = 0; i < cols; i++) {
+                    const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]), act_sum = _mm256_set1_ps(sum[i * n_scales]);
+                    products[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[i]), act_scale, products[i]);
+                    mins[i] = _mm256_fmadd_ps(min, act_sum, mins[i]);
+                    a[i] += 32;
+                }
+                scale++, sum++;
+            }
+            w = qs + 256;
+        }
+        for (int i = 0; i < cols; i++) {
+            acc[i] = _mm256_fmadd_ps(oc_halves(d), products[i], acc[i]);
+            acc[i] = _mm256_fnmadd_ps(oc_halves(d + 8), mins[i], acc[i]);
+        }
+    }
+    for (int i = 0; i < cols; i++) _mm256_storeu_ps(out + i * ldy, acc[i]);
+}
+
+#define TILE_Q4_K(w, x, c, out, ldy, cols) tile_45((const uint8_t *)(w), x, c, out, ldy, cols, 0)
+#define TILE_Q5_K(w, x, c, out, ldy, cols) tile_45((const uint8_t *)(w), x, c, out, ldy, cols, 1)
+
+/* -32 * the sums of 16 activations each, where the products will be: in both int16 lanes of every int32 lane the pairs
+ * of elements that vpmaddubsw joins there; [0] for the first 16, [1] for the last. */
+OC_INLINE void offsets_of_16(const int8_t *a, __m256i offset[2]) {
+    __m256i t = _mm256_maddubs_epi16(_mm256_set1_epi8(32), oc_load(a));
+    t = _mm256_add_epi16(t, _mm256_shuffle_epi32(t, 0x4E));
+    t = _mm256_add_epi16(t, _mm256_shuffle_epi32(t, 0xB1));
+    t = _mm256_sub_epi16(_mm256_setzero_si256(), t);
+    offset[0] = _mm256_permute2x128_si256(t, t, 0x00);
+    offset[1] = _mm256_permute2x128_si256(t, t, 0x11);
+}
+
+OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, float *out, int64_t ldy, const int cols) {
+    const __m256i low4 = _mm256_set1_epi8(15), bits45 = _mm256_set1_epi8(48);
+    const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
+    const int8_t *a[6];
+    const float *scale = x->scale + c * n_scales;
+    __m256 acc[6];
+    for (int i = 0; i < cols; i++) {
+        a[i] = x->codes + (c + i) * x->k;
+        acc[i] = _mm256_setzero_ps();
+    }
+    for (int64_t b = 0; b < n_blocks; b++, w++) {
+        __m256 products[6];
+        for (int i = 0; i < cols; i++) products[i] = _mm256_setzero_ps();
+        for (int p = 0; p < 4; p++) {
+            const oc_packed_q6_k_pair *pair = &w->pair[p];
+#pragma GCC unroll 2
+            for (int s = 0; s < 2; s++) { /* the 32 elements in the low, then in the high nibbles */
+                __m256i sum16[6][2], total[6];
+                for (int i = 0; i < cols; i++) offsets_of_16(a[i], sum16[i]);
+#pragma GCC unroll 8
+                for (int j = 0; j < 8; j++) {
+                    const __m256i qh = oc_load(pair->step[j / 2].qh);
+                    const int bits = 4 * s + 2 * (j % 2); /* where the two high bits stand */
+                    const __m256i high = bits < 4 ? _mm256_slli_epi16(qh, 4 - bits) : _mm256_srli_epi16(qh, bits - 4);
+                    __m256i q = oc_load(pair->step[j / 2].qs[j % 2]);
+                    q = _mm256_and_si256(s ? _mm256_srli_epi16(q, 4) : q, low4);
+                    q = _mm256_or_si256(q, _mm256_and_si256(high, bits45));
+                    for (int i = 0; i < cols; i++)
+                        sum16[i][j / 4] =
+                            _mm256_add_epi16(sum16[i][j / 4], _mm256_maddubs_epi16(q, oc_codes4(a[i] + 4 * j)));
+                }
+                const __m256i first = signed_scale_pairs(pair->scale[2 * s]);
+                const __m256i second = signed_scale_pairs(pair->scale[2 * s + 1]);
+                for (int i = 0; i < cols; i++) {
+                    total[i] = _mm256_add_epi32(_mm256_madd_epi16(sum16[i][0], first),
+                                                _mm256_madd_epi16(sum16[i][1], second));
+                    products[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[i]), _mm256_set1_ps(scale[i * n_scales]),
+                                                  products[i]);
+                    a[i] += 32;
+                }
+                scale++;
+            }
+        }
+        for (int i = 0; i < cols; i++) acc[i] = _mm256_fmadd_ps(oc_halves(w->d), products[i], acc[i]);
+    }
+    for (int i = 0; i < cols; i++) _mm256_storeu_ps(out + i * ldy, acc[i]);
+}
+
+OC_DEFINE_MATMUL(q4_k, avx2, TILE_Q4_K, oc_packed_q4_k, 256, 6)
+OC_DEFINE_MATMUL(q5_k, avx2, TILE_Q5_K, oc_packed_q5_k, 256, 6)
+OC_DEFINE_MATMUL(q6_k, avx2, tile_q6_k, oc_packed_q6_k, 256, 6)
