@@ -67,13 +67,14 @@ class _Exchange:
         self.head = head
         self.task: asyncio.Task[None] | None = None
         #: a handler that waits for the body
-        self.receiver: asyncio.Future[None] | None = None
+        self.receiver: asyncio.Future[bool] | None = None
         #: the client waits for an interim response before it sends the body
         self.continue_due = head.expect_continue
         self.body_ended = False
-        #: whether the head of the answer has been written, and whether it promised another request its answer
+        #: whether the head of the answer has been written
         self.started = False
-        self.keep = False
+        #: whether another request may follow
+        self.keep = head.keep_alive
         self.probes = 0
 
     @property
@@ -100,7 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         self._waits_for = ""
         self._write_timer: asyncio.TimerHandle | None = None
         self._write_left = 0
-        self._writable: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[bool] | None = None
         self._reading_paused = False
         self._writing_paused = False
         #: the client has shut down its sending side
@@ -149,11 +150,12 @@ class Connection(asyncio.BufferedProtocol):
         exchange = self._exchange
         if exchange is None:
             self._advance()
-        elif exchange.receiver is not None:
-            _wake(exchange.receiver)
-        elif self._parser.buffered > self._limits.read_ahead_bytes // 2 and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+        else:
+            if exchange.receiver is not None:
+                _wake(exchange.receiver)
+            if self._parser.buffered > self._limits.read_ahead_bytes // 2 and not self._reading_paused:
+                self._reading_paused = True
+                self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """The client sends nothing more; it may still read."""
@@ -276,14 +278,15 @@ class Connection(asyncio.BufferedProtocol):
             if exchange.started or self._lost:
                 raise RuntimeError("the request body can be read only until the answer starts")
             event = self._parser.next_event()
-            if self._parser.buffered <= self._limits.read_ahead_bytes // 2:
-                self._resume_reading()
             if isinstance(event, Data):
                 exchange.continue_due = False
+                if self._parser.buffered <= self._limits.read_ahead_bytes // 2:
+                    self._resume_reading()
                 return event.data
             if isinstance(event, EndOfMessage):
                 exchange.body_ended = True
             elif self._eof:
+                exchange.keep = False
                 raise HTTPError(400, "request body ended early")
             else:
                 await self._await_body(exchange)
@@ -293,11 +296,13 @@ class Connection(asyncio.BufferedProtocol):
         if exchange.continue_due:
             exchange.continue_due = False
             self._transport.write(_CONTINUE)
+        self._resume_reading()
         receiver = exchange.receiver = self._loop.create_future()
-        error = HTTPError(408, "request body timeout")
-        self._set_timer(self._limits.body_seconds, lambda: _break(receiver, error))
+        self._set_timer(self._limits.body_seconds, lambda: _wake(receiver, False))
         try:
-            await receiver
+            if not await receiver:
+                exchange.keep = False
+                raise HTTPError(408, "request body timeout")
         finally:
             exchange.receiver = None
             self._set_timer(None)
@@ -359,7 +364,7 @@ class Connection(asyncio.BufferedProtocol):
         self, exchange: _Exchange, response: Response | StreamResponse, framing: list[Header]
     ) -> None:
         sized = exchange.chunked or isinstance(response, Response)
-        keep = sized and exchange.head.keep_alive and not self._owner.stopping and self._settle_body(exchange)
+        keep = exchange.keep and sized and not self._owner.stopping and self._settle_body(exchange)
         own = [("Date", self._owner.date()), *framing]
         if not keep:
             own.append(("Connection", "close"))
@@ -469,11 +474,6 @@ def _address(name: object) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _wake(future: asyncio.Future[None]) -> None:
+def _wake(future: asyncio.Future[bool], result: bool = True) -> None:
     if not future.done():
-        future.set_result(None)
-
-
-def _break(future: asyncio.Future[None], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+        future.set_result(result)

@@ -25,6 +25,7 @@ class Server:
         self.limits = limits if limits is not None else Limits()
         self.stopping = False
         self._server: asyncio.Server | None = None
+        self._address = ("", 0)
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -33,17 +34,13 @@ class Server:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port that the server listens on; the port is the real one also when 0 was asked for."""
-        if self._server is None:
-            raise RuntimeError("the server is not started")
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        return self._address
 
     async def start(self, host: str, port: int) -> None:
         """Listen. OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self, loop), host, port, backlog=_BACKLOG
-        )
+        self._server = await loop.create_server(lambda: Connection(self, loop), host, port, backlog=_BACKLOG)
+        self._address = self._server.sockets[0].getsockname()[:2]
 
     async def stop(self, drain_seconds: float) -> None:
         """Accept nothing more, close idle connections, let requests finish for a while, cut the rest."""

@@ -24,7 +24,7 @@ from server.http.limits import Limits
 from server.http.response import Header, HTTPError
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_METHOD = re.compile(_TOKEN)
+_NAME = re.compile(_TOKEN)
 _METHOD_BYTES = 32
 _VERSION = re.compile(rb"HTTP/([0-9]\.[0-9])")
 #: visible ASCII but for the fragment mark and the backslash, which no client may send raw
@@ -32,7 +32,6 @@ _TARGET = re.compile(rb"[\x21\x22\x24-\x5b\x5d-\x7e]+")
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_FIELD_NAME = re.compile(_TOKEN)
 _FIELD_BAD = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._~\-]+)?\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)"
@@ -179,7 +178,7 @@ class RequestParser:
         method, space, _ = start.partition(b" ")
         if not space and b"\r" in method:
             method = method[: method.index(b"\r")]
-        if not _METHOD.fullmatch(method) or (not space and len(method) > _METHOD_BYTES):
+        if not _NAME.fullmatch(method) or (not space and len(method) > _METHOD_BYTES):
             raise ProtocolError(400, "malformed request line")
 
     def _read_fields(self) -> Event | None:
@@ -379,7 +378,7 @@ def _decode_path(path: str) -> str:
 
 def _parse_field(line: bytes) -> Header:
     name, colon, value = line.partition(b":")
-    if not colon or not _FIELD_NAME.fullmatch(name) or _FIELD_BAD.search(value):
+    if not colon or not _NAME.fullmatch(name) or _FIELD_BAD.search(value):
         raise ProtocolError(400, "malformed header field")
     return name.lower().decode("ascii"), value.strip(b" \t").decode("latin-1")
 
