@@ -224,17 +224,19 @@ class BlobStore:
         self._write_alias(sha256, Alias.of(blake3_hex, state))
 
     def _read_alias(self, sha256: str) -> Alias | None:
-        try:
-            with disk.disk_errors("reading an alias"):
+        with disk.disk_errors("reading an alias"):
+            try:
                 data, _ = disk.read_small(digests.alias_file(self._aliases, sha256), _ALIAS_LIMIT)
-            return Alias.parse(data)
-        except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
+                return Alias.parse(data)
+            except FileNotFoundError:
                 return None
-            raise
-        except (ValueError, RecursionError):
-            log.warning("the alias of sha256:%s is damaged; its blob has to be hashed again", sha256)
-            return None
+            except OSError as error:
+                if error.errno not in disk.NOT_OURS:
+                    raise  # too many open files, say, is no reason to give up what is known
+            except (ValueError, RecursionError):
+                pass
+        log.warning("the alias of sha256:%s is damaged; its blob has to be hashed again", sha256)
+        return None
 
     def _write_alias(self, sha256: str, alias: Alias) -> None:
         target = digests.alias_file(self._aliases, sha256)
@@ -245,15 +247,13 @@ class BlobStore:
 
     def recover(self) -> None:
         """After a crash: remove unfinished files, and give each blob whose alias is missing a new one."""
-        with disk.disk_errors("opening the store"):
-            disk.sweep_temp_files(self._temp)
-            orphans = self._blobs_without_alias()
-        for name, path in orphans:
-            try:
-                with disk.disk_errors("opening the store"):
+        try:
+            with disk.disk_errors("recovering blobs"):
+                disk.sweep_temp_files(self._temp)
+                for name, path in self._blobs_without_alias():
                     self._adopt(name, path)
-            except StoreError as error:  # say, a full disk: the models that are whole must still be served
-                log.warning("the blob blake3-%s has no alias: %s", name, error)
+        except StoreError as error:  # say, a full disk: the models that are whole must still be served
+            log.warning("%s", error)
 
     def remove(self, sha256: str) -> bool:
         """Delete our copy of a blob; whether there was one. Maps of it stay readable until closed."""

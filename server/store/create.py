@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ollamacore.errors import InvalidFileError
+from ollamacore.errors import InvalidFileError, UnsupportedModelError
 from server.store import disk
 from server.store.describe import GGUFDescription, describe_gguf
 from server.store.digest import format_digest, parse_digest
@@ -158,9 +158,8 @@ class _Build:
         self._on_progress({"status": "parsing GGUF"})
         try:
             description = describe_gguf(path)
-        except InvalidFileError as error:
-            reason = str(error).replace(str(path), name)
-            raise CreateError(f"invalid GGUF file: {reason}") from error
+        except (InvalidFileError, UnsupportedModelError) as error:
+            raise CreateError(f"invalid GGUF file: {error}") from error
         size = self._store.verified_path(digest).stat().st_size
         self._on_progress(
             {"status": "validating GGUF model", "digest": _NO_DIGEST, "total": size, "completed": size}

@@ -8,24 +8,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ollamacore.gguf import GGUFFile
+from ollamacore.gguf import GGUFFile
+from server.store.disk import disk_errors
 
 #: Arrays longer than this are left out of model_info unless the client asks for all: they are vocabularies.
 _ARRAY_LIMIT = 1024
 #: In model_info these would only repeat `template` and the model's name.
 _HIDDEN_KEYS = {"general.name", "tokenizer.chat_template"}
-
-#: general.file_type -> the name that Ollama shows as quantization level
-FILE_TYPES = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
-    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
-    19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL",
-    26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16",
-    36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +50,20 @@ class GGUFDescription:
 
 
 def describe_gguf(path: Path, *, verbose: bool = False) -> GGUFDescription:
-    """Read a GGUF file's header; raises ollamacore's InvalidFileError. `verbose` keeps long arrays."""
-    from ollamacore.gguf import GGUFFile
-
-    with GGUFFile.open(path) as gguf:
-        architecture = gguf.get("general.architecture", str)
-        count = sum(math.prod(tensor.shape) for tensor in gguf.tensors.values())
+    """Read a GGUF file's header; raises OllamaCoreError, StoreError. `verbose` keeps long arrays."""
+    with disk_errors("opening the model"), GGUFFile.open(path) as gguf:
+        architecture = gguf.architecture
         chat_template = gguf.get("tokenizer.chat_template", str, None)
         return GGUFDescription(
             architecture=architecture,
             kind=_kind(architecture, gguf.get("general.type", str, "model")),
-            parameter_count=count,
+            parameter_count=gguf.parameter_count,
             file_type=_file_type(gguf),
             context_length=gguf.get(f"{architecture}.context_length", int, None),
             embedding_length=gguf.get(f"{architecture}.embedding_length", int, None),
             chat_template=chat_template,
             capabilities=tuple(_capabilities(gguf.metadata, architecture, chat_template or "")),
-            model_info=_model_info(gguf.metadata, count, None if verbose else _ARRAY_LIMIT),
+            model_info=_model_info(gguf.metadata, gguf.parameter_count, None if verbose else _ARRAY_LIMIT),
             tensors=tuple(
                 TensorDescription(tensor.name, tensor.type_name, tuple(tensor.shape))
                 for tensor in gguf.tensors.values()
@@ -108,14 +96,13 @@ def _kind(architecture: str, declared: str) -> str:
     return "projector" if architecture == "clip" or declared in ("mmproj", "projector") else "model"
 
 
-def _file_type(gguf: "GGUFFile") -> str:
+def _file_type(gguf: GGUFFile) -> str:
     """By the header, or else the type that holds most of the weights."""
-    name = FILE_TYPES.get(gguf.get("general.file_type", int, -1))
-    if name:
-        return name
+    if gguf.file_type_name != "unknown":
+        return gguf.file_type_name
     weights: Counter[str] = Counter()
     for tensor in gguf.tensors.values():
-        weights[tensor.type_name] += math.prod(tensor.shape)
+        weights[tensor.type_name] += tensor.n_values
     return weights.most_common(1)[0][0] if weights else "unknown"
 
 

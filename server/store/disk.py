@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _TEMP_SUFFIX = ".tmp"
 _TEMP_LENGTH = 32 + len(_TEMP_SUFFIX)
+#: What open_regular() and read_small() raise when it is not the file that it should be.
+NOT_OURS = (errno.EINVAL, errno.EFBIG)
 #: NONBLOCK: a fifo must not hang who opens it
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

@@ -18,10 +18,10 @@ from server.store import disk
 from server.store.digest import format_digest, parse_digest
 from server.store.errors import (
     DamagedManifestError,
-    InvalidDigestError,
     InvalidNameError,
     ModelNotFoundError,
     ReadOnlyModelError,
+    StoreError,
 )
 from server.store.names import ModelName
 
@@ -113,14 +113,16 @@ class ManifestStore:
 
     def find(self, name: ModelName) -> Manifest | None:
         """The manifest of a name, compared without case; raises DamagedManifestError if it is damaged."""
-        damaged = False
+        damage = None
         for tree in (self._own, self._ollama):
             for spelled, path in _matches(tree, name):
-                if manifest := self._try_read(spelled, path):
-                    return manifest
-                damaged = True
-        if damaged:
-            raise DamagedManifestError(f"the manifest of model '{name.short}' is damaged; create it again")
+                try:
+                    if manifest := self._read(spelled, path):
+                        return manifest
+                except DamagedManifestError as error:
+                    damage = error
+        if damage:
+            raise damage
         return None
 
     def put(self, name: ModelName, config: Layer, layers: tuple[Layer, ...]) -> Manifest:
@@ -139,7 +141,10 @@ class ManifestStore:
             spelled, path = next(_matches(self._own, name), (name, self._own.joinpath(*name.parts)))
             disk.make_folders(self._own, spelled.parts[:-1])
             disk.write_atomically(self._temp, path, data)
-        return self._read(spelled, path)
+        manifest = self._read(spelled, path)
+        if manifest is None:
+            raise ModelNotFoundError(f"model '{name.short}' not found")
+        return manifest
 
     def delete(self, name: ModelName) -> set[str]:
         """Remove a manifest of ours and return the sha256 of the blobs it named (none if it was damaged)."""
@@ -161,18 +166,22 @@ class ManifestStore:
         """The sha256 of every blob that our manifests name; one that cannot be read raises."""
         with disk.disk_errors("reading the manifests"):
             found = list(_walk(self._own, strict=True))
-        return {sha256 for name, path in found for sha256 in self._read(name, path).digests}
+        manifests = (self._read(name, path) for name, path in found)
+        return {sha256 for manifest in manifests if manifest for sha256 in manifest.digests}
 
-    def _read(self, name: ModelName, path: Path) -> Manifest:
-        try:
-            data, state = disk.read_small(path, _SIZE_LIMIT)
-            found = json.loads(data)
-            if not isinstance(found, dict) or not isinstance(found.get("layers"), list):
-                raise ValueError("not a manifest")
-            config = Layer.parse(found.get("config"))
-            layers = tuple(Layer.parse(layer) for layer in found["layers"])
-        except (OSError, ValueError, RecursionError, InvalidDigestError) as error:
-            raise DamagedManifestError(f"the manifest of model '{name.short}' is damaged") from error
+    def _read(self, name: ModelName, path: Path) -> Manifest | None:
+        """A manifest; None if it has just been deleted. Raises DamagedManifestError, StoreError."""
+        with disk.disk_errors("reading a manifest"):
+            try:
+                data, state = disk.read_small(path, _SIZE_LIMIT)
+                config, layers = _parse(data)
+            except FileNotFoundError:
+                return None
+            except (OSError, ValueError, RecursionError) as error:
+                if isinstance(error, OSError) and error.errno not in disk.NOT_OURS:
+                    raise
+                text = f"the manifest of model '{name.short}' is damaged; create it again"
+                raise DamagedManifestError(text) from error
         digest = hashlib.sha256(data).hexdigest()
         read_only = path.is_relative_to(self._ollama)
         return Manifest(name, config, layers, digest, state.st_mtime_ns, read_only, data)
@@ -180,8 +189,8 @@ class ManifestStore:
     def _try_read(self, name: ModelName, path: Path) -> Manifest | None:
         try:
             return self._read(name, path)
-        except DamagedManifestError as error:
-            self.report(f"{error} and not listed: {error.__cause__}")
+        except StoreError as error:
+            self.report(f"model '{name.short}' is left out: {error} ({error.__cause__})")
             return None
 
     def report(self, text: str) -> None:
@@ -196,6 +205,14 @@ class ManifestStore:
                 os.rmdir(self._own / folder)
         except OSError:
             return  # not empty
+
+
+def _parse(data: bytes) -> tuple[Layer, tuple[Layer, ...]]:
+    """Config and layers of a manifest; raises ValueError, RecursionError."""
+    found = json.loads(data)
+    if not isinstance(found, dict) or not isinstance(found.get("layers"), list):
+        raise ValueError("not a manifest")
+    return Layer.parse(found.get("config")), tuple(map(Layer.parse, found["layers"]))
 
 
 def _walk(tree: Path, *, strict: bool = False) -> Iterator[tuple[ModelName, Path]]:
