@@ -150,6 +150,8 @@ oc_status oc_bpe_load_merges(oc_vocab *vocab, const oc_strings *merges, char *er
 /* A piece in the GPT-2 alphabet as bytes; a character outside the alphabet stays as it is. Returns the length, which
  * is never more than that of the text. */
 size_t oc_bpe_decode(const uint8_t *text, size_t length, uint8_t *bytes);
+/* Are all characters of the piece in the alphabet? */
+bool oc_bpe_is_spelled(const uint8_t *text, size_t length);
 oc_status oc_bpe_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
                         oc_tokens *out);
 
