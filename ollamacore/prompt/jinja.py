@@ -17,6 +17,7 @@ from ollamacore.prompt.budget import OUTPUT_BYTES, BudgetError, started
 from ollamacore.prompt.sandbox import TemplateEnvironment
 
 MAX_SOURCE = 256 << 10
+MAX_PARTS = 1_000_000
 _ENVIRONMENT = TemplateEnvironment()
 
 
@@ -49,7 +50,7 @@ def _input_bytes(value: Any) -> int:
     while stack:
         part = stack.pop()
         visited += 1
-        if visited > 10_000_000:
+        if visited > MAX_PARTS:
             raise BudgetError("the messages have too many parts")
         if isinstance(part, str):
             total += len(part)
@@ -84,7 +85,10 @@ class ChatTemplate:
         self.needs_parts = self._probe()
 
     def _probe(self) -> bool:
-        """Whether text is lost when it comes as a string, but not when it comes as a part."""
+        """Whether text is lost when it comes as a string, but not when it comes as a part.
+
+        A template that exceeds its budget even here is refused.
+        """
         needle = "oWbDr8fK"
         plain = [{"role": "user", "content": needle}]
         return not self._shows(needle, plain) and self._shows(needle, _with_parts(plain))
@@ -92,7 +96,9 @@ class ChatTemplate:
     def _shows(self, needle: str, messages: Sequence[Mapping[str, Any]]) -> bool:
         try:
             return needle in self._render({"messages": messages, "add_generation_prompt": True})
-        except TemplateError:
+        except TemplateError as error:
+            if isinstance(error.__cause__, BudgetError):
+                raise
             return False
 
     def render(
@@ -119,10 +125,8 @@ class ChatTemplate:
             with started(_input_bytes(names)):
                 context = self._template.new_context(names)
                 return _collect(self._template.root_render_func(context))
-        except Exception as error:  # noqa: BLE001 - a template can raise anything
-            line = _line(self._template, error.__traceback__)
-            cause = None if isinstance(error, BudgetError) else error
-            raise _failure(error, line) from cause
+        except Exception as error:
+            raise _failure(error, _line(self._template, error.__traceback__)) from error
 
 
 def _collect(pieces: Iterable[str]) -> str:

@@ -65,8 +65,10 @@ class _Formatter(Formatter):
         return super().convert_field(text(value), conversion) if conversion else value
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        digits = "".join(c if c.isdigit() else " " for c in format_spec).split()
-        filters.check_width(max(map(int, digits), default=0) if len(format_spec) < 64 else format_spec)
+        if len(format_spec) > 32:
+            raise BudgetError("the template has a format that is too long")
+        for digits in "".join(c if c.isdigit() else " " for c in format_spec).split():
+            filters.check_width(int(digits))
         plain = value if isinstance(value, (int, float)) else text(value)
         current().tick()
         return current().charge(format(plain, format_spec))
@@ -258,6 +260,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(obj, Namespace):
             return not attr.startswith("_")
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """An attribute that is not offered is undefined; asking for one of Python's own is an error."""
+        if attribute.startswith("_"):
+            raise SecurityError(f"the attribute {attribute!r} cannot be read")
+        return super().unsafe_undefined(obj, attribute)
 
     def wrap_str_format(self, value: Any) -> None:
         """Jinja asks for a safe str.format here; `call` takes care of it."""
