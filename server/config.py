@@ -117,8 +117,6 @@ def _split_authority(authority: str) -> tuple[str, str | None]:
     return host, port if found else None
 
 
-
-
 def _number(env: Mapping[str, str], name: str, default: int) -> int:
     """A whole number >= 0, or the default with a warning."""
     text = env[name]

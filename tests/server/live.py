@@ -1,4 +1,4 @@
-"""A whole server in a thread of this process: real HTTP on a loopback port, real store, the loader of the test."""
+"""A whole server in a thread of this process: real HTTP on loopback, a real store, the loader of the test."""
 
 import asyncio
 import threading
@@ -62,7 +62,7 @@ class LiveServer:
 
         async def inside():
             async with asyncio.timeout(20):
-                while not condition():
+                while not condition():  # noqa: ASYNC110  a state of the server, not an event
                     await asyncio.sleep(0.001)
 
         self.run(inside())
@@ -84,7 +84,12 @@ class LiveServer:
 
 
 def write_gguf(
-    path: Path, *, template: str | None = TEMPLATE, context: int = 2048, embedding: bool = False, salt: str = ""
+    path: Path,
+    *,
+    template: str | None = TEMPLATE,
+    context: int = 2048,
+    embedding: bool = False,
+    salt: str = "",
 ) -> Path:
     """A sound GGUF file with one small tensor; ``salt`` makes its bytes differ."""
     writer = gguf.GGUFWriter(path, "llama")

@@ -8,26 +8,29 @@ from server.config import Config, parse_host
 from server.times import FOREVER, SECOND
 
 
-@pytest.mark.parametrize(("value", "expected"), [
-    ("", ("127.0.0.1", 11434)),
-    ("1.2.3.4", ("1.2.3.4", 11434)),
-    ("1.2.3.4:5", ("1.2.3.4", 5)),
-    (":1234", ("", 1234)),
-    ("0.0.0.0", ("0.0.0.0", 11434)),
-    ("localhost:0", ("localhost", 0)),
-    ("example.com", ("example.com", 11434)),
-    ("http://1.2.3.4", ("1.2.3.4", 80)),
-    ("https://1.2.3.4", ("1.2.3.4", 443)),
-    ("http://1.2.3.4:9/path/x", ("1.2.3.4", 9)),
-    ("example.com/path", ("example.com", 11434)),
-    ("[::1]", ("::1", 11434)),
-    ("[::1]:1234", ("::1", 1234)),
-    ("::1", ("::1", 11434)),
-    ("1.2.3.4:66000", ("1.2.3.4", 11434)),
-    ("1.2.3.4:x", ("1.2.3.4", 11434)),
-    ("1.2.3.4:-1", ("1.2.3.4", 11434)),
-    ("https://1.2.3.4:x", ("1.2.3.4", 443)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", ("127.0.0.1", 11434)),
+        ("1.2.3.4", ("1.2.3.4", 11434)),
+        ("1.2.3.4:5", ("1.2.3.4", 5)),
+        (":1234", ("", 1234)),
+        ("0.0.0.0", ("0.0.0.0", 11434)),
+        ("localhost:0", ("localhost", 0)),
+        ("example.com", ("example.com", 11434)),
+        ("http://1.2.3.4", ("1.2.3.4", 80)),
+        ("https://1.2.3.4", ("1.2.3.4", 443)),
+        ("http://1.2.3.4:9/path/x", ("1.2.3.4", 9)),
+        ("example.com/path", ("example.com", 11434)),
+        ("[::1]", ("::1", 11434)),
+        ("[::1]:1234", ("::1", 1234)),
+        ("::1", ("::1", 11434)),
+        ("1.2.3.4:66000", ("1.2.3.4", 11434)),
+        ("1.2.3.4:x", ("1.2.3.4", 11434)),
+        ("1.2.3.4:-1", ("1.2.3.4", 11434)),
+        ("https://1.2.3.4:x", ("1.2.3.4", 443)),
+    ],
+)
 def test_parse_host_of_every_form(value, expected):
     assert parse_host(value) == expected
 
@@ -47,10 +50,18 @@ def test_from_env_of_nothing_gives_the_defaults():
     assert config.threads is None
 
 
-@pytest.mark.parametrize(("value", "ns"), [
-    ("10m", 600 * SECOND), ("90", 90 * SECOND), ("-1", FOREVER), ("-2h", FOREVER), ("0", 0), ("1.5s", SECOND * 3 // 2),
-    ("999999999999", FOREVER),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "ns"),
+    [
+        ("10m", 600 * SECOND),
+        ("90", 90 * SECOND),
+        ("-1", FOREVER),
+        ("-2h", FOREVER),
+        ("0", 0),
+        ("1.5s", SECOND * 3 // 2),
+        ("999999999999", FOREVER),
+    ],
+)
 def test_keep_alive_takes_durations_and_seconds(value, ns):
     assert Config.from_env({"OLLAMA_KEEP_ALIVE": value}).keep_alive_ns == ns
 
@@ -67,9 +78,18 @@ def test_debug_is_a_level_or_a_word(value, level):
     assert Config.from_env({"OLLAMA_DEBUG": value}).debug == level
 
 
-@pytest.mark.parametrize(("host", "expected"), [
-    ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("LOCALHOST", True),
-    ("0.0.0.0", False), ("", False), ("192.168.0.2", False), ("example.com", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("LOCALHOST", True),
+        ("0.0.0.0", False),
+        ("", False),
+        ("192.168.0.2", False),
+        ("example.com", False),
+    ],
+)
 def test_is_loopback(host, expected):
     assert Config(host=host).is_loopback is expected

@@ -31,24 +31,27 @@ def test_loads_of_every_prefix_of_an_object_says_unexpected_eof(value):
             loads(text[:cut].encode())
 
 
-@pytest.mark.parametrize(("body", "text"), [
-    ("x", "invalid character 'x' looking for beginning of value"),
-    ("{a}", "invalid character 'a' looking for beginning of object key string"),
-    ('{"a" 1}', "invalid character '1' after object key"),
-    ('{"a":1 2}', "invalid character '2' after object key:value pair"),
-    ('{"a":1,}', "invalid character '}' looking for beginning of object key string"),
-    ("[1 2]", "invalid character '2' after array element"),
-    ("[1,]", "invalid character ']' looking for beginning of value"),
-    ("{'a':1}", r"invalid character '\'' looking for beginning of object key string"),
-    ("nul!", "invalid character '!' in literal null (expecting 'l')"),
-    ("-x", "invalid character 'x' in numeric literal"),
-    ("1.x", "invalid character 'x' after decimal point in numeric literal"),
-    ('"a\nb"', r"invalid character '\n' in string literal"),
-    (r'"\x"', "invalid character 'x' in string escape code"),
-    (r'"\u12g4"', r"invalid character 'g' in \u hexadecimal character escape"),
-    ('{"model":NaN}', "invalid character 'N' looking for beginning of value"),
-    ('{"a":"b', "unexpected EOF"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("x", "invalid character 'x' looking for beginning of value"),
+        ("{a}", "invalid character 'a' looking for beginning of object key string"),
+        ('{"a" 1}', "invalid character '1' after object key"),
+        ('{"a":1 2}', "invalid character '2' after object key:value pair"),
+        ('{"a":1,}', "invalid character '}' looking for beginning of object key string"),
+        ("[1 2]", "invalid character '2' after array element"),
+        ("[1,]", "invalid character ']' looking for beginning of value"),
+        ("{'a':1}", r"invalid character '\'' looking for beginning of object key string"),
+        ("nul!", "invalid character '!' in literal null (expecting 'l')"),
+        ("-x", "invalid character 'x' in numeric literal"),
+        ("1.x", "invalid character 'x' after decimal point in numeric literal"),
+        ('"a\nb"', r"invalid character '\n' in string literal"),
+        (r'"\x"', "invalid character 'x' in string escape code"),
+        (r'"\u12g4"', r"invalid character 'g' in \u hexadecimal character escape"),
+        ('{"model":NaN}', "invalid character 'N' looking for beginning of value"),
+        ('{"a":"b', "unexpected EOF"),
+    ],
+)
 def test_loads_of_broken_text_uses_gos_words(body, text):
     with pytest.raises(JSONError) as caught:
         loads(body.encode())

@@ -17,8 +17,13 @@ from tests.server.live import LiveServer, write_gguf
 JSON = "application/json; charset=utf-8"
 NDJSON = "application/x-ndjson"
 METRICS = [
-    "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
-]  # fmt: skip
+    "total_duration",
+    "load_duration",
+    "prompt_eval_count",
+    "prompt_eval_duration",
+    "eval_count",
+    "eval_duration",
+]
 
 
 def lines(response):
@@ -62,7 +67,11 @@ def test_generate_streams_records_in_field_order(http, script):
     assert (last["response"], last["done"], last["done_reason"]) == ("", True, "stop")
     assert last["context"] == [*script.prompts[0], *b"Hello", END]
     assert last["prompt_eval_count"] == len(script.prompts[0])
-    assert (last["eval_count"], last["eval_duration"], last["prompt_eval_duration"]) == (3, 7_000_000, 5_000_000)
+    assert (last["eval_count"], last["eval_duration"], last["prompt_eval_duration"]) == (
+        3,
+        7_000_000,
+        5_000_000,
+    )
     assert last["total_duration"] >= last["load_duration"] > 0
 
 
@@ -99,8 +108,15 @@ def test_generate_refuses_a_context_of_another_vocabulary(http):
 
 
 def test_generate_overlays_options(live, http, script, tmp_path):
-    live.add_model("tuned", write_gguf(tmp_path / "t.gguf"), parameters={"temperature": 0.1, "stop": ["A"], "num_ctx": 64})
-    http.post("/api/generate", json={"model": "tuned", "prompt": "b", "options": {"num_predict": 7, "seed": None, "zzz": 1}})
+    live.add_model(
+        "tuned",
+        write_gguf(tmp_path / "t.gguf"),
+        parameters={"temperature": 0.1, "stop": ["A"], "num_ctx": 64},
+    )
+    http.post(
+        "/api/generate",
+        json={"model": "tuned", "prompt": "b", "options": {"num_predict": 7, "seed": None, "zzz": 1}},
+    )
     options = script.options[-1]
     assert (options.temperature, options.stop, options.num_ctx, options.num_predict) == (0.1, ("A",), 64, 7)
     http.post("/api/generate", json={"model": "tuned", "prompt": "b", "options": {"stop": ["B"], "num_ctx": 99999}})
@@ -130,7 +146,11 @@ def test_generate_loads_and_unloads(http, script):
     answer = http.post("/api/generate", json={"model": "tiny", "keep_alive": "1h"})
     assert answer.headers["content-type"] == JSON
     assert list(answer.json()) == ["model", "created_at", "response", "done", "done_reason"]
-    assert (answer.json()["response"], answer.json()["done"], answer.json()["done_reason"]) == ("", True, "load")
+    assert (answer.json()["response"], answer.json()["done"], answer.json()["done_reason"]) == (
+        "",
+        True,
+        "load",
+    )
     assert len(http.get("/api/ps").json()["models"]) == 1
     answer = http.post("/api/generate", json={"model": "tiny", "keep_alive": 0})
     assert answer.json()["done_reason"] == "unload"
@@ -139,42 +159,59 @@ def test_generate_loads_and_unloads(http, script):
     assert http.post("/api/generate", json={"model": "tiny", "keep_alive": 0}).json()["done_reason"] == "unload"
 
 
-@pytest.mark.parametrize(("body", "status", "text"), [
-    ({}, 404, "model '' not found"),
-    ({"model": "a b"}, 400, "invalid model name"),
-    ({"model": "absent"}, 404, "model 'absent' not found"),
-    ({"model": "absent:x"}, 404, "model 'absent:x' not found"),
-    ({"model": "tiny", "top_logprobs": 21}, 400, "top_logprobs must be between 0 and 20"),
-    ({"model": "tiny", "top_logprobs": -1}, 400, "top_logprobs must be between 0 and 20"),
-    ({"model": "tiny", "prompt": "a", "raw": True, "system": "x"}, 400,
-     "raw mode does not support template, system, or context"),
-    ({"model": "tiny", "prompt": "a", "raw": True, "context": [1]}, 400,
-     "raw mode does not support template, system, or context"),
-    ({"model": "tiny", "prompt": "a", "suffix": "b"}, 400,
-     "registry.ollama.ai/library/tiny:latest does not support insert"),
-    ({"model": "tiny", "prompt": "a", "think": True}, 400, '"tiny" does not support thinking'),
-    ({"model": "tiny", "prompt": "a", "think": "high"}, 400, '"tiny" does not support thinking'),
-    ({"model": "x:cloud", "prompt": "a"}, 403, "ollama cloud is disabled: remote model is unavailable"),
-    ({"model": "x:cloud:local"}, 400, 'use either :local or :cloud, not both: "x:cloud:local"'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({}, 404, "model '' not found"),
+        ({"model": "a b"}, 400, "invalid model name"),
+        ({"model": "absent"}, 404, "model 'absent' not found"),
+        ({"model": "absent:x"}, 404, "model 'absent:x' not found"),
+        ({"model": "tiny", "top_logprobs": 21}, 400, "top_logprobs must be between 0 and 20"),
+        ({"model": "tiny", "top_logprobs": -1}, 400, "top_logprobs must be between 0 and 20"),
+        (
+            {"model": "tiny", "prompt": "a", "raw": True, "system": "x"},
+            400,
+            "raw mode does not support template, system, or context",
+        ),
+        (
+            {"model": "tiny", "prompt": "a", "raw": True, "context": [1]},
+            400,
+            "raw mode does not support template, system, or context",
+        ),
+        (
+            {"model": "tiny", "prompt": "a", "suffix": "b"},
+            400,
+            "registry.ollama.ai/library/tiny:latest does not support insert",
+        ),
+        ({"model": "tiny", "prompt": "a", "think": True}, 400, '"tiny" does not support thinking'),
+        ({"model": "tiny", "prompt": "a", "think": "high"}, 400, '"tiny" does not support thinking'),
+        ({"model": "x:cloud", "prompt": "a"}, 403, "ollama cloud is disabled: remote model is unavailable"),
+        ({"model": "x:cloud:local"}, 400, 'use either :local or :cloud, not both: "x:cloud:local"'),
+    ],
+)
 def test_generate_refuses(http, body, status, text):
     answer = error(http.post("/api/generate", json=body), status, text)
     assert answer.headers["content-type"] == JSON
 
 
-@pytest.mark.parametrize(("extra", "status", "words"), [
-    ({"format": "json"}, 400, "format"),
-    ({"format": {"type": "object"}}, 400, "format"),
-    ({"format": "yaml"}, 500, "invalid format"),
-    ({"template": "{{ .Prompt }}"}, 400, "template"),
-    ({"images": ["aGk="]}, 400, "images"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("extra", "status", "words"),
+    [
+        ({"format": "json"}, 400, "format"),
+        ({"format": {"type": "object"}}, 400, "format"),
+        ({"format": "yaml"}, 500, "invalid format"),
+        ({"template": "{{ .Prompt }}"}, 400, "template"),
+        ({"images": ["aGk="]}, 400, "images"),
+    ],
+)
 def test_what_cannot_be_done_yet_is_refused_clearly(http, extra, status, words):
     answer = error(http.post("/api/generate", json={"model": "tiny", "prompt": "a", **extra}), status)
     assert words in answer.json()["error"]
 
 
-@pytest.mark.parametrize("extra", [{"format": ""}, {"format": None}, {"think": False}, {"images": []}, {"template": ""}])
+@pytest.mark.parametrize(
+    "extra", [{"format": ""}, {"format": None}, {"think": False}, {"images": []}, {"template": ""}]
+)
 def test_generate_takes_empty_forms_as_absent(http, extra):
     assert http.post("/api/generate", json={"model": "tiny", "prompt": "a", **extra}).status_code == 200
 
@@ -204,7 +241,11 @@ def test_a_go_template_alone_is_refused_but_raw_works(live, http, script, tmp_pa
 
 def test_an_embedding_model_does_not_generate(live, http, tmp_path):
     live.add_model("vec", write_gguf(tmp_path / "v.gguf", embedding=True))
-    error(http.post("/api/generate", json={"model": "vec", "prompt": "x"}), 400, '"vec" does not support generate')
+    error(
+        http.post("/api/generate", json={"model": "vec", "prompt": "x"}),
+        400,
+        '"vec" does not support generate',
+    )
     body = {"model": "vec", "messages": [{"role": "user", "content": "x"}]}
     error(http.post("/api/chat", json=body), 400, '"vec" does not support chat')
 
@@ -271,14 +312,27 @@ def test_chat_without_stream_is_one_object(http):
     assert list(body) == ["model", "created_at", "message", "done", "done_reason", *METRICS]
 
 
-@pytest.mark.parametrize(("body", "status", "text"), [
-    ({}, 400, "model is required"),
-    ({"model": "absent"}, 404, "model 'absent' not found"),
-    ({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "tools": [{"function": {"name": "f"}}]}, 400,
-     "registry.ollama.ai/library/tiny:latest does not support tools"),
-    ({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "think": True}, 400,
-     '"tiny" does not support thinking'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({}, 400, "model is required"),
+        ({"model": "absent"}, 404, "model 'absent' not found"),
+        (
+            {
+                "model": "tiny",
+                "messages": [{"role": "user", "content": "x"}],
+                "tools": [{"function": {"name": "f"}}],
+            },
+            400,
+            "registry.ollama.ai/library/tiny:latest does not support tools",
+        ),
+        (
+            {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "think": True},
+            400,
+            '"tiny" does not support thinking',
+        ),
+    ],
+)
 def test_chat_refuses(http, body, status, text):
     error(http.post("/api/chat", json=body), status, text)
 
@@ -294,7 +348,10 @@ def test_chat_without_messages_loads_and_unloads(http):
 
 def test_chat_uses_the_models_own_texts(live, http, script, tmp_path):
     live.add_model(
-        "taught", write_gguf(tmp_path / "t.gguf"), system="be kind", messages=[{"role": "user", "content": "q"}]
+        "taught",
+        write_gguf(tmp_path / "t.gguf"),
+        system="be kind",
+        messages=[{"role": "user", "content": "q"}],
     )
     chat(http, ("user", "x"), model="taught")
     assert script.text() == "<system>be kind\n<user>q\n<user>x\n<assistant>"
@@ -334,7 +391,13 @@ def test_chat_drops_the_oldest_turns_that_do_not_fit(http, script):
 
 
 def test_chat_keeps_every_system_message_and_the_last_one(http, script):
-    messages = [("user", "x" * 50), ("system", "one"), ("assistant", "y" * 50), ("system", "two"), ("user", "last")]
+    messages = [
+        ("user", "x" * 50),
+        ("system", "one"),
+        ("assistant", "y" * 50),
+        ("system", "two"),
+        ("user", "last"),
+    ]
     chat(http, *messages, options={"num_ctx": 60})
     assert script.text() == "<system>one\n<system>two\n<user>last\n<assistant>"
 
@@ -370,8 +433,15 @@ def test_ps_lists_loaded_models(live, http, tmp_path):
     http.post("/api/generate", json={"model": "other", "keep_alive": -1})
     other, tiny = http.get("/api/ps").json()["models"]
     assert list(tiny) == [
-        "name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length",
-    ]  # fmt: skip
+        "name",
+        "model",
+        "size",
+        "digest",
+        "details",
+        "expires_at",
+        "size_vram",
+        "context_length",
+    ]
     assert (other["name"], tiny["name"], tiny["model"]) == ("other:latest", "tiny:latest", "tiny:latest")
     assert (tiny["size"], tiny["size_vram"], tiny["context_length"]) == (1000, 0, 512)
     assert len(tiny["digest"]) == 64
@@ -492,9 +562,15 @@ def test_tags_lists_models_newest_first(live, http, tmp_path, tiny_gguf):
     assert list(tiny) == ["name", "model", "modified_at", "size", "digest", "details", "capabilities"]
     assert (newest["name"], newest["model"]) == ("zeta:v1", "zeta:v1")
     assert tiny["details"] == {
-        "parent_model": "", "format": "gguf", "family": "llama", "families": ["llama"], "parameter_size": "19K",
-        "quantization_level": "F32", "context_length": 2048, "embedding_length": 64,
-    }  # fmt: skip
+        "parent_model": "",
+        "format": "gguf",
+        "family": "llama",
+        "families": ["llama"],
+        "parameter_size": "19K",
+        "quantization_level": "F32",
+        "context_length": 2048,
+        "embedding_length": 64,
+    }
     assert tiny["capabilities"] == ["completion"]
     assert len(tiny["digest"]) == 64
     assert tiny["size"] > tiny_gguf.stat().st_size
@@ -509,16 +585,29 @@ def test_tags_of_an_empty_store(tmp_path, script):
 
 def test_show_describes_a_model(live, http, tmp_path):
     live.add_model(
-        "full", write_gguf(tmp_path / "f.gguf"), system="be <kind>", license=["A", "B"],
-        parameters={"stop": ["<|im_end|>"], "temperature": 0.5}, messages=[{"role": "user", "content": "q"}],
-    )  # fmt: skip
+        "full",
+        write_gguf(tmp_path / "f.gguf"),
+        system="be <kind>",
+        license=["A", "B"],
+        parameters={"stop": ["<|im_end|>"], "temperature": 0.5},
+        messages=[{"role": "user", "content": "q"}],
+    )
     answer = http.post("/api/show", json={"model": "FULL"})
     assert "\\u003ckind\\u003e" in answer.text
     body = answer.json()
     assert list(body) == [
-        "license", "modelfile", "parameters", "template", "system", "details", "messages", "model_info", "tensors",
-        "capabilities", "modified_at",
-    ]  # fmt: skip
+        "license",
+        "modelfile",
+        "parameters",
+        "template",
+        "system",
+        "details",
+        "messages",
+        "model_info",
+        "tensors",
+        "capabilities",
+        "modified_at",
+    ]
     assert body["license"] == "A\nB"
     assert body["parameters"].split("\n") == [
         'stop                           "<|im_end|>"',
@@ -541,11 +630,14 @@ def test_show_for_copilot_names_the_model_as_asked(http):
     assert answer.json()["model_info"]["general.basename"] == "tiny"
 
 
-@pytest.mark.parametrize(("body", "status", "text"), [
-    ({}, 400, "model is required"),
-    ({"model": "foo"}, 404, "model 'foo:latest' not found"),
-    ({"model": "../x"}, 400, "invalid model name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({}, 400, "model is required"),
+        ({"model": "foo"}, 404, "model 'foo:latest' not found"),
+        ({"model": "../x"}, 400, "invalid model name"),
+    ],
+)
 def test_show_refuses(http, body, status, text):
     error(http.post("/api/show", json=body), status, text)
 
@@ -608,19 +700,24 @@ def test_create_from_an_upload_streams_progress(http, tmp_path):
 
 
 def test_create_without_stream_gives_the_last_record(http):
-    answer = http.post("/api/create", json={"name": "child", "from": "tiny", "stream": False, "parameters": {"seed": 3}})
+    answer = http.post(
+        "/api/create", json={"name": "child", "from": "tiny", "stream": False, "parameters": {"seed": 3}}
+    )
     assert (answer.text, answer.headers["content-type"]) == ('{"status":"success"}', "application/json")
     assert http.post("/api/show", json={"model": "child"}).json()["parameters"].split() == ["seed", "3"]
 
 
-@pytest.mark.parametrize(("body", "text"), [
-    ({"from": "tiny"}, "invalid model name"),
-    ({"model": "a b", "from": "tiny"}, "invalid model name"),
-    ({"model": "new"}, "neither 'from' or 'files' was specified"),
-    ({"model": "new", "files": {"../x": "sha256:" + "0" * 64}}, "file path must be relative"),
-    ({"model": "new", "files": {"x": "sha256:0"}}, "invalid digest format"),
-    ({"model": "new", "from": "tiny", "remote_host": "x"}, "bad remote"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"from": "tiny"}, "invalid model name"),
+        ({"model": "a b", "from": "tiny"}, "invalid model name"),
+        ({"model": "new"}, "neither 'from' or 'files' was specified"),
+        ({"model": "new", "files": {"../x": "sha256:" + "0" * 64}}, "file path must be relative"),
+        ({"model": "new", "files": {"x": "sha256:0"}}, "invalid digest format"),
+        ({"model": "new", "from": "tiny", "remote_host": "x"}, "bad remote"),
+    ],
+)
 @pytest.mark.parametrize("stream", [True, False])
 def test_create_refuses(http, body, text, stream):
     error(http.post("/api/create", json={**body, "stream": stream}), 400, text)
@@ -629,7 +726,10 @@ def test_create_refuses(http, body, text, stream):
 def test_copy_and_delete(http):
     answer = http.post("/api/copy", json={"source": "tiny", "destination": "twin"})
     assert (answer.status_code, answer.content) == (200, b"")
-    assert [model["name"] for model in http.get("/api/tags").json()["models"]] == ["twin:latest", "tiny:latest"]
+    assert [model["name"] for model in http.get("/api/tags").json()["models"]] == [
+        "twin:latest",
+        "tiny:latest",
+    ]
     answer = http.request("DELETE", "/api/delete", json={"model": "tiny"})
     assert (answer.status_code, answer.content) == (200, b"")
     assert http.post("/api/generate", json={"model": "twin", "prompt": "x"}).status_code == 200
@@ -637,15 +737,24 @@ def test_copy_and_delete(http):
     assert http.get("/api/tags").json() == {"models": []}
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status", "text"), [
-    ("POST", "/api/copy", {"source": "absent", "destination": "b"}, 404, 'model "absent" not found'),
-    ("POST", "/api/copy", {"source": "a b", "destination": "b"}, 400, 'source "a b" is invalid'),
-    ("POST", "/api/copy", {"source": "tiny", "destination": "../b"}, 400, 'destination "../b" is invalid'),
-    ("POST", "/api/copy", {"source": "tiny"}, 400, 'destination "" is invalid'),
-    ("DELETE", "/api/delete", {}, 400, "model is required"),
-    ("DELETE", "/api/delete", {"model": "a b"}, 400, 'name "a b" is invalid'),
-    ("DELETE", "/api/delete", {"model": "absent"}, 404, "model 'absent' not found"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "text"),
+    [
+        ("POST", "/api/copy", {"source": "absent", "destination": "b"}, 404, 'model "absent" not found'),
+        ("POST", "/api/copy", {"source": "a b", "destination": "b"}, 400, 'source "a b" is invalid'),
+        (
+            "POST",
+            "/api/copy",
+            {"source": "tiny", "destination": "../b"},
+            400,
+            'destination "../b" is invalid',
+        ),
+        ("POST", "/api/copy", {"source": "tiny"}, 400, 'destination "" is invalid'),
+        ("DELETE", "/api/delete", {}, 400, "model is required"),
+        ("DELETE", "/api/delete", {"model": "a b"}, 400, 'name "a b" is invalid'),
+        ("DELETE", "/api/delete", {"model": "absent"}, 404, "model 'absent' not found"),
+    ],
+)
 def test_copy_and_delete_refuse(http, method, path, body, status, text):
     error(http.request(method, path, json=body), status, text)
 

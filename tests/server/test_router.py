@@ -18,26 +18,32 @@ def test_an_unknown_path_is_a_plain_404(http, path):
     assert answer.headers["content-type"].startswith("text/plain")
 
 
-@pytest.mark.parametrize(("method", "path", "allow"), [
-    ("GET", "/api/generate", "POST"),
-    ("POST", "/api/tags", "GET, HEAD"),
-    ("HEAD", "/api/ps", "GET"),
-    ("GET", "/api/delete", "DELETE"),
-    ("GET", "/api/blobs/sha256:0", "HEAD, POST"),
-    ("DELETE", "/", "GET, HEAD"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/api/generate", "POST"),
+        ("POST", "/api/tags", "GET, HEAD"),
+        ("HEAD", "/api/ps", "GET"),
+        ("GET", "/api/delete", "DELETE"),
+        ("GET", "/api/blobs/sha256:0", "HEAD, POST"),
+        ("DELETE", "/", "GET, HEAD"),
+    ],
+)
 def test_a_wrong_method_is_a_plain_405_with_allow(http, method, path, allow):
     answer = http.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allow)
     assert answer.text == ("" if method == "HEAD" else "405 method not allowed")
 
 
-@pytest.mark.parametrize(("method", "path", "status", "location"), [
-    ("GET", "/api/tags/", 301, "/api/tags"),
-    ("POST", "/api/generate/?a=1", 307, "/api/generate?a=1"),
-    ("GET", "/api/../api/tags", 301, "/api/tags"),
-    ("GET", "//api/tags", 301, "/api/tags"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path", "status", "location"),
+    [
+        ("GET", "/api/tags/", 301, "/api/tags"),
+        ("POST", "/api/generate/?a=1", 307, "/api/generate?a=1"),
+        ("GET", "/api/../api/tags", 301, "/api/tags"),
+        ("GET", "//api/tags", 301, "/api/tags"),
+    ],
+)
 def test_a_path_in_another_spelling_is_redirected(live, method, path, status, location):
     host = live.url.removeprefix("http://")
     answer = raw(live, f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")
@@ -52,10 +58,20 @@ def raw(live, text):
         return connection.recv(65536).decode()
 
 
-@pytest.mark.parametrize(("path", "clean"), [
-    ("/", "/"), ("/a/b", "/a/b"), ("/a/", "/a/"), ("//a", "/a"), ("/a//b/", "/a/b/"), ("/a/./b", "/a/b"),
-    ("/../../x", "/x"), ("/a/..", "/"), ("*", "*"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "clean"),
+    [
+        ("/", "/"),
+        ("/a/b", "/a/b"),
+        ("/a/", "/a/"),
+        ("//a", "/a"),
+        ("/a//b/", "/a/b/"),
+        ("/a/./b", "/a/b"),
+        ("/../../x", "/x"),
+        ("/a/..", "/"),
+        ("*", "*"),
+    ],
+)
 def test_clean_path(path, clean):
     assert clean_path(path) == clean
 
@@ -108,11 +124,23 @@ def test_a_preflight_of_an_allowed_origin_is_a_204(http):
     assert "access-control-allow-credentials" not in answer.headers
 
 
-@pytest.mark.parametrize(("origin", "allowed"), [
-    ("http://localhost", True), ("https://localhost:8443", True), ("http://127.0.0.1:1", True), ("http://0.0.0.0", True),
-    ("vscode-webview://abc", True), ("file://x", True), ("http://localhost.evil.example", False), ("null", False),
-    ("https://my.site", True), ("https://a.wild.site", True), ("https://wild.site", False), ("chrome-extension://x", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost", True),
+        ("https://localhost:8443", True),
+        ("http://127.0.0.1:1", True),
+        ("http://0.0.0.0", True),
+        ("vscode-webview://abc", True),
+        ("file://x", True),
+        ("http://localhost.evil.example", False),
+        ("null", False),
+        ("https://my.site", True),
+        ("https://a.wild.site", True),
+        ("https://wild.site", False),
+        ("chrome-extension://x", False),
+    ],
+)
 def test_origins_match_patterns(origin, allowed):
     assert Origins(["https://my.site", "https://*.wild.site"]).allows(origin) is allowed
 
@@ -126,12 +154,29 @@ def test_a_star_allows_every_origin(tmp_path, script):
 # ---- hosts ----
 
 
-@pytest.mark.parametrize(("host", "allowed"), [
-    ("", True), ("localhost", True), ("LOCALHOST:11434", True), ("127.0.0.1:1", True), ("[::1]:11434", True), ("::1", False),
-    ("a.localhost", True), ("nas.local", True), ("x.internal:80", True), ("192.168.1.5", True), ("0.0.0.0", True),
-    ("evil.example", False), ("8.8.8.8", False), ("localhost.evil.example", False), ("notlocal", False),
-    ("[::1", False), ("local", False), ("a:b:c", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("", True),
+        ("localhost", True),
+        ("LOCALHOST:11434", True),
+        ("127.0.0.1:1", True),
+        ("[::1]:11434", True),
+        ("::1", False),
+        ("a.localhost", True),
+        ("nas.local", True),
+        ("x.internal:80", True),
+        ("192.168.1.5", True),
+        ("0.0.0.0", True),
+        ("evil.example", False),
+        ("8.8.8.8", False),
+        ("localhost.evil.example", False),
+        ("notlocal", False),
+        ("[::1", False),
+        ("local", False),
+        ("a:b:c", False),
+    ],
+)
 def test_host_is_allowed(host, allowed):
     assert host_is_allowed(host) is allowed
 

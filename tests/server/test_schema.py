@@ -34,37 +34,79 @@ def test_parse_of_null_is_an_empty_request():
     assert parse(ShowRequest, b"null") == ShowRequest()
 
 
-@pytest.mark.parametrize(("cls", "body", "text"), [
-    (GenerateRequest, {"top_logprobs": "3"},
-     "json: cannot unmarshal string into Go struct field GenerateRequest.top_logprobs of type int"),
-    (GenerateRequest, {"top_logprobs": 1.5},
-     "json: cannot unmarshal number 1.5 into Go struct field GenerateRequest.top_logprobs of type int"),
-    (GenerateRequest, {"prompt": 3}, "json: cannot unmarshal number into Go struct field GenerateRequest.prompt of type string"),
-    (GenerateRequest, {"raw": "yes"}, "json: cannot unmarshal string into Go struct field GenerateRequest.raw of type bool"),
-    (GenerateRequest, {"context": [1, "x"]},
-     "json: cannot unmarshal string into Go struct field GenerateRequest.context of type int"),
-    (GenerateRequest, {"context": {}}, "json: cannot unmarshal object into Go struct field GenerateRequest.context of type []int"),
-    (GenerateRequest, {"options": []},
-     "json: cannot unmarshal array into Go struct field GenerateRequest.options of type map[string]interface {}"),
-    (GenerateRequest, {"images": ["a!"]}, "illegal base64 data at input byte 1"),
-    (GenerateRequest, {"images": ["abc"]}, "illegal base64 data at input byte 3"),
-    (GenerateRequest, {"keep_alive": "300"}, 'time: missing unit in duration "300"'),
-    (GenerateRequest, {"keep_alive": True}, "Unsupported type: 'bool'"),
-    (GenerateRequest, {"think": "x"},
-     'invalid think value: "x" (must be "high", "medium", "low", "max", true, or false)'),
-    (ChatRequest, {"messages": [{"role": "user", "content": ["a"]}]},
-     "json: cannot unmarshal array into Go struct field ChatRequest.messages.content of type string"),
-    (ChatRequest, {"messages": ["hi"]},
-     "json: cannot unmarshal string into Go struct field ChatRequest.messages of type api.Message"),
-    (ChatRequest, {"messages": "hi"},
-     "json: cannot unmarshal string into Go struct field ChatRequest.messages of type []api.Message"),
-    (ChatRequest, {"messages": [{"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]},
-     "json: cannot unmarshal string into Go struct field "
-     "ChatRequest.messages.tool_calls.function.arguments of type map[string]interface {}"),
-    (ChatRequest, ["a"], "json: cannot unmarshal array into Go value of type api.ChatRequest"),
-    (ChatRequest, b"x", "invalid character 'x' looking for beginning of value"),
-    (ChatRequest, b'{"model":', "unexpected EOF"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cls", "body", "text"),
+    [
+        (
+            GenerateRequest,
+            {"top_logprobs": "3"},
+            "json: cannot unmarshal string into Go struct field GenerateRequest.top_logprobs of type int",
+        ),
+        (
+            GenerateRequest,
+            {"top_logprobs": 1.5},
+            "json: cannot unmarshal number 1.5 into Go struct field GenerateRequest.top_logprobs of type int",
+        ),
+        (
+            GenerateRequest,
+            {"prompt": 3},
+            "json: cannot unmarshal number into Go struct field GenerateRequest.prompt of type string",
+        ),
+        (
+            GenerateRequest,
+            {"raw": "yes"},
+            "json: cannot unmarshal string into Go struct field GenerateRequest.raw of type bool",
+        ),
+        (
+            GenerateRequest,
+            {"context": [1, "x"]},
+            "json: cannot unmarshal string into Go struct field GenerateRequest.context of type int",
+        ),
+        (
+            GenerateRequest,
+            {"context": {}},
+            "json: cannot unmarshal object into Go struct field GenerateRequest.context of type []int",
+        ),
+        (
+            GenerateRequest,
+            {"options": []},
+            "json: cannot unmarshal array into Go struct field GenerateRequest.options of type map[string]interface {}",
+        ),
+        (GenerateRequest, {"images": ["a!"]}, "illegal base64 data at input byte 1"),
+        (GenerateRequest, {"images": ["abc"]}, "illegal base64 data at input byte 3"),
+        (GenerateRequest, {"keep_alive": "300"}, 'time: missing unit in duration "300"'),
+        (GenerateRequest, {"keep_alive": True}, "Unsupported type: 'bool'"),
+        (
+            GenerateRequest,
+            {"think": "x"},
+            'invalid think value: "x" (must be "high", "medium", "low", "max", true, or false)',
+        ),
+        (
+            ChatRequest,
+            {"messages": [{"role": "user", "content": ["a"]}]},
+            "json: cannot unmarshal array into Go struct field ChatRequest.messages.content of type string",
+        ),
+        (
+            ChatRequest,
+            {"messages": ["hi"]},
+            "json: cannot unmarshal string into Go struct field ChatRequest.messages of type api.Message",
+        ),
+        (
+            ChatRequest,
+            {"messages": "hi"},
+            "json: cannot unmarshal string into Go struct field ChatRequest.messages of type []api.Message",
+        ),
+        (
+            ChatRequest,
+            {"messages": [{"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]},
+            "json: cannot unmarshal string into Go struct field "
+            "ChatRequest.messages.tool_calls.function.arguments of type map[string]interface {}",
+        ),
+        (ChatRequest, ["a"], "json: cannot unmarshal array into Go value of type api.ChatRequest"),
+        (ChatRequest, b"x", "invalid character 'x' looking for beginning of value"),
+        (ChatRequest, b'{"model":', "unexpected EOF"),
+    ],
+)
 def test_parse_of_a_wrong_type_uses_gos_words(cls, body, text):
     assert error_of(cls, body) == text
 
@@ -76,11 +118,18 @@ def test_keep_alive_of_a_request(value, ns):
 
 def test_messages_are_read_and_shown_to_templates_without_absent_parts():
     call = {"id": "call_1", "function": {"name": "f", "arguments": {"b": 1, "a": 2}}}
-    wanted = parse(ChatRequest, json.dumps({"messages": [
-        {"role": "USER", "content": "hi", "images": None},
-        {"role": "assistant", "tool_calls": [call]},
-        {"role": "tool", "content": "3", "tool_name": "f"},
-    ]}).encode())  # fmt: skip
+    wanted = parse(
+        ChatRequest,
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "USER", "content": "hi", "images": None},
+                    {"role": "assistant", "tool_calls": [call]},
+                    {"role": "tool", "content": "3", "tool_name": "f"},
+                ]
+            }
+        ).encode(),
+    )
     shown = [message.for_template() for message in wanted.messages]
     assert shown[0] == {"role": "user", "content": "hi"}
     assert shown[1]["tool_calls"][0]["function"] == call["function"]
