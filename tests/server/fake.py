@@ -68,15 +68,19 @@ class FakeEngine:
             script.started.set()
             if script.hold_prompt is not None:
                 await script.hold_prompt.wait()
-            for piece in script.pieces:
+            pieces, reason = script.pieces, script.done_reason
+            if 0 <= options.num_predict < len(pieces):
+                pieces, reason = pieces[: options.num_predict], "length"
+            for piece in pieces:
                 if script.pause_s:
                     await asyncio.sleep(script.pause_s)
                 yield Chunk(piece, tuple(piece.encode()), self._logprobs(piece, options))
             if script.error is not None:
                 raise script.error
             done = True
-            stats = Stats(len(tokens), 0, 5_000_000, len(script.pieces) + 1, 7_000_000)
-            yield Chunk("", (END,), None, script.done_reason, stats)
+            ended = reason == "stop"
+            stats = Stats(len(tokens), 0, 5_000_000, len(pieces) + ended, 7_000_000)
+            yield Chunk("", (END,) * ended, None, reason, stats)
         finally:
             script.running -= 1
             script.cancelled += not done
