@@ -14,6 +14,7 @@ from server.http import Server
 from server.models.engine import EngineLoader, LocalLoader
 from server.models.loaded import LoadedModels
 from server.router import Router
+from server.store.errors import StoreError
 from server.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,10 @@ async def listen(context: Context) -> Server:
 async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
     models = build_models(config, LocalLoader(config.threads))
-    context = Context(config, Store(config.models), models)
+    try:
+        context = Context(config, Store(config.models), models)
+    except (OSError, StoreError) as error:
+        raise StartError(f"cannot use the models folder {config.models}: {error} (set OLLAMA_MODELS)") from None
     server = await listen(context)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -66,13 +70,18 @@ async def serve(config: Config) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    log.info("listening on %s (Ollama API %s), models in %s", server.address, OLLAMA_VERSION, config.models)
+    log.info("listening on %s (Ollama API %s), models in %s", _url(server.address), OLLAMA_VERSION, config.models)
     if not config.is_loopback:
         log.warning("reachable from other machines, without authentication")
     await stop.wait()
     log.info("stopping; a second signal stops at once")
     await server.stop(DRAIN_SECONDS)
     await context.models.close()
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
