@@ -1,4 +1,4 @@
-"""C declarations of kernels.h and cpu.h for core/ops.pxi. They are internal, so they stand apart from oc.pxd, which ships."""
+"""C declarations of kernels.h and cpu.h for core/ops.pxi; internal, so apart from oc.pxd, which ships."""
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t
 
@@ -37,7 +37,8 @@ cdef extern from "kernels/kernels.h" nogil:
     size_t oc_attention_scratch(int64_t n_rows, int64_t head_dim) noexcept
 
     ctypedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps) noexcept
-    ctypedef void (*oc_rope_fn)(float *x, const float *cos, const float *sin, int64_t n_rot, int neox) noexcept
+    ctypedef void (*oc_rope_fn)(float *x, const float *cos, const float *sin, int64_t n_rot,
+                                int neox) noexcept
     ctypedef void (*oc_glu_fn)(const float *gate, const float *up, float *y, int64_t n) noexcept
     ctypedef void (*oc_add_fn)(float *y, const float *x, int64_t n) noexcept
     ctypedef void (*oc_attention_fn)(const ops_attention_args *args) noexcept

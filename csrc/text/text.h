@@ -75,7 +75,7 @@ struct oc_vocab {
     oc_token_model model;
     oc_pretokenizer pre;
     bool ignore_merges, add_space_prefix;
-    bool split_at_space; // SPM: no piece has a space after another character, so words can be merged one by one
+    bool joins[256]; // SPM: a piece has a space after this byte; elsewhere words are merged one by one
     int32_t unknown;
     uint32_t count;
     uint32_t longest; // bytes of the longest key in the index

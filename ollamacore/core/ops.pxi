@@ -92,8 +92,9 @@ def op_attention_scratch(int64_t n_rows, int64_t head_dim):
 
 
 def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const int32_t[::1] last,
-                 const unsigned char[:, ::1] k_pool, const unsigned char[:, ::1] v_pool, const int32_t[::1] table,
-                 float[:, ::1] out, float[::1] scratch, int64_t head_dim, float softcap=0.0, int repeat=1):
+                 const unsigned char[:, ::1] k_pool, const unsigned char[:, ::1] v_pool,
+                 const int32_t[::1] table, float[:, ::1] out, float[::1] scratch, int64_t head_dim,
+                 float softcap=0.0, int repeat=1):
     """Run an attention row `repeat` times. Tile t is row table[t] of the pools, or NULL where table[t] < 0.
 
     Rows of q and out may be longer than head_dim: that is their stride.

@@ -10,13 +10,12 @@ from typing import Any
 
 from jinja2 import Template
 from jinja2.exceptions import TemplateSyntaxError
-from jinja2.meta import find_undeclared_variables
 
 from ollamacore.errors import TemplateError
 from ollamacore.prompt.budget import OUTPUT_BYTES, BudgetError, started
 from ollamacore.prompt.sandbox import TemplateEnvironment
 
-MAX_SOURCE = 256 << 10
+MAX_SOURCE = 128 << 10
 MAX_PARTS = 1_000_000
 _ENVIRONMENT = TemplateEnvironment()
 
@@ -26,6 +25,8 @@ def _message(error: BaseException) -> str:
         return "the template is nested too deeply"
     if isinstance(error, MemoryError):
         return "the template needs too much memory"
+    if isinstance(error, TemplateSyntaxError):
+        return error.message or "syntax error"
     return str(error) or type(error).__name__
 
 
@@ -64,7 +65,7 @@ def _input_bytes(value: Any) -> int:
 class ChatTemplate:
     """A compiled chat template; rendering is thread-safe and leaves the messages alone."""
 
-    #: Names that the template expects from outside, such as "tools" or "enable_thinking".
+    #: Every name that the template reads, such as "tools" or "enable_thinking".
     variables: frozenset[str]
     #: The template takes a message's content only as a list of parts ({"type": "text", "text": ...}).
     needs_parts: bool
@@ -76,8 +77,7 @@ class ChatTemplate:
         if len(source) > MAX_SOURCE:
             raise TemplateError(f"chat template: more than {MAX_SOURCE} characters")
         try:
-            self.variables = frozenset(find_undeclared_variables(_ENVIRONMENT.parse(source)))
-            self._template = _ENVIRONMENT.from_string(_ENVIRONMENT.guarded_tree(source))
+            self._template, self.variables = _ENVIRONMENT.compile_guarded(source)
         except TemplateSyntaxError as error:
             raise _failure(error, error.lineno) from None
         except Exception as error:

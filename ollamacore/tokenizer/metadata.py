@@ -77,8 +77,8 @@ class TokenizerMetadata:
             view = memoryview(array(code, value) if isinstance(value, list) else value)
         except (TypeError, OverflowError):
             raise InvalidFileError(f"{key} is not a numeric array") from None
-        if view.format != code:
-            raise InvalidFileError(f"{key} has elements of the wrong type ({view.format!r} instead of {code!r})")
+        if view.format.lstrip("<=@") != code:
+            raise InvalidFileError(f"{key} has elements of the wrong type ({view.format!r}, not {code!r})")
         if view.nbytes != self.tokens[2] * 4:
             raise InvalidFileError(f"{key} has {view.nbytes // 4} elements for {self.tokens[2]} tokens")
         return view

@@ -13,7 +13,8 @@ SIZES = [*range(1, 41), 63, 64, 65, 100, 127, 128, 255, 256, 257, 299, 300]
 
 def rows(*ops):
     """Every runnable row of `ops`, as pytest parameters."""
-    return [pytest.param(index, op, id=symbol) for index, op, symbol, runs in _core.op_rows() if op in ops and runs]
+    return [pytest.param(index, op, id=symbol) for index, op, symbol, runs in _core.op_rows()
+            if op in ops and runs]
 
 
 def placed(values, offset):
@@ -206,7 +207,8 @@ def test_argmax_every_position(row, op):
 
 
 @pytest.mark.parametrize(("row", "op"), rows("argmax"))
-@given(values=st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan]), min_size=1, max_size=70))
+@given(values=st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan]), min_size=1,
+                       max_size=70))
 @settings(deadline=None)
 def test_argmax_ties_and_nan(row, op, values):
     x = np.array(values, np.float32)

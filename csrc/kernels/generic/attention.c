@@ -1,5 +1,6 @@
 /* attention.c - references of attention_f16 and attention_f32, and the scratch layout of every variant:
- * one tile of K and V as floats (2 x 32 x head_dim), then the running maximum and sum of each row (2 x n_rows). */
+ * one tile of K and V as floats (2 x 32 x head_dim), then the running maximum and sum of each row (2 x
+ * n_rows). */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -64,8 +65,8 @@ static void attention(const oc_attention_args *args, int is_f16) {
                     v = v_wide;
                 }
             }
-            attend(args->q + row * args->q_stride, k, v, head_dim, low, high, args->softcap,
-                   &max[row], &sum[row], args->out + row * args->out_stride);
+            attend(args->q + row * args->q_stride, k, v, head_dim, low, high, args->softcap, &max[row],
+                   &sum[row], args->out + row * args->out_stride);
         }
     }
     for (int64_t row = 0; row < args->n_rows; row++)

@@ -15,22 +15,23 @@ static inline __m256 gated(__m256 g, __m256 u, __m256 up) {
 static inline __m256 swiglu8(__m256 g, __m256 up) { return gated(g, g, up); }
 
 static inline __m256 geglu8(__m256 g, __m256 up) {
-    __m256 slope = _mm256_fmadd_ps(_mm256_mul_ps(g, g), _mm256_set1_ps(0.0713548162726f), _mm256_set1_ps(1.5957691216f));
+    __m256 slope =
+        _mm256_fmadd_ps(_mm256_mul_ps(g, g), _mm256_set1_ps(0.0713548162726f), _mm256_set1_ps(1.5957691216f));
     return gated(g, _mm256_mul_ps(g, slope), up);
 }
 
 /* The last n < 8 elements take the same path as the rest, so that a value does not depend on its place. */
-#define GLU(name, eight)                                                                                    \
-    void name(const float *gate, const float *up, float *y, int64_t n) {                                    \
-        int64_t i = 0;                                                                                      \
-        for (; i + 8 <= n; i += 8)                                                                          \
-            _mm256_storeu_ps(y + i, eight(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));             \
-        if (i == n) return;                                                                                 \
-        float g[8] = {0}, u[8] = {0};                                                                       \
-        memcpy(g, gate + i, (size_t)(n - i) * sizeof(float));                                               \
-        memcpy(u, up + i, (size_t)(n - i) * sizeof(float));                                                 \
-        _mm256_storeu_ps(g, eight(_mm256_loadu_ps(g), _mm256_loadu_ps(u)));                                 \
-        memcpy(y + i, g, (size_t)(n - i) * sizeof(float));                                                  \
+#define GLU(name, eight)                                                                                     \
+    void name(const float *gate, const float *up, float *y, int64_t n) {                                     \
+        int64_t i = 0;                                                                                       \
+        for (; i + 8 <= n; i += 8)                                                                           \
+            _mm256_storeu_ps(y + i, eight(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));              \
+        if (i == n) return;                                                                                  \
+        float g[8] = {0}, u[8] = {0};                                                                        \
+        memcpy(g, gate + i, (size_t)(n - i) * sizeof(float));                                                \
+        memcpy(u, up + i, (size_t)(n - i) * sizeof(float));                                                  \
+        _mm256_storeu_ps(g, eight(_mm256_loadu_ps(g), _mm256_loadu_ps(u)));                                  \
+        memcpy(y + i, g, (size_t)(n - i) * sizeof(float));                                                   \
     }
 
 GLU(oc_swiglu_avx2, swiglu8)

@@ -1,4 +1,5 @@
-/* rmsnorm_avx2.c - rmsnorm with 32 partial sums in float; sums outside the safe range of floats go to the reference. */
+/* rmsnorm_avx2.c - rmsnorm with 32 partial sums in float; sums outside the safe range of floats go to the
+ * reference. */
 #include "kernels/x86/target_avx2.h"
 
 #include <math.h>

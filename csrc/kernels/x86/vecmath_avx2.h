@@ -1,5 +1,5 @@
-/* vecmath_avx2.h - exp and tanh of eight floats, the formulas of kernels/vecmath.h with fused multiply-adds, and lane
- * reductions in a fixed order. Include after target_avx2.h. */
+/* vecmath_avx2.h - exp and tanh of eight floats, the formulas of kernels/vecmath.h with fused multiply-adds,
+ * and lane reductions in a fixed order. Include after target_avx2.h. */
 #ifndef OC_KERNELS_X86_VECMATH_AVX2_H
 #define OC_KERNELS_X86_VECMATH_AVX2_H
 
@@ -8,7 +8,8 @@
 /* As oc_exp_parts. */
 static inline __m256 oc_exp_parts_avx2(__m256 x, __m256 *half) {
     __m256 round = _mm256_set1_ps(OC_EXP_ROUND);
-    __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(OC_EXP_LOG2E), round), n = _mm256_sub_ps(shifted, round);
+    __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(OC_EXP_LOG2E), round),
+           n = _mm256_sub_ps(shifted, round);
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(OC_EXP_LN2_HIGH), x);
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(OC_EXP_LN2_LOW), r);
     __m256 q = _mm256_fmadd_ps(_mm256_set1_ps(OC_EXP_Q5), r, _mm256_set1_ps(OC_EXP_Q4));

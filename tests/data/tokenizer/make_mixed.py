@@ -71,8 +71,8 @@ def salad(random_source: random.Random, words: list[str], length: int) -> str:
 
 def runs() -> str:
     """Long runs of one thing."""
-    items = ["a", "ab", "Ab1", "=", "-=", "0", "12", " ", "\t", "\n", "\r\n", "é", "字", "😀", "'", "ㄱ", "_", ". "]
-    items.append("\u200d")
+    items = ["a", "ab", "Ab1", "=", "-=", "0", "12", " ", "\t", "\n", "\r\n", "é", "字", "😀", "'", "ㄱ", "_"]
+    items += [". ", "\u200d"]
     return "|".join(item * count for item in items for count in (3, 9, 33, 70))
 
 

@@ -16,8 +16,8 @@ CONTINUE = re.compile(r'^(\S+)\s+((?:".*")|\S+)$')
 def make(store, config=b"{}", *, model=b"GGUF", **texts):
     layers = [Layer.of("model", store.put_bytes(model), len(model))]
     for kind, text in texts.items():
-        for one in text if isinstance(text, list) else [text]:
-            layers.append(Layer.of(kind, store.put_bytes(one.encode()), len(one.encode())))
+        parts = [one.encode() for one in (text if isinstance(text, list) else [text])]
+        layers += [Layer.of(kind, store.put_bytes(one), len(one)) for one in parts]
     return store.put(ModelName.parse("me/m"), config, layers)
 
 
@@ -28,7 +28,7 @@ def test_modelfile_of_a_full_model(store):
         projector="clip",
         template="{{ .System }}\n{{ .Prompt }}",
         system="be kind",
-        params=json.dumps({"stop": ["<|im_end|>", " x", 'say "a\nb"'], "temperature": 0.5, "num_ctx": 4096.0}),
+        params='{"stop":["<|im_end|>"," x","say \\"a\\"\\nb"],"temperature":0.5,"num_ctx":4096.0}',
         license=["MIT", "two\nlines"],
         messages=json.dumps([{"role": "user", "content": "hi"}, {"role": "assistant", "content": " ho "}]),
     )
@@ -47,7 +47,7 @@ def test_modelfile_of_a_full_model(store):
             "PARAMETER num_ctx 4096",
             "PARAMETER stop <|im_end|>",
             'PARAMETER stop " x"',
-            'PARAMETER stop """say "a\nb""""',
+            'PARAMETER stop """say "a"\nb"""',
             "PARAMETER temperature 0.5",
             "LICENSE MIT",
             'LICENSE "two\nlines"',
@@ -74,8 +74,8 @@ def test_modelfile_of_a_bare_model_has_only_from(store):
 
 
 def test_parameters_layout():
-    text = render_parameters({"stop": ["<|im_end|>", 'a"b'], "num_ctx": 4096, "temperature": 0.7, "flag": True})
-    assert text == "\n".join(
+    parameters = {"stop": ["<|im_end|>", 'a"b'], "num_ctx": 4096, "temperature": 0.7, "flag": True}
+    assert render_parameters(parameters) == "\n".join(
         [
             "flag                           true",
             "num_ctx                        4096",

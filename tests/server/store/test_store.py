@@ -1,10 +1,10 @@
 """Models by name: both trees in one view, damage stays where it is, deletion keeps what others use."""
 
+import contextlib
 import json
 import logging
 import os
 import threading
-import time
 from datetime import datetime
 
 import pytest
@@ -413,21 +413,46 @@ def test_store_that_cannot_be_opened_says_so(tmp_path):
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_threads_that_change_the_same_names(root):
+    """Two stores on one folder, as two processes would have them."""
+    stores, errors, start = [Store(root), Store(root)], [], threading.Barrier(4)
+
+    def work(number):
+        store = stores[number % 2]
+        start.wait()
+        try:
+            for turn in range(12):
+                with contextlib.suppress(ModelNotFoundError, BlobNotFoundError):
+                    match (number + turn) % 4:
+                        case 0 | 1:
+                            put(store, M, b"%d" % (turn % 3), system="shared")
+                        case 2:
+                            store.copy(M, N)
+                        case 3:
+                            store.delete(N)
+                store.list()
+                store.collect_garbage()
+        except Exception as error:  # noqa: BLE001 (any of them fails the test)
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    for model in stores[0].list():
+        assert model.system == "shared"
+        assert stores[0].verified_path(model.model_layer.digest).read_bytes() in (b"0", b"1", b"2")
+
+
 def test_hold_keeps_blobs_until_it_ends(store, root):
     put(store, M, b"weights")
-    done = threading.Event()
-
-    def delete():
-        store.delete(M)
-        done.set()
-
+    thread = threading.Thread(target=store.delete, args=(M,))
     with store.hold():
-        thread = threading.Thread(target=delete)
         thread.start()
-        deadline = time.monotonic() + 10
-        while store.find(M) is not None and time.monotonic() < deadline:
-            pass
-        assert not done.is_set()
+        thread.join(0.3)  # it must wait, however long
+        assert thread.is_alive()
         assert store.has_blob(f"sha256:{sha256(b'weights')}")
     thread.join()
     assert blob_files(root) == []
