@@ -56,7 +56,7 @@ async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
     models = build_models(config, LocalLoader(config.threads))
     try:
-        context = Context(config, Store(config.models), models)
+        context = Context(config, Store(config.models, prune=config.prune), models)
     except (OSError, StoreError) as error:
         raise StartError(f"cannot use the models folder {config.models}: {error} (set OLLAMA_MODELS)") from None
     server = await listen(context)
@@ -73,10 +73,23 @@ async def serve(config: Config) -> None:
     log.info("listening on %s (Ollama API %s), models in %s", _url(server.address), OLLAMA_VERSION, config.models)
     if not config.is_loopback:
         log.warning("reachable from other machines, without authentication")
+    pruning = asyncio.create_task(_prune(context.store))
     await stop.wait()
     log.info("stopping; a second signal stops at once")
     await server.stop(DRAIN_SECONDS)
     await context.models.close()
+    await pruning
+
+
+async def _prune(store: Store) -> None:
+    """Delete what interrupted uploads left behind."""
+    try:
+        removed = await asyncio.to_thread(store.collect_garbage)
+    except (OSError, StoreError) as error:
+        log.warning("unused blobs cannot be deleted: %s", error)
+        return
+    if removed:
+        log.info("deleted %d unused blobs", removed)
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -30,6 +30,7 @@ VARIABLES = {
     "OLLAMA_MAX_LOADED_MODELS": "models held in memory at the same time (default 3)",
     "OLLAMA_MAX_QUEUE": "requests that may wait for a model before new ones get 503 (default 512)",
     "OLLAMA_ORIGINS": "additional web origins to accept, comma separated, one * in each",
+    "OLLAMA_NOPRUNE": "1 keeps blobs that no model uses (default 0)",
     "OLLAMA_DEBUG": "1 logs requests and model loads, 2 logs more",
     "OLLAMACORE_THREADS": "compute threads (default: one per core)",
 }
@@ -45,6 +46,7 @@ class Config:
     keep_alive_ns: int = DEFAULT_KEEP_ALIVE_NS
     context_length: int = DEFAULT_CONTEXT
     origins: tuple[str, ...] = ()
+    prune: bool = True
     debug: int = 0
     num_parallel: int = DEFAULT_PARALLEL
     max_loaded_models: int = 3
@@ -75,6 +77,7 @@ class Config:
             keep_alive_ns=_keep_alive(env["OLLAMA_KEEP_ALIVE"]),
             context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CONTEXT,
             origins=origins,
+            prune=not _level(env["OLLAMA_NOPRUNE"]),
             debug=_level(env["OLLAMA_DEBUG"]),
             num_parallel=_number(env, "OLLAMA_NUM_PARALLEL", 0) or DEFAULT_PARALLEL,
             max_loaded_models=_number(env, "OLLAMA_MAX_LOADED_MODELS", 0) or 3,
@@ -141,7 +144,7 @@ def _keep_alive(text: str) -> int:
 
 
 def _level(text: str) -> int:
-    """OLLAMA_DEBUG: a number, or any word that does not mean no."""
+    """A switch, perhaps with a level: a number, or any word that does not mean no."""
     if text.isascii() and text.isdigit():
         return min(int(text), 2)
     return 0 if text.lower() in {"", "f", "false", "no", "off"} else 1

@@ -17,6 +17,7 @@ class Script:
 
     def __init__(self) -> None:
         self.pieces: list[str] = ["Hel", "lo"]
+        self.tail = ""  # text of the last chunk
         self.done_reason = "stop"
         self.error: OllamaCoreError | None = None
         self.hold_load: asyncio.Event | None = None
@@ -80,7 +81,7 @@ class FakeEngine:
             done = True
             ended = reason == "stop"
             stats = Stats(len(tokens), 0, 5_000_000, len(pieces) + ended, 7_000_000)
-            yield Chunk("", (END,) * ended, None, reason, stats)
+            yield Chunk(script.tail, (END,) * ended, None, reason, stats)
         finally:
             script.running -= 1
             script.cancelled += not done

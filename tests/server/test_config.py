@@ -93,3 +93,8 @@ def test_debug_is_a_level_or_a_word(value, level):
 )
 def test_is_loopback(host, expected):
     assert Config(host=host).is_loopback is expected
+
+
+def test_noprune_keeps_unused_blobs():
+    assert Config.from_env({}).prune is True
+    assert Config.from_env({"OLLAMA_NOPRUNE": "1"}).prune is False

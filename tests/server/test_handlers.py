@@ -142,6 +142,14 @@ def test_generate_gives_logprobs(http):
     assert "logprobs" not in http.post("/api/generate", json={**body, "logprobs": False, "stream": False}).json()
 
 
+def test_text_that_comes_with_the_end_is_a_record_of_its_own(http, script):
+    script.tail = "!"
+    *_, text, last = lines(http.post("/api/generate", json={"model": "tiny", "prompt": "b"}))
+    assert (text["response"], text["done"], last["response"], last["done"]) == ("!", False, "", True)
+    *_, text, last = lines(chat(http, ("user", "x")))
+    assert (text["message"]["content"], last["message"]["content"]) == ("!", "")
+
+
 def test_generate_loads_and_unloads(http, script):
     answer = http.post("/api/generate", json={"model": "tiny", "keep_alive": "1h"})
     assert answer.headers["content-type"] == JSON
