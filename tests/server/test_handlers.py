@@ -383,19 +383,14 @@ def test_chat_passes_tools_and_thinking_to_a_template_that_knows_them(live, http
     assert script.rendered[-1][1] == {"enable_thinking": True, "reasoning_effort": "high"}
 
 
-def test_chat_drops_the_oldest_turns_that_do_not_fit(http, script):
-    history = [("system", "s")]
-    for number in range(6):
-        history += [("user", f"q{number}" + "x" * 10), ("assistant", f"a{number}" + "y" * 10)]
-    history.append(("user", "last"))
-    chat(http, *history, options={"num_ctx": 100})
-    text = script.text()
-    assert text.startswith("<system>s\n<user>q")
-    assert text.endswith("<user>last\n<assistant>")
-    assert len(script.prompts[-1]) < 100
-    # one turn more would not have fitted
-    turn = len("<user>q0" + "x" * 10 + "\n<assistant>a0" + "y" * 10 + "\n")
-    assert len(script.prompts[-1]) + turn >= 100
+@pytest.mark.parametrize("context", [60, 80, 100, 130, 160, 190, 220])
+def test_chat_drops_the_oldest_turns_that_do_not_fit(http, script, context):
+    turns = [(("user", f"q{n}" + "x" * 10), ("assistant", f"a{n}" + "y" * 10)) for n in range(6)]
+    chat(http, ("system", "s"), *sum(turns, ()), ("user", "last"), options={"num_ctx": context})
+    shown = ["".join(f"<{role}>{content}\n" for role, content in turn) for turn in turns]
+    candidates = [f"<system>s\n{''.join(shown[n:])}<user>last\n<assistant>" for n in range(7)]
+    fitting = [text for text in candidates if len(text) + 1 < context]  # with the BOS
+    assert script.text() == fitting[0]
 
 
 def test_chat_keeps_every_system_message_and_the_last_one(http, script):

@@ -135,6 +135,7 @@ def test_a_preflight_of_an_allowed_origin_is_a_204(http):
         ("file://x", True),
         ("http://localhost.evil.example", False),
         ("null", False),
+        ("http://127a0b0c1:80", False),
         ("https://my.site", True),
         ("https://a.wild.site", True),
         ("https://wild.site", False),
