@@ -138,20 +138,22 @@ typedef struct oc_sampler_params {
  * the same tokens, whatever other sequences do. Not for two threads at once. */
 typedef struct oc_sampler oc_sampler;
 
-/* n_vocab: logits per call; n_ctx: upper limit of the penalty window. Nothing is allocated later. */
-oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_vocab, int32_t n_ctx, oc_sampler **sampler);
+/* n_ctx: upper limit of the penalty window. */
+oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_ctx, oc_sampler **sampler);
 void oc_sampler_destroy(oc_sampler *sampler); /* NULL is fine */
 
 /* Put a token, of the prompt or just sampled, into the penalty window. */
 void oc_sampler_accept(oc_sampler *sampler, int32_t token);
 
 /* The next token. `logits` (n_vocab) are changed meanwhile and restored. NaN never wins; if nothing is above -infinity,
- * the answer is what argmax gives. Does not accept the token. */
-int32_t oc_sampler_sample(oc_sampler *sampler, float *logits);
+ * the answer is what argmax gives. Does not accept the token. Allocates at the first call only (or for a larger
+ * n_vocab, with top_k off); that may fail with OC_ERR_NOMEM. */
+oc_status oc_sampler_sample(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t *token);
 
-/* What oc_sampler_sample would draw from, without drawing: up to `capacity` ids and probabilities; returns how many
+/* What oc_sampler_sample would draw from, without drawing: up to `capacity` ids and probabilities; *n is how many
  * candidates there are. Greedy sampling has one. */
-int32_t oc_sampler_candidates(oc_sampler *sampler, float *logits, int32_t capacity, int32_t *ids, float *probs);
+oc_status oc_sampler_candidates(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t capacity, int32_t *ids,
+                                float *probs, int32_t *n);
 
 /* Log-probability of `token` over the whole vocabulary, before penalties and samplers, and the n_top (at most
  * OC_MAX_TOP_LOGPROBS) best tokens, best first, equal ones by id. Returns how many of those there are: tokens at

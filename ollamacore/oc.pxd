@@ -88,13 +88,12 @@ cdef extern from "oc.h" nogil:
         uint64_t seed
     ctypedef struct oc_sampler:
         pass
-    oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_vocab, int32_t n_ctx,
-                                oc_sampler **sampler) noexcept
+    oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_ctx, oc_sampler **sampler) noexcept
     void oc_sampler_destroy(oc_sampler *sampler) noexcept
     void oc_sampler_accept(oc_sampler *sampler, int32_t token) noexcept
-    int32_t oc_sampler_sample(oc_sampler *sampler, float *logits) noexcept
-    int32_t oc_sampler_candidates(oc_sampler *sampler, float *logits, int32_t capacity, int32_t *ids,
-                                  float *probs) noexcept
+    oc_status oc_sampler_sample(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t *token) noexcept
+    oc_status oc_sampler_candidates(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t capacity,
+                                    int32_t *ids, float *probs, int32_t *n) noexcept
     int32_t oc_logprobs(const float *logits, int32_t n_vocab, int32_t token, int32_t n_top, float *logprob,
                         int32_t *top_ids, float *top_logprobs) noexcept
 

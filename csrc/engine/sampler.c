@@ -33,10 +33,10 @@ typedef struct token_count {
 
 struct oc_sampler {
     oc_sampler_params params;
-    int32_t n_vocab;
     uint64_t random[4];
-    candidate *candidates; /* (top_k or n_vocab) */
-    int32_t *window;       /* (window_size), a ring */
+    candidate *candidates; /* (capacity) */
+    int32_t capacity;
+    int32_t *window; /* (window_size), a ring */
     int32_t window_size, window_used, window_at;
     token_count *counts; /* (mask + 1), a power of two at least twice window_size */
     uint32_t mask;
@@ -91,7 +91,7 @@ static void forget(oc_sampler *s, int32_t id) {
 }
 
 void oc_sampler_accept(oc_sampler *s, int32_t token) {
-    if (s->window_size == 0 || token < 0 || token >= s->n_vocab) return;
+    if (s->window_size == 0 || token < 0) return;
     if (s->window_used == s->window_size)
         forget(s, s->window[s->window_at]);
     else
@@ -103,10 +103,15 @@ void oc_sampler_accept(oc_sampler *s, int32_t token) {
     slot->count++;
 }
 
-static void penalise(oc_sampler *s, float *logits) {
+/* Whether slot `at` holds a token that has a logit. */
+static int is_penalised(const oc_sampler *s, uint32_t at, int32_t n_vocab) {
+    return s->counts[at].count && s->counts[at].id < n_vocab;
+}
+
+static void penalise(oc_sampler *s, float *logits, int32_t n_vocab) {
     const oc_sampler_params *p = &s->params;
     for (uint32_t at = 0; s->window_used && at <= s->mask; at++) {
-        if (!s->counts[at].count) continue;
+        if (!is_penalised(s, at, n_vocab)) continue;
         float *logit = &logits[s->counts[at].id];
         s->saved[at] = *logit;
         *logit = *logit > 0 ? *logit / p->repeat_penalty : *logit * p->repeat_penalty;
@@ -114,9 +119,9 @@ static void penalise(oc_sampler *s, float *logits) {
     }
 }
 
-static void restore(const oc_sampler *s, float *logits) {
+static void restore(const oc_sampler *s, float *logits, int32_t n_vocab) {
     for (uint32_t at = 0; s->window_used && at <= s->mask; at++)
-        if (s->counts[at].count) logits[s->counts[at].id] = s->saved[at];
+        if (is_penalised(s, at, n_vocab)) logits[s->counts[at].id] = s->saved[at];
 }
 
 /* ---- candidates ---- */
@@ -242,15 +247,28 @@ static int32_t keep_min_p(candidate *c, int32_t n, float min_p) {
 
 static int is_greedy(const oc_sampler *s) { return !(s->params.temperature > 0); }
 
-/* Fill s->candidates with what the chain leaves, weights included; *total is the sum of the weights. */
-static int32_t candidates(oc_sampler *s, const float *logits, double *total) {
+/* Room for the candidates of the first scan. */
+static oc_status reserve(oc_sampler *s, int32_t n_vocab) {
+    int32_t top_k = s->params.top_k, need = top_k > 0 && top_k < n_vocab ? top_k : n_vocab;
+    need = is_greedy(s) ? 1 : need;
+    if (need <= s->capacity) return OC_OK;
+    candidate *grown = realloc(s->candidates, (size_t)need * sizeof *grown);
+    if (!grown) return OC_ERR_NOMEM;
+    s->candidates = grown;
+    s->capacity = need;
+    return OC_OK;
+}
+
+/* Fill s->candidates with what the chain leaves; *total is the sum of their weights. */
+static int32_t filter(oc_sampler *s, const float *logits, int32_t n_vocab, double *total) {
     const oc_sampler_params *p = &s->params;
     candidate *c = s->candidates;
-    int32_t k = p->top_k > 0 && p->top_k < s->n_vocab ? p->top_k : s->n_vocab, n = 0;
+    int32_t n = 0;
     if (!is_greedy(s))
-        n = k < s->n_vocab ? find_top(logits, s->n_vocab, k, c) : find_all(logits, s->n_vocab, c);
+        n = p->top_k > 0 && p->top_k < n_vocab ? find_top(logits, n_vocab, p->top_k, c)
+                                               : find_all(logits, n_vocab, c);
     if (n == 0) {
-        c[0] = (candidate){0, 0, 1.0f, (int32_t)oc_kernels.argmax(logits, s->n_vocab)};
+        c[0] = (candidate){0, 0, 1.0f, (int32_t)oc_kernels.argmax(logits, n_vocab)};
         *total = 1;
         return 1;
     }
@@ -261,30 +279,40 @@ static int32_t candidates(oc_sampler *s, const float *logits, double *total) {
     return n;
 }
 
-int32_t oc_sampler_candidates(oc_sampler *s, float *logits, int32_t capacity, int32_t *ids, float *probs) {
+/* The whole chain before the draw. */
+static oc_status prepare(oc_sampler *s, float *logits, int32_t n_vocab, int32_t *n, double *total) {
+    if (n_vocab < 1) return OC_ERR_ARGUMENT;
+    oc_status status = reserve(s, n_vocab);
+    if (status != OC_OK) return status;
+    penalise(s, logits, n_vocab);
+    *n = filter(s, logits, n_vocab, total);
+    restore(s, logits, n_vocab);
+    return OC_OK;
+}
+
+oc_status oc_sampler_candidates(oc_sampler *s, float *logits, int32_t n_vocab, int32_t capacity, int32_t *ids,
+                                float *probs, int32_t *n) {
     double total;
-    penalise(s, logits);
-    int32_t n = candidates(s, logits, &total);
-    restore(s, logits);
-    for (int32_t i = 0; i < n && i < capacity; i++) {
+    oc_status status = prepare(s, logits, n_vocab, n, &total);
+    for (int32_t i = 0; status == OC_OK && i < *n && i < capacity; i++) {
         ids[i] = s->candidates[i].id;
         probs[i] = (float)(s->candidates[i].weight / total);
     }
-    return n;
+    return status;
 }
 
-int32_t oc_sampler_sample(oc_sampler *s, float *logits) {
+oc_status oc_sampler_sample(oc_sampler *s, float *logits, int32_t n_vocab, int32_t *token) {
     double total, sum = 0;
-    penalise(s, logits);
-    int32_t n = candidates(s, logits, &total), chosen = 0;
-    restore(s, logits);
-    if (is_greedy(s)) return s->candidates[0].id;
-    double target = uniform(s->random) * total;
+    int32_t n, chosen = 0;
+    oc_status status = prepare(s, logits, n_vocab, &n, &total);
+    if (status != OC_OK) return status;
+    double target = is_greedy(s) ? 0 : uniform(s->random) * total;
     for (int32_t i = 0; i < n && sum <= target; i++) {
         sum += s->candidates[i].weight;
         if (s->candidates[i].weight > 0) chosen = i;
     }
-    return s->candidates[chosen].id;
+    *token = s->candidates[chosen].id;
+    return OC_OK;
 }
 
 /* ---- life ---- */
@@ -294,26 +322,21 @@ static int32_t window_size(const oc_sampler_params *p, int32_t n_ctx) {
     return p->repeat_last_n < 0 || p->repeat_last_n > n_ctx ? n_ctx : p->repeat_last_n;
 }
 
-oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_vocab, int32_t n_ctx,
-                            oc_sampler **sampler) {
+oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_ctx, oc_sampler **sampler) {
     *sampler = NULL;
-    if (n_vocab < 1 || n_ctx < 1 || n_ctx > 1 << 28) return OC_ERR_ARGUMENT;
+    if (n_ctx < 1 || n_ctx > 1 << 28) return OC_ERR_ARGUMENT;
     oc_sampler *s = calloc(1, sizeof *s);
     if (!s) return OC_ERR_NOMEM;
     s->params = *params;
-    s->n_vocab = n_vocab;
     s->window_size = window_size(params, n_ctx);
     while (s->mask + 1 < 2 * (uint32_t)s->window_size) s->mask = 2 * s->mask + 1;
     uint64_t state = params->seed;
     for (int i = 0; i < 4; i++) s->random[i] = splitmix(&state);
 
-    size_t n_candidates = (size_t)(params->top_k > 0 && params->top_k < n_vocab ? params->top_k : n_vocab);
-    size_t n_slots = (size_t)s->mask + 1;
-    s->candidates = malloc((is_greedy(s) ? 1 : n_candidates) * sizeof *s->candidates);
     s->window = malloc(((size_t)s->window_size + 1) * sizeof *s->window);
-    s->counts = calloc(n_slots, sizeof *s->counts);
-    s->saved = malloc(n_slots * sizeof *s->saved);
-    if (!s->candidates || !s->window || !s->counts || !s->saved) {
+    s->counts = calloc((size_t)s->mask + 1, sizeof *s->counts);
+    s->saved = malloc(((size_t)s->mask + 1) * sizeof *s->saved);
+    if (!s->window || !s->counts || !s->saved) {
         oc_sampler_destroy(s);
         return OC_ERR_NOMEM;
     }

@@ -1,24 +1,38 @@
-"""One row of the kernel table at a time, on the caller's buffers: the door of tests/kernels and bench/."""
+# ops.pxi - one row of the kernel table at a time, on the caller's buffers: the door of tests/kernels and bench/.
+# kernel_rows() of kernels.pxi lists the rows.
 from libc.stdlib cimport free, malloc
 
-from ollamacore.ops cimport *
+
+cdef extern from "kernels/kernels.h" nogil:
+    enum: OC_TILE
+    ctypedef struct oc_attention_args:
+        const float *q
+        const int32_t *first
+        const int32_t *last
+        const void *const *k_tiles
+        const void *const *v_tiles
+        float *out
+        float *scratch
+        int64_t n_rows
+        int64_t head_dim
+        int64_t q_stride
+        int64_t out_stride
+        float softcap
+    size_t oc_attention_scratch(int64_t n_rows, int64_t head_dim) noexcept
+    ctypedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps) noexcept
+    ctypedef void (*oc_rope_fn)(float *x, const float *cos, const float *sin, int64_t n_rot, int neox) noexcept
+    ctypedef void (*oc_glu_fn)(const float *gate, const float *up, float *y, int64_t n) noexcept
+    ctypedef void (*oc_add_fn)(float *y, const float *x, int64_t n) noexcept
+    ctypedef void (*oc_attention_fn)(const oc_attention_args *args) noexcept
+    ctypedef void (*oc_kv_store_fn)(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot,
+                                    int64_t head_dim) noexcept
+    ctypedef int64_t (*oc_argmax_fn)(const float *x, int64_t n) noexcept
 
 
-def op_rows():
-    """(index, op, symbol, runnable here) of every row of the table that is not a matmul."""
-    rows = []
-    for index in range(ops_count()):
-        row = ops_at(index)
-        op = row.op.decode()
-        if op not in ("matmul", "quantize"):
-            rows.append((index, op, row.symbol.decode(), bool(ops_cpu_has(row.isa))))
-    return rows
-
-
-cdef const ops_row *_op_row(int index, tuple ops) except NULL:
+cdef const oc_kernel *_op_row(int index, tuple ops) except NULL:
     """Row `index`, which must implement one of `ops` and run on this CPU."""
-    row = ops_at(index)
-    if row == NULL or row.op.decode() not in ops or not ops_cpu_has(row.isa):
+    row = oc_kernel_at(index)
+    if row == NULL or row.op.decode() not in ops or not oc_cpu_has(row.isa):
         raise ValueError(f"row {index} is not a runnable implementation of {ops}")
     return row
 
@@ -79,9 +93,9 @@ def op_kv_store(int row, const float[::1] k, const float[::1] v, unsigned char[:
     fn = <oc_kv_store_fn>found.fn
     width = 2 if found.op.decode() == "kv_store_f16" else 4
     _same_length(k.shape[0], v.shape[0])
-    _same_length(k_tile.shape[0], OPS_TILE * k.shape[0] * width)
-    _same_length(v_tile.shape[0], OPS_TILE * k.shape[0] * width)
-    if not 0 <= slot < OPS_TILE:
+    _same_length(k_tile.shape[0], OC_TILE * k.shape[0] * width)
+    _same_length(v_tile.shape[0], OC_TILE * k.shape[0] * width)
+    if not 0 <= slot < OC_TILE:
         raise ValueError("no such slot")
     fn(&k[0], &v[0], &k_tile[0], &v_tile[0], slot, k.shape[0])
 
@@ -102,7 +116,7 @@ def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const
     found = _op_row(row, ("attention_f16", "attention_f32"))
     fn = <oc_attention_fn>found.fn
     width = 2 if found.op.decode() == "attention_f16" else 4
-    cdef ops_attention_args args
+    cdef oc_attention_args args
     cdef const void **tiles = <const void **>malloc(2 * max(1, table.shape[0]) * sizeof(void *))
     cdef Py_ssize_t t, n_tiles = table.shape[0]
     if tiles == NULL:
@@ -110,9 +124,9 @@ def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const
     try:
         for size in (first.shape[0], last.shape[0], out.shape[0]):
             _same_length(q.shape[0], size)
-        _same_length(k_pool.shape[1], OPS_TILE * head_dim * width)
-        _same_length(v_pool.shape[1], OPS_TILE * head_dim * width)
-        if q.shape[1] < head_dim or out.shape[1] < head_dim or max(last) > n_tiles * OPS_TILE:
+        _same_length(k_pool.shape[1], OC_TILE * head_dim * width)
+        _same_length(v_pool.shape[1], OC_TILE * head_dim * width)
+        if q.shape[1] < head_dim or out.shape[1] < head_dim or max(last) > n_tiles * OC_TILE:
             raise ValueError("a buffer is too small")
         if scratch.shape[0] < <Py_ssize_t>oc_attention_scratch(q.shape[0], head_dim):
             raise ValueError("scratch is too small")

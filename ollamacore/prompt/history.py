@@ -12,7 +12,7 @@ def truncate(
     """Drop messages from the front until `count_tokens` of the rest is at most `limit`.
 
     System messages are never dropped, and neither is the last message: the result can still be too long.
-    `count_tokens` renders and tokenises, so it is asked as rarely as possible: once when everything fits, else
+    `count_tokens` renders and tokenises, so it is asked rarely: once when everything fits, else
     O(log n) times. It must not fall when messages are added.
     """
     kept = list(messages)

@@ -9,7 +9,8 @@ from ollamacore import _core
 
 TILE = 32
 ROWS = [pytest.param(index, np.float16 if op.endswith("f16") else np.float32, id=symbol)
-        for index, op, symbol, runs in _core.op_rows() if op.startswith("attention") and runs]
+        for index, (op, _, symbol, _, _, runs) in enumerate(_core.kernel_rows())
+        if op.startswith("attention") and runs]
 
 
 class Case:

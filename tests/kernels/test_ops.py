@@ -13,8 +13,8 @@ SIZES = [*range(1, 41), 63, 64, 65, 100, 127, 128, 255, 256, 257, 299, 300]
 
 def rows(*ops):
     """Every runnable row of `ops`, as pytest parameters."""
-    return [pytest.param(index, op, id=symbol) for index, op, symbol, runs in _core.op_rows()
-            if op in ops and runs]
+    return [pytest.param(index, op, id=symbol)
+            for index, (op, _, symbol, _, _, runs) in enumerate(_core.kernel_rows()) if op in ops and runs]
 
 
 def placed(values, offset):
@@ -38,13 +38,14 @@ def random_floats(seed, n, scale=1.0):
 
 
 def test_every_op_has_a_reference_row():
-    ops = {op for _, op, symbol, _ in _core.op_rows() if symbol.endswith("_generic")}
-    assert ops == {"rmsnorm", "rope", "swiglu", "geglu", "add", "argmax", "attention_f16", "attention_f32",
-                   "kv_store_f16", "kv_store_f32"}
+    all_ops = {op for op, *_ in _core.kernel_rows()}
+    assert all_ops >= {"rmsnorm", "rope", "swiglu", "geglu", "add", "argmax", "attention_f16", "attention_f32",
+                       "kv_store_f16", "kv_store_f32"}
+    assert all_ops == {op for op, _, _, _, isa, _ in _core.kernel_rows() if isa == "generic"}
 
 
 def test_row_of_another_op_is_refused():
-    index = next(i for i, op, _, _ in _core.op_rows() if op == "add")
+    index = next(i for i, row in enumerate(_core.kernel_rows()) if row[0] == "add")
     with pytest.raises(ValueError, match="not a runnable"):
         _core.op_argmax(index, np.zeros(3, np.float32))
 
