@@ -30,7 +30,7 @@ size_t oc_spm_decode(const uint8_t *text, size_t length, uint8_t *bytes) {
     return count;
 }
 
-/* A piece that continues past a space, such as ">▁</", forbids the cut between words after the byte before the space. */
+/* A piece that goes on past a space, such as ">▁</", forbids the cut between words after the byte before that space. */
 static void note_joins(oc_vocab *vocab, const uint8_t *text, size_t length) {
     for (size_t at = 1; at < length; at++) {
         if (!is_marker(text + at, length - at) || (at >= 3 && is_marker(text + at - 3, 3))) continue;
