@@ -5,8 +5,9 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 from _typeshed import ReadableBuffer
-from ollamacore.sampling import SamplingOptions
 from typing_extensions import Buffer
+
+from ollamacore.sampling import SamplingOptions
 
 # ---- kernels ----
 def set_cpu_mask(name: str | None = None) -> None: ...

@@ -143,16 +143,33 @@ static void heapify(candidate *heap, int32_t n, int sign) {
     for (int32_t at = n / 2 - 1; at >= 0; at--) sink(heap, n, at, sign);
 }
 
+enum { LANES = 8, STEP = 32 };
+typedef float float4 __attribute__((vector_size(16)));
+typedef int32_t int4 __attribute__((vector_size(16)));
+
+/* Whether one of STEP values is above `floor`; vectors by the compiler's extension, as no loop shape makes it
+ * use them. */
+static int any_above(const float *x, float floor) {
+    float4 limit = {floor, floor, floor, floor};
+    int4 above = {0};
+    for (int32_t i = 0; i < STEP; i += 4) {
+        float4 values;
+        memcpy(&values, x + i, sizeof values);
+        above |= values > limit;
+    }
+    uint64_t halves[2];
+    memcpy(halves, &above, sizeof halves);
+    return (halves[0] | halves[1]) != 0;
+}
+
 /* The k best logits above -infinity, in no useful order; returns their number. */
 static int32_t find_top(const float *logits, int32_t n, int32_t k, candidate *found) {
-    enum { STEP = 16 };
     float floor = -INFINITY;
     int32_t count = 0;
     for (int32_t start = 0; start < n; start += STEP) {
-        int32_t end = start + STEP < n ? start + STEP : n, any = end - start < STEP;
-        if (!any) /* a fixed count, so that it becomes a few vector comparisons */
-            for (int32_t i = 0; i < STEP; i++) any |= logits[start + i] > floor;
-        for (int32_t i = start; any && i < end; i++) {
+        int32_t end = start + STEP < n ? start + STEP : n;
+        if (end - start == STEP && !any_above(logits + start, floor)) continue;
+        for (int32_t i = start; i < end; i++) {
             if (!(logits[i] > floor)) continue;
             candidate new = {logits[i], logits[i], 0, i};
             if (count < k) {
@@ -185,15 +202,28 @@ static float highest_logit(const candidate *c, int32_t n) {
 /* How far a logit is below the highest: 0 for the highest even if it is infinite. */
 static float below(float logit, float max) { return logit == max ? 0.0f : logit - max; }
 
+/* Replace n values, at most BLOCK, by e^value; NaN by 0. A function of its own, so that the loop is
+ * vectorised. */
+enum { BLOCK = 64 };
+static void exponentials(float *x, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        float y = oc_expf(x[i]);
+        x[i] = y > 0 ? y : 0.0f;
+    }
+}
+
 /* Weights e^((logit - max) / temperature); returns their sum, at least 1. */
 static double weigh(candidate *c, int32_t n, float temperature) {
-    float max = highest_logit(c, n);
+    float max = highest_logit(c, n), weight[BLOCK];
     double total = 0;
-    for (int32_t i = 0; i < n; i++) {
-        float drop = below(c[i].logit, max);
-        float weight = drop == 0 ? 1.0f : oc_expf(drop / temperature);
-        c[i].weight = weight > 0 ? weight : 0.0f; /* infinity / infinity is NaN */
-        total += c[i].weight;
+    for (int32_t start = 0; start < n; start += BLOCK) {
+        int32_t count = n - start < BLOCK ? n - start : BLOCK;
+        for (int32_t i = 0; i < count; i++) {
+            float drop = below(c[start + i].logit, max);
+            weight[i] = drop == 0 ? 0.0f : drop / temperature; /* infinity / infinity is NaN */
+        }
+        exponentials(weight, count);
+        for (int32_t i = 0; i < count; i++) total += c[start + i].weight = weight[i];
     }
     return total;
 }
@@ -235,6 +265,16 @@ static int32_t keep_typical(candidate *c, int32_t n, float typical_p) {
     return n;
 }
 
+/* Nucleus sampling. Those that weigh less than an equal share of what top_p leaves out cannot be in the
+ * nucleus, even all together: dropping them first keeps the heap small. */
+static int32_t keep_top_p(candidate *c, int32_t n, float top_p) {
+    double total = weigh(c, n, 1.0f), share = 0.5 * (1.0 - (double)top_p) * total / n;
+    int32_t kept = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (c[i].weight >= share || c[i].weight == 1) c[kept++] = c[i];
+    return take(c, kept, (double)top_p * total, 0);
+}
+
 static int32_t keep_min_p(candidate *c, int32_t n, float min_p) {
     float lowest = highest_logit(c, n) + logf(min_p);
     int32_t kept = 0, best = 0;
@@ -273,7 +313,7 @@ static int32_t filter(oc_sampler *s, const float *logits, int32_t n_vocab, doubl
         return 1;
     }
     if (p->typical_p < 1) n = keep_typical(c, n, p->typical_p);
-    if (p->top_p < 1) n = take(c, n, (double)p->top_p * weigh(c, n, 1.0f), 0);
+    if (p->top_p < 1) n = keep_top_p(c, n, p->top_p);
     if (p->min_p > 0) n = keep_min_p(c, n, p->min_p);
     *total = weigh(c, n, p->temperature);
     return n;
@@ -357,14 +397,14 @@ void oc_sampler_destroy(oc_sampler *s) {
 
 /* Sum of e^(logit - max) over the vocabulary; terms in float, eight sums in double. */
 static double total_weight(const float *logits, int32_t n, float max) {
-    enum { LANES = 8 };
     double sums[LANES] = {0}, total = 0;
-    for (int32_t start = 0; start < n; start += LANES) {
-        float term[LANES] = {0};
-        int32_t count = n - start < LANES ? n - start : LANES;
-        for (int32_t i = 0; i < count; i++) term[i] = oc_expf(below(logits[start + i], max));
-        for (int32_t i = 0; i < LANES; i++)
-            sums[i] += term[i] > 0 ? term[i] : 0.0f; /* NaN counts as nothing */
+    for (int32_t start = 0; start < n; start += BLOCK) {
+        float term[BLOCK] = {0};
+        int32_t count = n - start < BLOCK ? n - start : BLOCK;
+        for (int32_t i = 0; i < count; i++) term[i] = below(logits[start + i], max);
+        exponentials(term, count);
+        for (int32_t i = 0; i < BLOCK; i += LANES) /* beyond count the terms are 0 */
+            for (int32_t lane = 0; lane < LANES; lane++) sums[lane] += term[i + lane];
     }
     for (int32_t i = 0; i < LANES; i++) total += sums[i];
     return total;

@@ -146,8 +146,7 @@ class RequestParser:
         finally:
             if self._pos:
                 del self._buffer[: self._pos]
-                self._scan = max(self._scan - self._pos, 0)
-                self._pos = 0
+                self._pos = self._scan = 0
 
     # --- head
 

@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from server.http import HTTPError, Limits, Response, Server, StreamResponse, text_response
+from server.http.connection import Connection
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -22,12 +23,12 @@ GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class WarpLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock a test can turn forward."""
+    """An event loop whose clock moves only when a test turns it."""
 
-    offset = 0.0
+    now = 0.0
 
     def time(self):
-        return super().time() + self.offset
+        return self.now
 
 
 LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
@@ -50,7 +51,7 @@ def run_warped(coroutine):
 
 
 def warp(seconds):
-    asyncio.get_running_loop().offset += seconds
+    asyncio.get_running_loop().now += seconds
 
 
 class Reply:
@@ -192,8 +193,8 @@ async def until(predicate):
 async def settled(value):
     """Wait until `value()` has not changed for many turns of the loop."""
     last, unchanged = value(), 0
-    while unchanged < 300:
-        await asyncio.sleep(0.001)
+    while unchanged < 2000:
+        await asyncio.sleep(0)
         unchanged = unchanged + 1 if value() == last else 0
         last = value()
     return last
@@ -580,6 +581,30 @@ def test_continue_is_sent_when_the_handler_reads(run):
     run(main())
 
 
+def test_continue_is_sent_once(run):
+    async def main():
+        async with serving(echo) as (server, connect):
+            client = await connect()
+            raw = b"POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+            assert (await client.ask(raw)).status == 100
+            (connection,) = server._connections
+            client.send(b"2")
+            await until(lambda: connection._parser.buffered == 1)
+            assert (await client.ask(b"\r\nhi\r\n0\r\n\r\n")).body == b"POST /p hi"
+
+    run(main())
+
+
+def test_trailers_longer_than_the_read_ahead_are_taken(run):
+    async def main():
+        async with serving(echo, header_bytes=200_000) as (_, connect):
+            client = await connect()
+            raw = b"POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX: "
+            assert (await client.ask(raw + b"y" * 150_000 + b"\r\n\r\n")).body == b"POST /p hi"
+
+    run(main())
+
+
 def test_answer_without_reading_closes_when_the_client_waits_for_continue(run):
     async def app(request):
         return text_response("no")
@@ -689,18 +714,23 @@ def test_half_closed_client_gets_its_answers(run, extra):
     run(main())
 
 
-def test_half_closed_client_that_reads_gets_a_late_answer(run):
+@pytest.mark.parametrize("first", [0, 1])
+def test_half_closed_client_that_reads_gets_a_late_answer(run, first):
     async def main():
         gate = asyncio.Event()
 
         async def app(request):
+            if request.method == "POST":
+                return text_response("at once")
             await gate.wait()
             return text_response("late")
 
         async with serving(app, probe_seconds=0.005) as (_, connect):
             client = await connect()
-            client.send(GET)
+            client.send(post(b"") * first + GET)
             client.writer.write_eof()
+            for _ in range(first):
+                assert (await client.reply()).body == b"at once"
             assert (await client.reply()).status == 100
             assert (await client.reply()).status == 100
             gate.set()
@@ -825,46 +855,86 @@ def test_client_that_does_not_read_stops_the_producer_and_is_cut(run):
     run(main())
 
 
-def test_answer_to_a_client_that_does_not_read_is_cut_also_after_its_end():
-    async def app(request):
-        return Response(body=b"x" * 60_000)
+class StuckTransport:
+    """Takes what is written and sends only what a test lets it send."""
 
+    def __init__(self):
+        self.waiting = 0
+        self.closed = self.aborted = False
+
+    def set_write_buffer_limits(self, high):
+        pass
+
+    def get_extra_info(self, name):
+        return None
+
+    def get_write_buffer_size(self):
+        return self.waiting
+
+    def is_closing(self):
+        return self.closed
+
+    def write(self, data):
+        self.waiting += len(data)
+
+    def write_eof(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+    def abort(self):
+        self.aborted = True
+
+
+async def turn(seconds):
+    warp(seconds)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_answer_is_cut_only_when_nothing_of_it_is_taken_for_a_while():
     async def main():
-        async with serving(app) as (server, connect):
-            client = await connect(SO_RCVBUF=4096)
-            client.writer.transport.pause_reading()
-            client.send(GET * 200)
-            (connection,) = server._connections
-            await settled(connection._transport.get_write_buffer_size)
-            assert connection._transport.get_write_buffer_size() > 0
-            warp(31)
-            await server._empty.wait()
+        transport = StuckTransport()
+        connection = Connection(Server(echo), asyncio.get_running_loop())
+        connection.connection_made(transport)
+        transport.waiting = 200_000
+        connection.pause_writing()
+        for _ in range(5):
+            await turn(20)
+            assert not transport.aborted
+            transport.waiting -= 100
+        connection.resume_writing()
+        await turn(1000)
+        assert not transport.aborted, "no limit while the client keeps up"
+        connection.pause_writing()
+        await turn(31)
+        assert transport.aborted
+        connection.connection_lost(None)
 
     run_warped(main())
 
 
-def test_client_that_reads_slowly_is_not_cut():
+@pytest.mark.parametrize("paused", [False, True])
+def test_rest_of_the_last_answer_is_cut_too(paused):
     async def main():
-        stream = Stream([b"x" * 10_000] * 1000)
-        async with serving(stream) as (server, connect):
-            client = await connect(SO_RCVBUF=4096)
-            client.send(GET)
-            await stream.started.wait()
-            (connection,) = server._connections
-            buffered = connection._transport.get_write_buffer_size
-            size = 0
-            for _ in range(4):
-                client.writer.transport.pause_reading()
-                left = await settled(buffered)
-                assert left > 0
-                warp(20)
-                client.writer.transport.resume_reading()
-                while buffered() == left:
-                    size += len(await client.reader.read(100_000))
-            while not stream.ended.is_set():
-                size += len(await client.reader.read(100_000))
-            client.writer.write_eof()
-            assert size + len(await client.reader.read()) > 10_000_000
+        transport = StuckTransport()
+        connection = Connection(Server(echo), asyncio.get_running_loop())
+        connection.connection_made(transport)
+        raw = b"GET / HTTP/1.1\r\n\r\n"
+        connection.get_buffer(-1)[: len(raw)] = raw
+        connection.buffer_updated(len(raw))
+        assert transport.waiting > 0
+        await turn(1.5)
+        assert transport.closed
+        if paused:
+            connection.pause_writing()
+            connection.resume_writing()
+        await turn(29)
+        assert not transport.aborted
+        await turn(2)
+        assert transport.aborted
+        connection.connection_lost(None)
 
     run_warped(main())
 
@@ -943,19 +1013,21 @@ def test_idle_connection_is_closed_silently():
 
 def test_no_timeout_while_a_handler_works():
     async def main():
-        gate = asyncio.Event()
+        started, gate = asyncio.Event(), asyncio.Event()
 
         async def app(request):
             await request.read(10)
+            started.set()
             await gate.wait()
             return text_response("done")
 
         async with serving(app) as (_, connect):
             client = await connect()
             client.send(post(b"hi"))
+            await started.wait()
             for _ in range(5):
-                await asyncio.sleep(0.001)
                 warp(100)
+                await asyncio.sleep(0)
             gate.set()
             assert (await client.reply()).body == b"done"
 
