@@ -1,5 +1,7 @@
 """Model: a loaded GGUF file - weights, KV pool, tokenizer, chat template - and the thread that computes on it."""
 
+from __future__ import annotations
+
 import atexit
 import weakref
 from array import array
@@ -29,7 +31,7 @@ MAX_SEQS = 16
 #: sequences of full training context that the KV pool is reserved for, memory permitting
 POOL_SEQUENCES = 4
 
-_open_models: "weakref.WeakSet[Model]" = weakref.WeakSet()
+_open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 
 
 class Model:
@@ -244,7 +246,7 @@ class Model:
 
 
 def _step_through(
-    engine: _core.Engine, sequence: _core.Sequence, ids: "array[int]", out: npt.NDArray[np.float32]
+    engine: _core.Engine, sequence: _core.Sequence, ids: array[int], out: npt.NDArray[np.float32]
 ) -> None:
     """Feed ids in chunks and copy the logits of the last len(out) positions."""
     first = len(ids) - len(out)

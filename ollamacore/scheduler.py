@@ -5,6 +5,8 @@ prompt never stalls running streams. A failure inside one request ends that requ
 generation ends in exactly one chunk with a done reason, whatever happens.
 """
 
+from __future__ import annotations
+
 import logging
 import threading
 import time
@@ -15,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence
+from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence, logprobs
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
@@ -292,7 +294,7 @@ class Scheduler:
         run.pending = run.tokens[len(run.sequence) :]
 
     def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
-        chosen, ids, values = self._engine.logprobs(row, token, options.top_logprobs)
+        chosen, ids, values = logprobs(self._engine, row, token, options.top_logprobs)
         top = tuple(self._entry(i, value) for i, value in zip(ids, values, strict=True))
         return self._entry(token, chosen, top)
 

@@ -28,6 +28,14 @@ size_t oc_bpe_decode(const uint8_t *text, size_t length, uint8_t *bytes) {
     return count;
 }
 
+bool oc_bpe_is_spelled(const uint8_t *text, size_t length) {
+    size_t width;
+    for (size_t at = 0; at < length; at += width) {
+        if (alphabet_byte(oc_utf8_get(text + at, length - at, &width)) < 0) return false;
+    }
+    return true;
+}
+
 static inline uint32_t pair_hash(uint32_t left, uint32_t right) {
     uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
     return (uint32_t)((h ^ h >> 32) * 0xD6E8FEB86659FD93u >> 32);

@@ -2,9 +2,9 @@
 
 Command (from the repository root):  python3.13 csrc/text/make_unicode_tables.py > csrc/text/unicode_tables.h
 
-A class is two bits: 0 other, 1 letter (\\p{L}), 2 number (\\p{N}), 3 white space (White_Space, which is what \\s
-matches in the regular expressions of tokenizers). Stage 1 maps code point / 256 to a block, stage 2 holds 64 bytes
-for each block. The interpreter decides the version of Unicode, so use a recent one.
+A class is two bits: 0 other, 1 letter (\\p{L}), 2 number (\\p{N}), 3 white space (White_Space, which is what
+\\s matches in the regular expressions of tokenizers). Stage 1 maps code point / 256 to a block, stage 2 holds 64
+bytes for each block. The interpreter decides the version of Unicode, so use a recent one.
 """
 
 import sys

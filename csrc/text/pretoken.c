@@ -1,9 +1,9 @@
-/* pretoken.c - cuts text into pretokens as the regular expressions of the models' tokenizers do, without a regex engine.
+/* pretoken.c - cuts text into pretokens as the models' regular expressions do, without a regex engine.
  *
  * GPT-2:          's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
  * SmolLM:         every \p{N} alone, then GPT-2 on what lies between, each stretch by itself
- * Llama 3, Qwen2: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|
- *                 \s+(?!\S)|\s+        with \p{N} in place of \p{N}{1,3} for Qwen2
+ * Llama 3, Qwen2: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
+ *                 |\s*[\r\n]+|\s+(?!\S)|\s+        with \p{N} in place of \p{N}{1,3} for Qwen2
  * The first alternative that matches wins, as in the expressions; each function returns the length of its match.
  */
 #include "text/text.h"
@@ -30,7 +30,7 @@ static size_t contraction(const uint8_t *text, size_t length, bool any_case) {
     return (b == 'e' && (a == 'r' || a == 'v')) || (b == 'l' && a == 'l') ? 3 : 0;
 }
 
-/* White space before something else leaves its last character to that; `end_at_number` makes a number the end of text. */
+/* White space before something else leaves its last character to that; with `end_at_number`, a number ends the text. */
 static size_t white_space(const uint8_t *text, size_t length, bool end_at_number) {
     size_t at = 0, last = 0, width;
     int class = OC_SPACE;

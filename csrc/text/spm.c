@@ -30,12 +30,12 @@ size_t oc_spm_decode(const uint8_t *text, size_t length, uint8_t *bytes) {
     return count;
 }
 
-/* Does a word's marker follow another character inside this piece? Then words cannot be merged one by one. */
-static bool spans_words(const uint8_t *text, size_t length) {
+/* A piece that goes on past a space, such as ">▁</", forbids the cut between words after the byte before that space. */
+static void note_joins(oc_vocab *vocab, const uint8_t *text, size_t length) {
     for (size_t at = 1; at < length; at++) {
-        if (is_marker(text + at, length - at) && !(at >= 3 && is_marker(text + at - 3, 3))) return true;
+        if (!is_marker(text + at, length - at) || (at >= 3 && is_marker(text + at - 3, 3))) continue;
+        vocab->joins[text[at - 1]] = true;
     }
-    return false;
 }
 
 /* Floats as integers of the same order, turned around: the highest score is the smallest number. */
@@ -49,14 +49,11 @@ static uint32_t priority_of(float score) {
 oc_status oc_spm_load_scores(oc_vocab *vocab, const float *scores) {
     vocab->priorities = malloc((size_t)vocab->count * sizeof *vocab->priorities);
     if (!vocab->priorities) return OC_ERR_NOMEM;
-    vocab->split_at_space = true;
     for (uint32_t id = 0; id < vocab->count; id++) {
         size_t length;
         const uint8_t *text = oc_vocab_text(vocab, (int32_t)id, &length);
         vocab->priorities[id] = priority_of(scores[id]);
-        if (spans_words(text, length) && oc_vocab_find(vocab, text, length) == (int32_t)id) {
-            vocab->split_at_space = false;
-        }
+        if (oc_vocab_find(vocab, text, length) == (int32_t)id) note_joins(vocab, text, length);
     }
     return OC_OK;
 }
@@ -86,10 +83,16 @@ oc_status oc_spm_escape(oc_encoder *encoder, const uint8_t *text, size_t length,
 }
 
 uint32_t oc_spm_word(const oc_vocab *vocab, const uint8_t *text, uint32_t length) {
-    if (!vocab->split_at_space) return length;
     uint32_t at = 0;
     while (is_marker(text + at, length - at)) at += 3;
-    while (at < length && !is_marker(text + at, length - at)) at++;
+    while (at < length) {
+        if (!is_marker(text + at, length - at)) {
+            at++;
+        } else {
+            if (!vocab->joins[text[at - 1]]) break;
+            while (is_marker(text + at, length - at)) at += 3;
+        }
+    }
     return at;
 }
 

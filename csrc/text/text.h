@@ -75,7 +75,7 @@ struct oc_vocab {
     oc_token_model model;
     oc_pretokenizer pre;
     bool ignore_merges, add_space_prefix;
-    bool split_at_space; // SPM: no piece has a space after another character, so words can be merged one by one
+    bool joins[256]; // SPM: a piece has a space after this byte; elsewhere words are merged one by one
     int32_t unknown;
     uint32_t count;
     uint32_t longest; // bytes of the longest key in the index
@@ -150,6 +150,8 @@ oc_status oc_bpe_load_merges(oc_vocab *vocab, const oc_strings *merges, char *er
 /* A piece in the GPT-2 alphabet as bytes; a character outside the alphabet stays as it is. Returns the length, which
  * is never more than that of the text. */
 size_t oc_bpe_decode(const uint8_t *text, size_t length, uint8_t *bytes);
+/* Are all characters of the piece in the alphabet? */
+bool oc_bpe_is_spelled(const uint8_t *text, size_t length);
 oc_status oc_bpe_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
                         oc_tokens *out);
 

@@ -101,9 +101,16 @@ static bool is_ordinary(oc_token_type type) {
     return type == OC_TOKEN_UNDEFINED || type == OC_TOKEN_NORMAL || type == OC_TOKEN_UNUSED;
 }
 
-/* Ordinary pieces come first: where a special token has the same bytes, text means the ordinary one. A SentencePiece
- * control or byte token is never the result of a merge, so it is not in the index at all. In byte-level BPE the merges
- * are explicit and may name any token, even a byte that some fine-tune marked as its padding token. */
+/* Is this piece what text means when another token has the same bytes? Special tokens are not, and neither are the
+ * characters that some byte-level vocabularies list once more outside their alphabet. */
+static bool is_first_choice(const oc_vocab *vocab, int32_t id) {
+    size_t length;
+    const uint8_t *text = oc_vocab_text(vocab, id, &length);
+    return is_ordinary(vocab->types[id]) && (vocab->model == OC_TOKENS_SPM || oc_bpe_is_spelled(text, length));
+}
+
+/* A SentencePiece control or byte token is never the result of a merge, so it is not in the index at all. In byte-level
+ * BPE the merges are explicit and may name any token, even a byte that some fine-tune marked as its padding token. */
 static oc_status build_index(oc_vocab *vocab, char *err) {
     uint32_t slots = table_slots(vocab->count);
     vocab->index = malloc((size_t)slots * sizeof *vocab->index);
@@ -112,9 +119,8 @@ static oc_status build_index(oc_vocab *vocab, char *err) {
     for (uint32_t i = 0; i < slots; i++) vocab->index[i].id = OC_NO_TOKEN;
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t id = 0; id < vocab->count; id++) {
-            oc_token_type type = vocab->types[id];
-            if (is_ordinary(type) != (pass == 0)) continue;
-            if (pass && vocab->model == OC_TOKENS_SPM && type != OC_TOKEN_USER_DEFINED) continue;
+            if (is_first_choice(vocab, (int32_t)id) != (pass == 0)) continue;
+            if (pass && vocab->model == OC_TOKENS_SPM && vocab->types[id] != OC_TOKEN_USER_DEFINED) continue;
             oc_status status = index_add(vocab, (int32_t)id, err);
             if (status) return status;
         }

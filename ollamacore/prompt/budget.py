@@ -13,7 +13,7 @@ from itertools import islice
 from sys import getsizeof
 from typing import Any, NamedTuple, TypeVar
 
-SECONDS = 4.0
+SECONDS = 3.0
 TURNS = 1_000_000
 DEPTH = 64
 OUTPUT_BYTES = 16 << 20
@@ -118,9 +118,11 @@ def _parts(value: Any) -> Iterable[Any]:
 
 def measure(value: Any) -> Weight:
     """The weight of a value. Shared parts count each time, as they do when it is printed or compared."""
+    budget = current()
     nodes = characters = deepest = 0
     stack: list[tuple[Any, int]] = [((value,), 0)]
     while stack:
+        budget.tick()
         container, depth = stack.pop()
         deepest = max(deepest, depth)
         nodes += len(container)

@@ -10,13 +10,13 @@ from typing import Any
 
 from jinja2 import Template
 from jinja2.exceptions import TemplateSyntaxError
-from jinja2.meta import find_undeclared_variables
 
 from ollamacore.errors import TemplateError
 from ollamacore.prompt.budget import OUTPUT_BYTES, BudgetError, started
 from ollamacore.prompt.sandbox import TemplateEnvironment
 
-MAX_SOURCE = 256 << 10
+MAX_SOURCE = 128 << 10
+MAX_PARTS = 1_000_000
 _ENVIRONMENT = TemplateEnvironment()
 
 
@@ -25,6 +25,8 @@ def _message(error: BaseException) -> str:
         return "the template is nested too deeply"
     if isinstance(error, MemoryError):
         return "the template needs too much memory"
+    if isinstance(error, TemplateSyntaxError):
+        return error.message or "syntax error"
     return str(error) or type(error).__name__
 
 
@@ -49,7 +51,7 @@ def _input_bytes(value: Any) -> int:
     while stack:
         part = stack.pop()
         visited += 1
-        if visited > 10_000_000:
+        if visited > MAX_PARTS:
             raise BudgetError("the messages have too many parts")
         if isinstance(part, str):
             total += len(part)
@@ -63,7 +65,7 @@ def _input_bytes(value: Any) -> int:
 class ChatTemplate:
     """A compiled chat template; rendering is thread-safe and leaves the messages alone."""
 
-    #: Names that the template expects from outside, such as "tools" or "enable_thinking".
+    #: Every name that the template reads, such as "tools" or "enable_thinking".
     variables: frozenset[str]
     #: The template takes a message's content only as a list of parts ({"type": "text", "text": ...}).
     needs_parts: bool
@@ -75,8 +77,7 @@ class ChatTemplate:
         if len(source) > MAX_SOURCE:
             raise TemplateError(f"chat template: more than {MAX_SOURCE} characters")
         try:
-            self.variables = frozenset(find_undeclared_variables(_ENVIRONMENT.parse(source)))
-            self._template = _ENVIRONMENT.from_string(_ENVIRONMENT.guarded_tree(source))
+            self._template, self.variables = _ENVIRONMENT.compile_guarded(source)
         except TemplateSyntaxError as error:
             raise _failure(error, error.lineno) from None
         except Exception as error:
@@ -84,7 +85,10 @@ class ChatTemplate:
         self.needs_parts = self._probe()
 
     def _probe(self) -> bool:
-        """Whether text is lost when it comes as a string, but not when it comes as a part."""
+        """Whether text is lost when it comes as a string, but not when it comes as a part.
+
+        A template that exceeds its budget even here is refused.
+        """
         needle = "oWbDr8fK"
         plain = [{"role": "user", "content": needle}]
         return not self._shows(needle, plain) and self._shows(needle, _with_parts(plain))
@@ -92,7 +96,9 @@ class ChatTemplate:
     def _shows(self, needle: str, messages: Sequence[Mapping[str, Any]]) -> bool:
         try:
             return needle in self._render({"messages": messages, "add_generation_prompt": True})
-        except TemplateError:
+        except TemplateError as error:
+            if isinstance(error.__cause__, BudgetError):
+                raise
             return False
 
     def render(
@@ -119,10 +125,8 @@ class ChatTemplate:
             with started(_input_bytes(names)):
                 context = self._template.new_context(names)
                 return _collect(self._template.root_render_func(context))
-        except Exception as error:  # noqa: BLE001 - a template can raise anything
-            line = _line(self._template, error.__traceback__)
-            cause = None if isinstance(error, BudgetError) else error
-            raise _failure(error, line) from cause
+        except Exception as error:
+            raise _failure(error, _line(self._template, error.__traceback__)) from error
 
 
 def _collect(pieces: Iterable[str]) -> str:

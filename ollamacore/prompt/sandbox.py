@@ -12,7 +12,7 @@ from string import Formatter
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import Template, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
@@ -24,7 +24,9 @@ from jinja2.visitor import NodeTransformer
 from ollamacore.prompt import filters
 from ollamacore.prompt.budget import ITEMS, BudgetError, comparable, current, few, text
 
-MAX_NODES = 1 << 16
+#: Real templates have at most 1300 nodes, 28 levels deep.
+MAX_NODES = 10_000
+MAX_LEVELS = 100
 
 _STRING_METHODS = """
     capitalize casefold center count endswith find format format_map index isalnum isalpha isascii isdecimal
@@ -65,8 +67,10 @@ class _Formatter(Formatter):
         return super().convert_field(text(value), conversion) if conversion else value
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        digits = "".join(c if c.isdigit() else " " for c in format_spec).split()
-        filters.check_width(max(map(int, digits), default=0) if len(format_spec) < 64 else format_spec)
+        if len(format_spec) > 32:
+            raise BudgetError("the template has a format that is too long")
+        for digits in "".join(c if c.isdigit() else " " for c in format_spec).split():
+            filters.check_width(int(digits))
         plain = value if isinstance(value, (int, float)) else text(value)
         current().tick()
         return current().charge(format(plain, format_spec))
@@ -166,6 +170,24 @@ def _is_constant(node: nodes.Expr) -> bool:
     return isinstance(node, nodes.Const)
 
 
+def _check_tree(tree: nodes.Template) -> frozenset[str]:
+    """Refuse a tree that would take long to compile, or has what needs other templates; the names in it."""
+    names, count = set(), 0
+    stack: list[tuple[nodes.Node, int]] = [(tree, 0)]
+    while stack:
+        node, level = stack.pop()
+        count += 1
+        if isinstance(node, _FORBIDDEN):
+            name = type(node).__name__.lower()
+            raise TemplateSyntaxError(f"{name} is not available in chat templates", node.lineno)
+        if count > MAX_NODES or level > MAX_LEVELS:
+            raise TemplateSyntaxError("the template is too long or nested too deeply", node.lineno)
+        if isinstance(node, nodes.Name) and node.ctx == "load":
+            names.add(node.name)
+        stack.extend((child, level + 1) for child in node.iter_child_nodes())
+    return frozenset(names)
+
+
 class GenerationBlock(Extension):
     """{% generation %} marks the assistant's part for training; it prints its body."""
 
@@ -241,23 +263,24 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         guards = (guard_turns, guard_text, guard_built, comparable, filters.concatenated, filters.key)
         self._own: frozenset[object] = frozenset((*guards, *filters.GLOBALS.values()))
 
-    def guarded_tree(self, source: str) -> nodes.Template:
-        """Parse a template and put the guards in. Raises what Jinja raises."""
+    def compile_guarded(self, source: str) -> tuple[Template, frozenset[str]]:
+        """A template with the guards in it, and the names that it reads. Raises what Jinja raises."""
         tree = self.parse(source)
-        for count, node in enumerate(tree.find_all(nodes.Node)):
-            if isinstance(node, _FORBIDDEN):
-                name = type(node).__name__.lower()
-                raise TemplateSyntaxError(f"{name} is not available in chat templates", node.lineno)
-            if count > MAX_NODES:
-                raise TemplateSyntaxError("the template is too long", node.lineno)
+        names = _check_tree(tree)
         _Rewriter().visit(tree)
-        return tree
+        return self.from_string(tree), names
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Only the methods that templates need; values of mappings and namespaces are no attributes."""
         if isinstance(obj, Namespace):
             return not attr.startswith("_")
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """An attribute that is not offered is undefined; asking for one of Python's own is an error."""
+        if attribute.startswith("_"):
+            raise SecurityError(f"the attribute {attribute!r} cannot be read")
+        return super().unsafe_undefined(obj, attribute)
 
     def wrap_str_format(self, value: Any) -> None:
         """Jinja asks for a safe str.format here; `call` takes care of it."""

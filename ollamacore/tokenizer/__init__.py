@@ -1,7 +1,7 @@
 """Text to token ids and back, as the model's own tokenizer does it. The loops are in csrc/text.
 
-Reads the `tokenizer.ggml.*` metadata of a GGUF file. Models: `gpt2` (byte-level BPE) and `llama` (SentencePiece BPE);
-anything else is refused with UnsupportedModelError. Rendering a conversation is not done here (ollamacore.prompt).
+Reads the `tokenizer.ggml.*` metadata of a GGUF file. Models: `gpt2` (byte-level BPE) and `llama` (SentencePiece
+BPE); anything else is refused with UnsupportedModelError. Conversations are rendered elsewhere (ollamacore.prompt).
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from ollamacore.tokenizer.stream import TokenStream
 
 __all__ = ["TokenStream", "Tokenizer"]
 
-#: `tokenizer.ggml.pre` -> the rules that cut text into pretokens, and whether whole pretokens skip the merges.
+#: `tokenizer.ggml.pre` -> the rules that cut text into pretokens; whether whole pretokens skip the merges.
 _PRETOKENIZERS = {
     "default": ("gpt-2", False),
     "gpt-2": ("gpt-2", False),
@@ -73,9 +73,9 @@ class Tokenizer:
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Token ids of a text.
 
-        `add_special` puts BOS and EOS around it where the model asks for them. With `parse_special` the spelling of
-        a control token in the text becomes that token; leave it off for text that a user wrote. User-defined tokens
-        are always found. A lone surrogate counts as U+FFFD.
+        `add_special` puts BOS and EOS around it where the model asks for them. With `parse_special` the spelling
+        of a control token in the text becomes that token; leave it off for text that a user wrote. User-defined
+        tokens are always found. A lone surrogate counts as U+FFFD.
         """
         ids = self._vocabulary.encode(_utf8(text), parse_special)
         if add_special and self.add_bos and self.bos is not None:

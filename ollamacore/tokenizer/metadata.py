@@ -1,4 +1,4 @@
-"""The `tokenizer.ggml.*` metadata: arrays in the form that C reads, ids checked against the vocabulary, defaults."""
+"""The `tokenizer.ggml.*` metadata: arrays in the form that C reads, checked ids, defaults."""
 
 from array import array
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 _CONTROL, _USER_DEFINED = 3, 4
 
 #: Tokens that end a generation in some model family, by their spelling. They count only where the vocabulary marks
-#: them as control or user-defined.
+#: them as control or user-defined; "</s>" only as control, for elsewhere it is an HTML tag.
 _END_TEXTS = (
-    "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "</s>", "<|end_of_text|>",
-    "<EOT>", "<|return|>", "<|call|>", "<|eot|>", "<|eom|>", "<|END_OF_TURN_TOKEN|>", "<end_of_utterance>",
-    "<|endofturn|>", "<|end_of_turn|>", "<｜end▁of▁sentence｜>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+    "</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|return|>",
+    "<|call|>", "<|end_of_text|>", "<EOT>", "<|eot|>", "<|eom|>", "<|END_OF_TURN_TOKEN|>", "<end_of_utterance>",
+    "<|endofturn|>", "<|end_of_turn|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<|fim_pad|>", "<|repo_name|>",
+    "<|file_sep|>", "<fim_pad>", "<reponame>",
 )  # fmt: skip
 _END_KEYS = ("eos", "eot", "eom")
 
@@ -77,8 +78,8 @@ class TokenizerMetadata:
             view = memoryview(array(code, value) if isinstance(value, list) else value)
         except (TypeError, OverflowError):
             raise InvalidFileError(f"{key} is not a numeric array") from None
-        if view.format != code:
-            raise InvalidFileError(f"{key} has elements of the wrong type ({view.format!r} instead of {code!r})")
+        if view.format.lstrip("<=@") != code:
+            raise InvalidFileError(f"{key} has elements of the wrong type ({view.format!r}, not {code!r})")
         if view.nbytes != self.tokens[2] * 4:
             raise InvalidFileError(f"{key} has {view.nbytes // 4} elements for {self.tokens[2]} tokens")
         return view
@@ -104,11 +105,10 @@ class TokenizerMetadata:
 
 
 def _special_id(vocabulary: Vocabulary, text: str) -> int | None:
-    """The control or user-defined token with this spelling."""
+    """The special token with this spelling that may end a generation."""
     ids = vocabulary.encode(text.encode(), True)
-    if len(ids) == 1 and vocabulary.type(ids[0]) in (_CONTROL, _USER_DEFINED):
-        return ids[0]
-    return None
+    kinds = (_CONTROL,) if text == "</s>" else (_CONTROL, _USER_DEFINED)
+    return ids[0] if len(ids) == 1 and vocabulary.type(ids[0]) in kinds else None
 
 
 def _pack(items: Sequence[str | bytes]) -> "StringRegion":

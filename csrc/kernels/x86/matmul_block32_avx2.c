@@ -27,6 +27,7 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
         acc[i] = _mm256_setzero_ps();
     }
     for (int64_t b = 0; b < n_blocks; b++) {
+        oc_prefetch(w, 144 + (shifted ? 16 : 0) + (fifth ? 32 : 0));
         const __m256 d = oc_halves((const uint16_t *)w);
         const __m256 m = shifted ? oc_halves((const uint16_t *)w + 8) : _mm256_set1_ps(fifth ? 16 : 8);
         const __m256i qh = fifth ? oc_load(w + (shifted ? 32 : 16)) : _mm256_setzero_si256();
@@ -79,6 +80,7 @@ OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w, const oc_act *x, int64_t c, fl
         acc[i] = _mm256_setzero_ps();
     }
     for (int64_t b = 0; b < n_blocks; b++, w++) {
+        oc_prefetch(w, sizeof *w);
         const __m256 d = oc_halves(w->d);
         __m256i total[6];
         for (int i = 0; i < cols; i++) total[i] = _mm256_setzero_si256();

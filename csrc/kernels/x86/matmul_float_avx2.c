@@ -20,6 +20,7 @@ OC_INLINE __m256 load_bf16(const oc_packed_16 *w) {
             for (int j = 0; j < 4; j++) acc[i][j] = _mm256_setzero_ps();                                     \
         int64_t at = 0;                                                                                      \
         for (; at + 4 <= x->k; at += 4) {                                                                    \
+            oc_prefetch(w + at, 4 * sizeof *w);                                                              \
             for (int j = 0; j < 4; j++) {                                                                    \
                 const __m256 v = load_##suffix(w + at + j);                                                  \
                 for (int i = 0; i < cols; i++)                                                               \

@@ -50,6 +50,7 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
         w += 32;
         for (int p = 0; p < 4; p++) {
             const uint8_t *qs = w + 32 + (fifth ? 64 : 0);
+            oc_prefetch(w, 288 + (fifth ? 64 : 0));
 #pragma GCC unroll 2
             for (int s = 0; s < 2; s++) {
                 const __m256i pairs = scale_pairs(w + 8 * s);
@@ -121,6 +122,7 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, fl
         for (int i = 0; i < cols; i++) products[i] = _mm256_setzero_ps();
         for (int p = 0; p < 4; p++) {
             const oc_packed_q6_k_pair *pair = &w->pair[p];
+            oc_prefetch(pair, sizeof *pair);
 #pragma GCC unroll 2
             for (int s = 0; s < 2; s++) { /* the 32 elements in the low, then in the high nibbles */
                 __m256i sum16[6][2], total[6];
