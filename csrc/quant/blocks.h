@@ -1,12 +1,13 @@
-/* blocks.h - the blocks of every supported format, as they stand in a GGUF file (oc_block_*) and as the kernels stream
- * them (oc_packed_*). All fields are little-endian; no struct has padding, and none needs more than 2-byte alignment
- * unless its elements are floats.
+/* blocks.h - the blocks of every supported format, as they stand in a GGUF file (oc_block_*) and as the
+ * kernels stream them (oc_packed_*). All fields are little-endian; no struct has padding, and none needs
+ * more than 2-byte alignment unless its elements are floats.
  *
- * Packed layout ("R8x4"): 8 rows are interleaved, so that a vector of 8 int32 lanes holds one lane per row and no
- * horizontal sum is ever needed. A code vector is [8 rows][4 bytes]: 4 consecutive elements of each row (or two times 4,
- * in the low and the high nibbles). One packed block stands for the same block of 8 rows; blocks of a group of rows
- * follow each other in ascending k, groups follow each other, and a header stands right before its codes: a
- * kernel reads a matrix in strictly ascending order. The layout is the same for every instruction set. */
+ * Packed layout ("R8x4"): 8 rows are interleaved, so that a vector of 8 int32 lanes holds one lane per row
+ * and no horizontal sum is ever needed. A code vector is [8 rows][4 bytes]: 4 consecutive elements of each
+ * row (or two times 4, in the low and the high nibbles). One packed block stands for the same block of 8
+ * rows; blocks of a group of rows follow each other in ascending k, groups follow each other, and a header
+ * stands right before its codes: a kernel reads a matrix in strictly ascending order. The layout is the
+ * same for every instruction set. */
 #ifndef OC_QUANT_BLOCKS_H
 #define OC_QUANT_BLOCKS_H
 
@@ -28,7 +29,7 @@ typedef struct { /* element = d * q + m; q as in q4_0 */
 } oc_block_q4_1;
 OC_BLOCK_IS(oc_block_q4_1, 20);
 
-typedef struct { /* element = d * (q - 16); low four bits as in q4_0, the fifth is bit i of the 32-bit word qh */
+typedef struct { /* element = d * (q - 16); low bits as in q4_0, the fifth is bit i of the 32-bit word qh */
     uint16_t d;
     uint8_t qh[4], qs[16];
 } oc_block_q5_0;
@@ -46,7 +47,7 @@ typedef struct { /* element = d * q */
 } oc_block_q8_0;
 OC_BLOCK_IS(oc_block_q8_0, 34);
 
-typedef struct { /* 8 sub-blocks of 32: element = d * scale * q - dmin * min; scales and mins have 6 bits (oc_k_scale) */
+typedef struct { /* 8 sub-blocks of 32: element = d * scale * q - dmin * min; scales, mins: oc_k_scale */
     uint16_t d, dmin;
     uint8_t scales[12];
     uint8_t qs[128]; /* qs[32 p + i]: low nibble = element 64 p + i, high nibble = element 64 p + 32 + i */
@@ -62,7 +63,7 @@ typedef struct { /* as q4_k with a fifth bit: bit s of qh[i] belongs to element 
 OC_BLOCK_IS(oc_block_q5_k, 176);
 
 typedef struct { /* 16 sub-blocks of 16: element = d * scale * (q - 32) */
-    uint8_t ql[128]; /* half h, element 32 e + i of it: low 4 bits in ql[64 h + 32 (e & 1) + i], high nibble from e = 2 */
+    uint8_t ql[128]; /* half h, element 32 e + i: 4 bits in ql[64 h + 32 (e & 1) + i], the high from e = 2 */
     uint8_t qh[64];  /* and two high bits in qh[32 h + i] >> 2 e */
     int8_t scales[16];
     uint16_t d;
@@ -93,7 +94,7 @@ typedef struct {
 } oc_packed_q4_1;
 OC_BLOCK_IS(oc_packed_q4_1, 160);
 
-typedef struct { /* byte i of a row's qh: bit j = fifth bit of element 4j+i, bit 4+j = that of element 16+4j+i */
+typedef struct { /* byte i of a row's qh: bit j = fifth bit of element 4j+i, bit 4+j = that of 16+4j+i */
     uint16_t d[8];
     uint8_t qh[8][4];
     uint8_t qs[4][8][4];
@@ -113,7 +114,7 @@ typedef struct { /* vector j: elements 4j .. 4j+3 */
 } oc_packed_q8_0;
 OC_BLOCK_IS(oc_packed_q8_0, 272);
 
-typedef struct { /* 64 elements: sub-block 0 in the low nibbles, 1 in the high ones; vector j: elements 4j .. 4j+3 */
+typedef struct { /* 64 elements: sub-block 0 in the low nibbles, 1 in the high; vector j: 4j .. 4j+3 */
     uint8_t scale[2][8], min[2][8];
     uint8_t qs[8][8][4];
 } oc_packed_q4_k_pair;
@@ -136,12 +137,12 @@ typedef struct {
 } oc_packed_q5_k;
 OC_BLOCK_IS(oc_packed_q5_k, 1440);
 
-typedef struct { /* byte i of a row's qh: bits 0-1 and 2-3 = high bits of the low nibbles of qs[0] and qs[1], 4-7 of the high */
+typedef struct { /* byte i of a row's qh: bits 0-1, 2-3 top the low nibbles of qs[0], qs[1], 4-7 the high */
     uint8_t qh[8][4];
     uint8_t qs[2][8][4];
 } oc_packed_q6_k_step;
 
-typedef struct { /* 64 elements, as two 32s in the low and the high nibbles; sub-blocks of 16 in ascending order */
+typedef struct { /* 64 elements, 32 in the low and 32 in the high nibbles; 4 sub-blocks in ascending order */
     int8_t scale[4][8];
     oc_packed_q6_k_step step[4]; /* vector j = step[j / 2].qs[j % 2] */
 } oc_packed_q6_k_pair;
@@ -152,8 +153,9 @@ typedef struct {
 } oc_packed_q6_k;
 OC_BLOCK_IS(oc_packed_q6_k, 1680);
 
-/* Scale (first = 0) or min (first = 4) of sub-block s of a q4_k / q5_k block. Sub-blocks 0-3 hold six bits in one byte;
- * 4-7 hold four bits in the last four bytes (scale low, min high nibble) and two in the top of the first ones. */
+/* Scale (first = 0) or min (first = 4) of sub-block s of a q4_k / q5_k block. Sub-blocks 0-3 hold six bits
+ * in one byte; 4-7 hold four bits in the last four bytes (scale low, min high nibble) and two in the top
+ * of the first ones. */
 static inline uint8_t oc_k_scale(const uint8_t scales[12], int s, int first) {
     if (s < 4) return scales[first + s] & 63;
     uint8_t low = first == 0 ? scales[4 + s] & 15 : scales[4 + s] >> 4;

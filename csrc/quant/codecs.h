@@ -2,6 +2,8 @@
 #ifndef OC_QUANT_CODECS_H
 #define OC_QUANT_CODECS_H
 
+#include <string.h>
+
 #include "quant/blocks.h"
 
 #define OC_FORMAT(type, name, suffix, block, file, packed, f32)                                              \
@@ -11,50 +13,65 @@
 #include "quant/formats.def"
 #undef OC_FORMAT
 
-/* The 32 unsigned 4-bit codes of row r of a legacy packed block. */
-static inline void oc_codes_q4(const uint8_t qs[4][8][4], int r, uint8_t q[32]) {
-    for (int e = 0; e < 16; e++) {
-        uint8_t byte = qs[e / 4][r][e % 4];
-        q[e] = byte & 15;
-        q[16 + e] = byte >> 4;
+/* Codes of packed blocks, one byte each, in vectors of [8 rows][4 consecutive elements]. The loops run
+ * over whole vectors, which any compiler turns into vector instructions. */
+
+/* The n codes of row r. */
+static inline void oc_codes_of_row(const uint8_t *q, int n, int r, uint8_t *row) {
+    for (int j = 0; j < n / 4; j++) memcpy(row + 4 * j, q + 32 * j + 4 * r, 4);
+}
+
+/* n bytes of two nibbles: the low ones are the first half of the elements, the high ones the second. */
+static inline void oc_codes_nibbles(const uint8_t *qs, int n, uint8_t *q) {
+    for (int i = 0; i < n; i++) q[i] = qs[i] & 15;
+    for (int i = 0; i < n; i++) q[n + i] = qs[i] >> 4;
+}
+
+/* The fifth bits of 32 elements: bit j of the bytes belongs to vector j. */
+static inline void oc_codes_fifth(const uint8_t *bits, uint8_t q[256]) {
+    for (int j = 0; j < 8; j++)
+        for (int i = 0; i < 32; i++) q[32 * j + i] |= (uint8_t)(bits[i] >> j & 1) << 4;
+}
+
+static inline void oc_codes_q4_0(const oc_packed_q4_0 *w, uint8_t q[256]) {
+    oc_codes_nibbles((const uint8_t *)w->qs, 128, q);
+}
+
+static inline void oc_codes_q4_1(const oc_packed_q4_1 *w, uint8_t q[256]) {
+    oc_codes_nibbles((const uint8_t *)w->qs, 128, q);
+}
+
+static inline void oc_codes_q5_0(const oc_packed_q5_0 *w, uint8_t q[256]) {
+    oc_codes_nibbles((const uint8_t *)w->qs, 128, q);
+    oc_codes_fifth((const uint8_t *)w->qh, q);
+}
+
+static inline void oc_codes_q5_1(const oc_packed_q5_1 *w, uint8_t q[256]) {
+    oc_codes_nibbles((const uint8_t *)w->qs, 128, q);
+    oc_codes_fifth((const uint8_t *)w->qh, q);
+}
+
+static inline void oc_codes_q4_k(const oc_packed_q4_k *w, uint8_t q[2048]) {
+    for (int p = 0; p < 4; p++) oc_codes_nibbles((const uint8_t *)w->pair[p].qs, 256, q + 512 * p);
+}
+
+static inline void oc_codes_q5_k(const oc_packed_q5_k *w, uint8_t q[2048]) {
+    for (int p = 0; p < 4; p++, q += 512) {
+        oc_codes_nibbles((const uint8_t *)w->pair[p].qs, 256, q);
+        oc_codes_fifth((const uint8_t *)w->pair[p].qh[0], q);
+        oc_codes_fifth((const uint8_t *)w->pair[p].qh[1], q + 256);
     }
 }
 
-/* The same with the fifth bits: 0 .. 31. */
-static inline void oc_codes_q5(const uint8_t qh[8][4], const uint8_t qs[4][8][4], int r, uint8_t q[32]) {
-    oc_codes_q4(qs, r, q);
-    for (int e = 0; e < 16; e++) {
-        q[e] |= (qh[r][e % 4] >> (e / 4) & 1) << 4;
-        q[16 + e] |= (qh[r][e % 4] >> (4 + e / 4) & 1) << 4;
-    }
-}
-
-/* The 64 codes, 0 .. 15, of row r of a q4_k pair: sub-block 0, then 1. */
-static inline void oc_codes_q4_k(const uint8_t qs[8][8][4], int r, uint8_t q[64]) {
-    for (int e = 0; e < 32; e++) {
-        uint8_t byte = qs[e / 4][r][e % 4];
-        q[e] = byte & 15;
-        q[32 + e] = byte >> 4;
-    }
-}
-
-/* The 64 codes, 0 .. 31, of row r of a q5_k pair. */
-static inline void oc_codes_q5_k(const oc_packed_q5_k_pair *pair, int r, uint8_t q[64]) {
-    oc_codes_q4_k(pair->qs, r, q);
-    for (int e = 0; e < 32; e++) {
-        q[e] |= (pair->qh[0][r][e % 4] >> (e / 4) & 1) << 4;
-        q[32 + e] |= (pair->qh[1][r][e % 4] >> (e / 4) & 1) << 4;
-    }
-}
-
-/* The 64 codes, 0 .. 63, of row r of a q6_k pair. */
-static inline void oc_codes_q6_k(const oc_packed_q6_k_pair *pair, int r, uint8_t q[64]) {
-    for (int e = 0; e < 32; e++) {
-        int j = e / 4, i = e % 4;
-        const oc_packed_q6_k_step *step = &pair->step[j / 2];
-        uint8_t byte = step->qs[j % 2][r][i], high = step->qh[r][i] >> (2 * (j % 2));
-        q[e] = (uint8_t)((byte & 15) | (high & 3) << 4);
-        q[32 + e] = (uint8_t)((byte >> 4) | (high >> 4 & 3) << 4);
+static inline void oc_codes_q6_k(const oc_packed_q6_k *w, uint8_t q[2048]) {
+    for (int v = 0; v < 32; v++) { /* vectors of codes: 8 in each pair */
+        const oc_packed_q6_k_step *step = &w->pair[v / 8].step[v / 2 % 4];
+        const uint8_t *qs = (const uint8_t *)step->qs[v % 2], *bits = (const uint8_t *)step->qh;
+        uint8_t *low = q + v / 8 * 512 + v % 8 * 32, *high = low + 256;
+        for (int i = 0; i < 32; i++) {
+            low[i] = (uint8_t)((qs[i] & 15) | (bits[i] >> (2 * (v % 2)) & 3) << 4);
+            high[i] = (uint8_t)((qs[i] >> 4) | (bits[i] >> (2 * (v % 2) + 4) & 3) << 4);
+        }
     }
 }
 

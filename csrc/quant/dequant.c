@@ -46,7 +46,9 @@ void oc_dequantize_q4_1(const void *row, float *y, int64_t k) {
     }
 }
 
-static inline int fifth(const uint8_t qh[4], int element) { return (qh[element / 8] >> (element % 8) & 1) << 4; }
+static inline int fifth(const uint8_t qh[4], int element) {
+    return (qh[element / 8] >> (element % 8) & 1) << 4;
+}
 
 void oc_dequantize_q5_0(const void *row, float *y, int64_t k) {
     const oc_block_q5_0 *block = row;
@@ -83,7 +85,8 @@ void oc_dequantize_q4_k(const void *row, float *y, int64_t k) {
     for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
         float d = oc_f16_to_f32(block->d), dmin = oc_f16_to_f32(block->dmin);
         for (int s = 0; s < 8; s++) {
-            float scale = d * (float)oc_k_scale(block->scales, s, 0), min = dmin * (float)oc_k_scale(block->scales, s, 4);
+            float scale = d * (float)oc_k_scale(block->scales, s, 0);
+            float min = dmin * (float)oc_k_scale(block->scales, s, 4);
             const uint8_t *qs = block->qs + s / 2 * 32;
             for (int i = 0; i < 32; i++) y[32 * s + i] = scale * (float)(qs[i] >> (s % 2 * 4) & 15) - min;
         }
@@ -95,7 +98,8 @@ void oc_dequantize_q5_k(const void *row, float *y, int64_t k) {
     for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
         float d = oc_f16_to_f32(block->d), dmin = oc_f16_to_f32(block->dmin);
         for (int s = 0; s < 8; s++) {
-            float scale = d * (float)oc_k_scale(block->scales, s, 0), min = dmin * (float)oc_k_scale(block->scales, s, 4);
+            float scale = d * (float)oc_k_scale(block->scales, s, 0);
+            float min = dmin * (float)oc_k_scale(block->scales, s, 4);
             const uint8_t *qs = block->qs + s / 2 * 32;
             for (int i = 0; i < 32; i++) {
                 int q = (qs[i] >> (s % 2 * 4) & 15) | (block->qh[i] >> s & 1) << 4;

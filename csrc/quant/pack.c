@@ -1,4 +1,5 @@
-/* pack.c - GGUF rows to the packed layout of blocks.h, and single rows back to floats (embedding look-up, tests). */
+/* pack.c - GGUF rows to the packed layout of blocks.h, and single rows back to floats (embedding look-up,
+ * tests). */
 
 /* unpack_row gives the very floats of dequant.c, so it rounds like it. */
 #if defined(__clang__)
@@ -28,9 +29,15 @@ static inline void interleave_nibbles(uint8_t out[4][8][4], int r, const uint8_t
     for (int j = 0; j < 4; j++) memcpy(out[j][r], qs + 4 * j, 4);
 }
 
+/* Byte i of `out` collects every fourth bit of the word, from bit i on. */
 static inline void interleave_fifth(uint8_t out[4], const uint8_t qh[4]) {
-    memset(out, 0, 4);
-    for (int e = 0; e < 32; e++) out[e % 4] |= (uint8_t)((qh[e / 8] >> (e % 8) & 1) << (e / 4));
+    const uint32_t word = qh[0] | (uint32_t)qh[1] << 8 | (uint32_t)qh[2] << 16 | (uint32_t)qh[3] << 24;
+    for (int i = 0; i < 4; i++) {
+        uint32_t bits = word >> i & 0x11111111;
+        bits = (bits | bits >> 3) & 0x03030303;
+        bits = (bits | bits >> 6) & 0x000F000F;
+        out[i] = (uint8_t)(bits | bits >> 12);
+    }
 }
 
 static void pack_block_q4_0(const oc_block_q4_0 *const row[8], oc_packed_q4_0 *out) {
@@ -116,7 +123,8 @@ static void pack_block_q6_k(const oc_block_q6_k *const row[8], oc_packed_q6_k *o
                 for (int i = 0; i < 4; i++) {
                     int bits = 0;
                     for (int v = 0; v < 2; v++) {
-                        int x = 8 * step + 4 * v + i, low = ql[x] >> (e * 2) & 15, high = ql[32 + x] >> (e * 2) & 15;
+                        int x = 8 * step + 4 * v + i;
+                        int low = ql[x] >> (e * 2) & 15, high = ql[32 + x] >> (e * 2) & 15;
                         to->qs[v][r][i] = (uint8_t)(low | high << 4);
                         bits |= (qh[x] >> (2 * e) & 3) << (2 * v) | (qh[x] >> (2 * e + 2) & 3) << (4 + 2 * v);
                     }
@@ -150,72 +158,34 @@ static void unpack_block_f32(const oc_packed_f32 *in, int r, float *y) { *y = in
 static void unpack_block_f16(const oc_packed_16 *in, int r, float *y) { *y = oc_f16_to_f32(in->w[r]); }
 static void unpack_block_bf16(const oc_packed_16 *in, int r, float *y) { *y = oc_bf16_to_f32(in->w[r]); }
 
-static inline void scale_signed(const uint8_t q[32], int offset, uint16_t d, float *y) {
-    for (int i = 0; i < 32; i++) y[i] = oc_f16_to_f32(d) * (float)(q[i] - offset);
-}
+/* `span` elements share a scale d and a minimum m, which are worked out from the block, r and s; every
+ * element is `value` of them and of its code q. */
+#define UNPACK_BLOCK(suffix, elements, span, scale, min, value)                                              \
+    static void unpack_block_##suffix(const oc_packed_##suffix *in, int r, float *y) {                       \
+        uint8_t all[8 * elements], codes[elements];                                                          \
+        oc_codes_##suffix(in, all);                                                                          \
+        oc_codes_of_row(all, elements, r, codes);                                                            \
+        for (int s = 0; s < elements / span; s++) {                                                          \
+            const float d = scale, m = min;                                                                  \
+            for (int e = s * span; e < s * span + span; e++) {                                               \
+                const float q = codes[e];                                                                    \
+                y[e] = value;                                                                                \
+            }                                                                                                \
+        }                                                                                                    \
+    }
 
-static inline void scale_and_shift(const uint8_t q[32], uint16_t d, uint16_t m, float *y) {
-    for (int i = 0; i < 32; i++) y[i] = oc_f16_to_f32(d) * (float)q[i] + oc_f16_to_f32(m);
-}
-
-static void unpack_block_q4_0(const oc_packed_q4_0 *in, int r, float *y) {
-    uint8_t q[32];
-    oc_codes_q4(in->qs, r, q);
-    scale_signed(q, 8, in->d[r], y);
-}
-
-static void unpack_block_q4_1(const oc_packed_q4_1 *in, int r, float *y) {
-    uint8_t q[32];
-    oc_codes_q4(in->qs, r, q);
-    scale_and_shift(q, in->d[r], in->m[r], y);
-}
-
-static void unpack_block_q5_0(const oc_packed_q5_0 *in, int r, float *y) {
-    uint8_t q[32];
-    oc_codes_q5(in->qh, in->qs, r, q);
-    scale_signed(q, 16, in->d[r], y);
-}
-
-static void unpack_block_q5_1(const oc_packed_q5_1 *in, int r, float *y) {
-    uint8_t q[32];
-    oc_codes_q5(in->qh, in->qs, r, q);
-    scale_and_shift(q, in->d[r], in->m[r], y);
-}
+#define HALF(field) oc_f16_to_f32(in->field[r])
+UNPACK_BLOCK(q4_0, 32, 32, HALF(d), 8, d * (q - m))
+UNPACK_BLOCK(q4_1, 32, 32, HALF(d), HALF(m), d * q + m)
+UNPACK_BLOCK(q5_0, 32, 32, HALF(d), 16, d * (q - m))
+UNPACK_BLOCK(q5_1, 32, 32, HALF(d), HALF(m), d * q + m)
+#define SCALED(field, bytes, pair_of, at) HALF(field) * (float)in->pair[pair_of].bytes[at][r]
+UNPACK_BLOCK(q4_k, 256, 32, SCALED(d, scale, s / 2, s % 2), SCALED(dmin, min, s / 2, s % 2), d * q - m)
+UNPACK_BLOCK(q5_k, 256, 32, SCALED(d, scale, s / 2, s % 2), SCALED(dmin, min, s / 2, s % 2), d * q - m)
+UNPACK_BLOCK(q6_k, 256, 16, SCALED(d, scale, s / 4, s % 4), 32, d * (q - m))
 
 static void unpack_block_q8_0(const oc_packed_q8_0 *in, int r, float *y) {
     for (int e = 0; e < 32; e++) y[e] = oc_f16_to_f32(in->d[r]) * (float)in->qs[e / 4][r][e % 4];
-}
-
-/* 64 elements of a 4- or 5-bit K format */
-static inline void scale_pair(const uint8_t q[64], const uint8_t scale[2][8], const uint8_t min[2][8], int r, uint16_t d,
-                              uint16_t dmin, float *y) {
-    for (int e = 0; e < 64; e++)
-        y[e] = oc_f16_to_f32(d) * (float)scale[e / 32][r] * (float)q[e] - oc_f16_to_f32(dmin) * (float)min[e / 32][r];
-}
-
-static void unpack_block_q4_k(const oc_packed_q4_k *in, int r, float *y) {
-    for (int p = 0; p < 4; p++) {
-        uint8_t q[64];
-        oc_codes_q4_k(in->pair[p].qs, r, q);
-        scale_pair(q, in->pair[p].scale, in->pair[p].min, r, in->d[r], in->dmin[r], y + 64 * p);
-    }
-}
-
-static void unpack_block_q5_k(const oc_packed_q5_k *in, int r, float *y) {
-    for (int p = 0; p < 4; p++) {
-        uint8_t q[64];
-        oc_codes_q5_k(&in->pair[p], r, q);
-        scale_pair(q, in->pair[p].scale, in->pair[p].min, r, in->d[r], in->dmin[r], y + 64 * p);
-    }
-}
-
-static void unpack_block_q6_k(const oc_packed_q6_k *in, int r, float *y) {
-    for (int p = 0; p < 4; p++) {
-        uint8_t q[64];
-        oc_codes_q6_k(&in->pair[p], r, q);
-        for (int e = 0; e < 64; e++)
-            y[64 * p + e] = oc_f16_to_f32(in->d[r]) * (float)in->pair[p].scale[e / 16][r] * (float)(q[e] - 32);
-    }
 }
 
 #define OC_FORMAT(type, name, suffix, block, file, packed, f32)                                              \

@@ -42,7 +42,8 @@ cdef extern from "quant/format.h" nogil:
         int group_bytes
         int needs_f32
         void (*dequantize)(const void *row, float *y, int64_t k) noexcept nogil
-        void (*pack)(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0, int64_t g1) noexcept nogil
+        void (*pack)(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0,
+                     int64_t g1) noexcept nogil
         void (*unpack_row)(const void *packed, int64_t k, int64_t row, float *y) noexcept nogil
     const oc_format *oc_format_get(int gguf_type) noexcept nogil
     int oc_format_count() noexcept nogil
@@ -52,14 +53,14 @@ cdef extern from "quant/format.h" nogil:
 
 
 def set_cpu_mask(name=None):
-    """Choose every kernel anew with no instruction set above `name` ("generic", "avx2", ...); None allows all."""
+    """Choose every kernel anew, with no instruction set above `name` ("generic", ...); None allows all."""
     cdef bytes text = b"" if name is None else name.encode()
     oc_cpu_mask(text)
     oc_kernels_init()
 
 
 def kernel_rows():
-    """List the rows of kernels.def as (op, format, symbol, gguf_type, isa, runnable); the position is the row's index."""
+    """List the rows of kernels.def as (op, format, symbol, gguf_type, isa, runnable), in the order of indices."""
     rows = []
     cdef const oc_kernel *row
     for index in range(oc_kernel_count()):
@@ -75,7 +76,8 @@ def format_rows():
     cdef const oc_format *row
     for index in range(oc_format_count()):
         row = oc_format_at(index)
-        rows.append((row.gguf_type, row.name.decode(), row.block, row.block_bytes, row.group_bytes, bool(row.needs_f32)))
+        rows.append((row.gguf_type, row.name.decode(), row.block, row.block_bytes, row.group_bytes,
+                     bool(row.needs_f32)))
     return rows
 
 
@@ -95,7 +97,8 @@ cdef int _need(bint holds, what) except -1:
 def dequantize(int gguf_type, const uint8_t[::1] data, float[::1] y):
     """Decode one GGUF row of len(y) elements into y."""
     cdef const oc_format *format = _format(gguf_type)
-    _need(len(y) > 0 and <size_t>len(data) == oc_format_row_bytes(format, len(y)), "data is not one row of len(y)")
+    _need(len(y) > 0 and <size_t>len(data) == oc_format_row_bytes(format, len(y)),
+          "data is not one row of len(y)")
     format.dequantize(&data[0], &y[0], len(y))
 
 
@@ -106,11 +109,13 @@ def packed_bytes(int gguf_type, int64_t n_rows, int64_t k):
     return oc_format_packed_bytes(format, n_rows, k)
 
 
-def pack(int gguf_type, const uint8_t[::1] data, int64_t n_rows, int64_t k, uint8_t[::1] out, int64_t g0=0, g1=None):
-    """Pack the groups of 8 rows [g0, g1), by default all, of a GGUF matrix into `out`, the whole packed matrix."""
+def pack(int gguf_type, const uint8_t[::1] data, int64_t n_rows, int64_t k, uint8_t[::1] out, int64_t g0=0,
+         g1=None):
+    """Pack the groups of 8 rows [g0, g1), by default all, of a GGUF matrix into `out`, the packed matrix."""
     cdef const oc_format *format = _format(gguf_type)
     cdef int64_t last = (n_rows + 7) // 8 if g1 is None else g1
-    _need(n_rows > 0 and k > 0 and <size_t>len(data) == n_rows * oc_format_row_bytes(format, k), "data has another size")
+    _need(n_rows > 0 and k > 0 and <size_t>len(data) == n_rows * oc_format_row_bytes(format, k),
+          "data has another size")
     _need(<size_t>len(out) == oc_format_packed_bytes(format, n_rows, k), "out has another size")
     _need(0 <= g0 <= last <= (n_rows + 7) // 8, "no such groups")
     with nogil:
@@ -132,24 +137,27 @@ cdef const oc_kernel *_row(int index, op) except NULL:
     return row
 
 
-def run_quantize(int index, const float[::1] x, int64_t k, int8_t[::1] codes, float[::1] scale, float[::1] sum):
+def run_quantize(int index, const float[::1] x, int64_t k, int8_t[::1] codes, float[::1] scale,
+                 float[::1] sum):
     """Call a quantize row of the kernel table on rows of k values."""
     cdef oc_quantize_fn fn = <oc_quantize_fn>_row(index, "quantize").fn
-    _need(k > 0 and k % 32 == 0 and len(x) > 0 and len(x) % k == 0 and len(codes) == len(x), "sizes do not agree")
+    _need(k > 0 and k % 32 == 0 and len(x) > 0 and len(x) % k == 0, "x is not rows of k values")
+    _need(len(codes) == len(x), "sizes do not agree")
     _need(len(scale) == len(x) // 32 and len(sum) == len(scale), "sizes do not agree")
     with nogil:
         fn(&x[0], x.shape[0] // k, k, &codes[0], &scale[0], &sum[0])
 
 
-def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const int8_t[::1] codes, const float[::1] scale,
-               const float[::1] sum, int64_t n, int64_t k, float[::1] y, int64_t ldy, int64_t g0, int64_t g1):
+def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const int8_t[::1] codes,
+               const float[::1] scale, const float[::1] sum, int64_t n, int64_t k, float[::1] y, int64_t ldy, int64_t g0, int64_t g1):
     """Call a matmul row of the kernel table for the groups [g0, g1); y holds n columns of ldy floats."""
     cdef const oc_kernel *row = _row(index, "matmul")
     cdef const oc_format *format = _format(row.gguf_type)
     cdef oc_matmul_fn fn = <oc_matmul_fn>row.fn
     cdef oc_act act
     _need(n > 0 and k > 0 and len(f32) == n * k and len(codes) == n * k, "activations have another size")
-    _need(k % format.block == 0 and len(scale) == n * (k // 32) and len(sum) == len(scale), "activations have another size")
+    _need(len(scale) == n * (k // 32) and len(sum) == len(scale), "activations have another size")
+    _need(k % format.block == 0, "k is not a multiple of the block")
     _need(0 <= g0 <= g1 and 8 * g1 <= ldy and len(y) == n * ldy, "y has another size")
     _need(oc_format_packed_bytes(format, 8 * g1, k) <= <size_t>len(packed), "packed is too short")
     act.f32 = &f32[0]

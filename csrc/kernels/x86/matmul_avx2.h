@@ -1,8 +1,9 @@
 /* matmul_avx2.h - what the AVX2 matmul kernels share: the walk over groups and columns, and small loads.
  *
- * A tile function computes 8 rows x `cols` columns over the whole of k. It is inlined once per `cols`, so that the loops
- * over columns unroll and weights unpacked in registers serve all of them; one source for every width also means that
- * an output gets the same operations in the same order whatever the number of columns is. */
+ * A tile function computes 8 rows x `cols` columns over the whole of k. It is inlined once per `cols`, so
+ * that the loops over columns unroll and weights unpacked in registers serve all of them; one source for
+ * every width also means that an output gets the same operations in the same order whatever the number of
+ * columns is. */
 #ifndef OC_KERNELS_X86_MATMUL_AVX2_H
 #define OC_KERNELS_X86_MATMUL_AVX2_H
 
@@ -13,8 +14,8 @@
 
 #define OC_INLINE static inline __attribute__((always_inline))
 
-/* oc_matmul_<suffix>_<isa> from tile(weights of the group, x, first column, its outputs, ldy, cols). `wide` is the widest
- * tile; the rest goes through tiles of half, quarter ... of it (6, 3, 2, 1 or 3, 2, 1). */
+/* oc_matmul_<suffix>_<isa> from tile(weights of the group, x, first column, its outputs, ldy, cols).
+ * `wide` is the widest tile; the rest goes through narrower ones (3, 2, 1). */
 #define OC_DEFINE_MATMUL(suffix, isa, tile, block, elements, wide)                                           \
     void oc_matmul_##suffix##_##isa(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,  \
                                     int64_t g1) {                                                            \
@@ -38,8 +39,9 @@ OC_INLINE __m256i oc_codes4(const int8_t *p) {
     return _mm256_set1_epi32(four);
 }
 
-/* Ask for the bytes that the walk will reach 4 KB later. The hardware prefetcher stops at every page: this is worth 45 %
- * of the speed of one column out of memory, and costs 2 % of wide tiles in cache. Past the end it is a harmless hint. */
+/* Ask for the bytes that the walk will reach 4 KB later. The hardware prefetcher stops at every page: this
+ * is worth 45 % of the speed of one column out of memory, and costs 2 % of wide tiles in cache. Past the
+ * end it is a harmless hint. */
 OC_INLINE void oc_prefetch(const void *p, int bytes) {
     for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + 4096 + i, _MM_HINT_T0);
 }

@@ -1,13 +1,15 @@
-/* matmul_avx512.h - what the AVX-512 VNNI matmul kernels share. A vector of 16 int32 lanes holds the 8 rows of one group
- * and the 8 of the next; vpdpbusd adds 4 products of unsigned and signed bytes to each. As in matmul_avx2.h one tile
- * source serves every number of columns, and a lane does the same whichever group is its neighbour. */
+/* matmul_avx512.h - what the AVX-512 VNNI matmul kernels share. A vector of 16 int32 lanes holds the 8
+ * rows of one group and the 8 of the next; vpdpbusd adds 4 products of unsigned and signed bytes to each.
+ * As in matmul_avx2.h one tile source serves every number of columns, and a lane does the same whichever
+ * group is its neighbour. */
 #ifndef OC_KERNELS_X86_MATMUL_AVX512_H
 #define OC_KERNELS_X86_MATMUL_AVX512_H
 
 #include "kernels/x86/matmul_avx2.h"
 
-/* oc_matmul_<suffix>_avx512vnni from tile(weights of two groups, x, first column, outputs, ldy, cols, pair). The last group
- * of an odd number stands in for its missing neighbour, whose outputs are not written (pair = 0). */
+/* oc_matmul_<suffix>_avx512vnni from tile(weights of two groups, x, first column, outputs, ldy, cols,
+ * pair). The last group of an odd number stands in for its missing neighbour, whose outputs are not
+ * written (pair = 0). */
 #define OC_DEFINE_MATMUL_PAIRS(suffix, tile, block, elements)                                                \
     void oc_matmul_##suffix##_avx512vnni(const void *packed, const oc_act *x, float *y, int64_t ldy,         \
                                          int64_t g0, int64_t g1) {                                           \
@@ -31,8 +33,8 @@ OC_INLINE __m512i oc_load2(const void *p0, const void *p1) {
 
 /* 8 half floats of each group */
 OC_INLINE __m512 oc_halves2(const uint16_t *p0, const uint16_t *p1) {
-    return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)p0)),
-                                                   _mm_loadu_si128((const __m128i *)p1), 1));
+    const __m128i first = _mm_loadu_si128((const __m128i *)p0), second = _mm_loadu_si128((const __m128i *)p1);
+    return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1));
 }
 
 /* 8 bytes of each group, next to each other */

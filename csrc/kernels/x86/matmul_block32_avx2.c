@@ -1,7 +1,9 @@
-/* matmul_block32_avx2.c - AVX2 matmul of the formats with one scale per 32 weights: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
+/* matmul_block32_avx2.c - AVX2 matmul of the formats with one scale per 32 weights: Q4_0, Q4_1, Q5_0,
+ * Q5_1, Q8_0.
  *
- * 4- and 5-bit codes stay unsigned: vpmaddubsw multiplies them with the signed activations, and the offset (8, 16 or the
- * block's minimum) is applied to the float sum of the activations. Every int16 lane sums 2 products per vpmaddubsw:
+ * 4- and 5-bit codes stay unsigned: vpmaddubsw multiplies them with the signed activations, and the offset
+ * (8, 16 or the block's minimum) is applied to the float sum of the activations. Every int16 lane sums 2
+ * products per vpmaddubsw:
  *   4 bits: 8 of them, 16 * 15 * 127 = 30480 < 32768      5 bits: 4 of them, 8 * 31 * 127 = 31496 < 32768
  *   8 bits: |weight| <= 128, 2 * 128 * 127 = 32512 < 32768, widened to int32 each time
  * The int32 sums reach at most 32 * 128 * 127 = 520192, exact in float. */
@@ -14,7 +16,8 @@
     for (int i = 0; i < cols; i++)                                                                           \
         sum16[i] = _mm256_add_epi16(sum16[i], _mm256_maddubs_epi16(q, oc_codes4(a[i] + (first))))
 
-/* Q4_0, Q4_1, Q5_0, Q5_1: scales, then minima if `shifted`, then fifth bits if `fifth`, then 4 code vectors. */
+/* Q4_0, Q4_1, Q5_0, Q5_1: scales, then minima if `shifted`, then fifth bits if `fifth`, then 4 code
+ * vectors. */
 OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out, int64_t ldy, const int cols,
                        const int shifted, const int fifth) {
     const __m256i low4 = _mm256_set1_epi8(15), bit4 = _mm256_set1_epi8(16), ones = _mm256_set1_epi16(1);
@@ -36,7 +39,8 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
         for (int i = 0; i < cols; i++) sum16[i] = total[i] = _mm256_setzero_si256();
         for (int j = 0; j < 4; j++) {
             const __m256i bytes = oc_load(qs + 32 * j);
-            __m256i low = _mm256_and_si256(bytes, low4), high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low4);
+            __m256i low = _mm256_and_si256(bytes, low4);
+            __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low4);
             if (fifth) {
                 low = _mm256_or_si256(low, _mm256_and_si256(_mm256_slli_epi16(qh, 4 - j), bit4));
                 high = _mm256_or_si256(high, _mm256_and_si256(_mm256_srli_epi16(qh, j), bit4));
@@ -51,7 +55,8 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
             }
         }
         for (int i = 0; i < cols; i++) {
-            const __m256 s = _mm256_set1_ps(scale[i * n_blocks + b]), t = _mm256_set1_ps(sum[i * n_blocks + b]);
+            const __m256 s = _mm256_set1_ps(scale[i * n_blocks + b]);
+            const __m256 t = _mm256_set1_ps(sum[i * n_blocks + b]);
             __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(total[i]), s);
             if (!shifted) product = _mm256_fnmadd_ps(m, t, product);
             acc[i] = _mm256_fmadd_ps(d, product, acc[i]);
@@ -69,7 +74,8 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
 #define TILE_Q5_1(w, x, c, out, ldy, cols) tile_45((const uint8_t *)(w), x, c, out, ldy, cols, 1, 1)
 
 /* Signed weights: their signs move to the activations. */
-OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w, const oc_act *x, int64_t c, float *out, int64_t ldy, const int cols) {
+OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w, const oc_act *x, int64_t c, float *out, int64_t ldy,
+                         const int cols) {
     const __m256i ones = _mm256_set1_epi16(1);
     const int64_t n_blocks = x->k / 32;
     const int8_t *a[6];
@@ -87,7 +93,8 @@ OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w, const oc_act *x, int64_t c, fl
         for (int j = 0; j < 8; j++) {
             const __m256i q = oc_load(w->qs[j]), magnitude = _mm256_abs_epi8(q);
             for (int i = 0; i < cols; i++) {
-                const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(oc_codes4(a[i] + 4 * j), q));
+                const __m256i codes = _mm256_sign_epi8(oc_codes4(a[i] + 4 * j), q);
+                const __m256i pairs = _mm256_maddubs_epi16(magnitude, codes);
                 total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones));
             }
         }

@@ -1,12 +1,14 @@
-/* matmul_block32_avx512vnni.c - AVX-512 VNNI matmul of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. vpdpbusd sums straight into int32, so
- * nothing can overflow; the float operations are those of the AVX2 kernels, and so are the results. */
+/* matmul_block32_avx512vnni.c - AVX-512 VNNI matmul of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. vpdpbusd sums
+ * straight into int32, so nothing can overflow; the float operations are those of the AVX2 kernels, and so
+ * are the results. */
 #include "kernels/x86/target_avx512vnni.h"
 
 #include "kernels/x86/matmul_avx512.h"
 
-/* Q4_0, Q4_1, Q5_0, Q5_1: scales, then minima if `shifted`, then fifth bits if `fifth`, then 4 code vectors. */
-OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, int64_t c, float *out, int64_t ldy,
-                       const int cols, const int pair, const int shifted, const int fifth) {
+/* Q4_0, Q4_1, Q5_0, Q5_1: scales, then minima if `shifted`, then fifth bits if `fifth`, then 4 code
+ * vectors. */
+OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, int64_t c, float *out,
+                       int64_t ldy, const int cols, const int pair, const int shifted, const int fifth) {
     const __m512i low4 = _mm512_set1_epi8(15), bit4 = _mm512_set1_epi8(16);
     const int64_t n_blocks = x->k / 32;
     const int qh_at = shifted ? 32 : 16, qs_at = qh_at + (fifth ? 32 : 0), size = qs_at + 128;
@@ -25,7 +27,8 @@ OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
         for (int i = 0; i < cols; i++) total[i] = _mm512_setzero_si512();
         for (int j = 0; j < 4; j++) {
             const __m512i bytes = oc_load2(w0 + qs_at + 32 * j, w1 + qs_at + 32 * j);
-            __m512i low = _mm512_and_si512(bytes, low4), high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low4);
+            __m512i low = _mm512_and_si512(bytes, low4);
+            __m512i high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low4);
             if (fifth) { /* x & 16 | low */
                 low = _mm512_ternarylogic_epi32(_mm512_slli_epi16(qh, 4 - j), bit4, low, 0xEA);
                 high = _mm512_ternarylogic_epi32(_mm512_srli_epi16(qh, j), bit4, high, 0xEA);
@@ -47,15 +50,19 @@ OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
 }
 
 #define BYTES(w) (const uint8_t *)(w)
-#define TILE_Q4_0(w0, w1, x, c, out, ldy, cols, pair) tile_45(BYTES(w0), BYTES(w1), x, c, out, ldy, cols, pair, 0, 0)
-#define TILE_Q4_1(w0, w1, x, c, out, ldy, cols, pair) tile_45(BYTES(w0), BYTES(w1), x, c, out, ldy, cols, pair, 1, 0)
-#define TILE_Q5_0(w0, w1, x, c, out, ldy, cols, pair) tile_45(BYTES(w0), BYTES(w1), x, c, out, ldy, cols, pair, 0, 1)
-#define TILE_Q5_1(w0, w1, x, c, out, ldy, cols, pair) tile_45(BYTES(w0), BYTES(w1), x, c, out, ldy, cols, pair, 1, 1)
+#define TILE_Q4_0(w0, w1, x, c, y, ldy, cols, pair)                                                          \
+    tile_45(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 0, 0)
+#define TILE_Q4_1(w0, w1, x, c, y, ldy, cols, pair)                                                          \
+    tile_45(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 1, 0)
+#define TILE_Q5_0(w0, w1, x, c, y, ldy, cols, pair)                                                          \
+    tile_45(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 0, 1)
+#define TILE_Q5_1(w0, w1, x, c, y, ldy, cols, pair)                                                          \
+    tile_45(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 1, 1)
 
-/* Signed weights: the activations become the unsigned operand, 128 more than they are; 128 * (sum of the weights), the
- * same for all columns, is taken off beforehand. */
-OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w0, const oc_packed_q8_0 *w1, const oc_act *x, int64_t c, float *out,
-                         int64_t ldy, const int cols, const int pair) {
+/* Signed weights: the activations become the unsigned operand, 128 more than they are; 128 * (sum of the
+ * weights), the same for all columns, is taken off beforehand. */
+OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w0, const oc_packed_q8_0 *w1, const oc_act *x, int64_t c,
+                         float *out, int64_t ldy, const int cols, const int pair) {
     const __m512i top = _mm512_set1_epi8(-128);
     const int64_t n_blocks = x->k / 32;
     const int8_t *a = x->codes + c * x->k;

@@ -1,5 +1,5 @@
-/* matmul_float_avx2.c - AVX2 matmul of F32, F16 and BF16 weights: four chains of fused multiply-adds over k mod 4 per
- * output, which hide the latency when there is one column; joined as (0 + 1) + (2 + 3). */
+/* matmul_float_avx2.c - AVX2 matmul of F32, F16 and BF16 weights: four chains of fused multiply-adds over
+ * k mod 4 per output, which hide the latency when there is one column; joined as (0 + 1) + (2 + 3). */
 #include "kernels/x86/target_avx2.h"
 
 #include "kernels/x86/matmul_avx2.h"

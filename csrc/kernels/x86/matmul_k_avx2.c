@@ -1,12 +1,12 @@
 /* matmul_k_avx2.c - AVX2 matmul of Q4_K, Q5_K and Q6_K.
  *
- * The integer scale of a sub-block is the second operand of the vpmaddwd that widens the int16 sums. Bounds per int16 lane
- * (2 products per vpmaddubsw, |code of an activation| <= 127):
+ * The integer scale of a sub-block is the second operand of the vpmaddwd that widens the int16 sums.
+ * Bounds per int16 lane (2 products per vpmaddubsw, |code of an activation| <= 127):
  *   Q4_K: 8 of them, 16 * 15 * 127 = 30480        Q5_K: 4 of them, 8 * 31 * 127 = 31496
- *   Q6_K: the sums wrap around, and that is harmless: with 32 * (sum of the activations) taken off, 4 of them make
- *         |sum of 8 (q - 32) a| <= 8 * 32 * 127 = 32512 < 32768, and one vpmaddubsw alone reaches 2 * 63 * 127 = 16002.
- * int32, after the scales: Q4_K 30480 * 2 * 63 = 3.9e6, Q5_K 2 * 31496 * 2 * 63 = 8.0e6, Q6_K 2 * 32512 * 2 * 128 = 16.7e6
- * < 2^24: all exact in float. */
+ *   Q6_K: the sums wrap around, and that is harmless: with 32 * (sum of the activations) taken off, 4 of them
+ *         make |sum of 8 (q - 32) a| <= 8 * 32 * 127 = 32512 < 32768; a vpmaddubsw reaches 2 * 63 * 127.
+ * int32, after the scales: Q4_K 30480 * 2 * 63 = 3.9e6, Q5_K 2 * 31496 * 2 * 63 = 8.0e6, Q6_K 2 * 32512 *
+ * 2 * 128 = 16.7e6 < 2^24: all exact in float. */
 #include "kernels/x86/target_avx2.h"
 
 #include "kernels/x86/matmul_avx2.h"
@@ -63,11 +63,14 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
                     __m256i q = oc_load(qs + 32 * j);
                     q = _mm256_and_si256(s ? _mm256_srli_epi16(q, 4) : q, low4);
                     if (fifth) {
-                        const __m256i bit = j < 4 ? _mm256_slli_epi16(qh, 4 - j) : _mm256_srli_epi16(qh, j - 4);
+                        const __m256i bit =
+                            j < 4 ? _mm256_slli_epi16(qh, 4 - j) : _mm256_srli_epi16(qh, j - 4);
                         q = _mm256_or_si256(q, _mm256_and_si256(bit, bit4));
                     }
-                    for (int i = 0; i < cols; i++)
-                        sum16[i] = _mm256_add_epi16(sum16[i], _mm256_maddubs_epi16(q, oc_codes4(a[i] + 4 * j)));
+                    for (int i = 0; i < cols; i++) {
+                        const __m256i pairs16 = _mm256_maddubs_epi16(q, oc_codes4(a[i] + 4 * j));
+                        sum16[i] = _mm256_add_epi16(sum16[i], pairs16);
+                    }
                     if (fifth ? j % 4 == 3 : j == 7) {
                         for (int i = 0; i < cols; i++) {
                             total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(sum16[i], pairs));
@@ -76,7 +79,8 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
                     }
                 }
                 for (int i = 0; i < cols; i++) {
-                    const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]), act_sum = _mm256_set1_ps(sum[i * n_scales]);
+                    const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);
+                    const __m256 act_sum = _mm256_set1_ps(sum[i * n_scales]);
                     products[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[i]), act_scale, products[i]);
                     mins[i] = _mm256_fmadd_ps(min, act_sum, mins[i]);
                     a[i] += 32;
@@ -96,8 +100,8 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
 #define TILE_Q4_K(w, x, c, out, ldy, cols) tile_45((const uint8_t *)(w), x, c, out, ldy, cols, 0)
 #define TILE_Q5_K(w, x, c, out, ldy, cols) tile_45((const uint8_t *)(w), x, c, out, ldy, cols, 1)
 
-/* -32 * the sums of 16 activations each, where the products will be: in both int16 lanes of every int32 lane the pairs
- * of elements that vpmaddubsw joins there; [0] for the first 16, [1] for the last. */
+/* -32 * the sums of 16 activations each, where the products will be: in both int16 lanes of every int32
+ * lane the pairs of elements that vpmaddubsw joins there; [0] for the first 16, [1] for the last. */
 OC_INLINE void offsets_of_16(const int8_t *a, __m256i offset[2]) {
     __m256i t = _mm256_maddubs_epi16(_mm256_set1_epi8(32), oc_load(a));
     t = _mm256_add_epi16(t, _mm256_shuffle_epi32(t, 0x4E));
@@ -107,7 +111,8 @@ OC_INLINE void offsets_of_16(const int8_t *a, __m256i offset[2]) {
     offset[1] = _mm256_permute2x128_si256(t, t, 0x11);
 }
 
-OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, float *out, int64_t ldy, const int cols) {
+OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, float *out, int64_t ldy,
+                         const int cols) {
     const __m256i low4 = _mm256_set1_epi8(15), bits45 = _mm256_set1_epi8(48);
     const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
     const int8_t *a[6];
@@ -131,21 +136,23 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, fl
                 for (int j = 0; j < 8; j++) {
                     const __m256i qh = oc_load(pair->step[j / 2].qh);
                     const int bits = 4 * s + 2 * (j % 2); /* where the two high bits stand */
-                    const __m256i high = bits < 4 ? _mm256_slli_epi16(qh, 4 - bits) : _mm256_srli_epi16(qh, bits - 4);
+                    const __m256i high =
+                        bits < 4 ? _mm256_slli_epi16(qh, 4 - bits) : _mm256_srli_epi16(qh, bits - 4);
                     __m256i q = oc_load(pair->step[j / 2].qs[j % 2]);
                     q = _mm256_and_si256(s ? _mm256_srli_epi16(q, 4) : q, low4);
                     q = _mm256_or_si256(q, _mm256_and_si256(high, bits45));
-                    for (int i = 0; i < cols; i++)
-                        sum16[i][j / 4] =
-                            _mm256_add_epi16(sum16[i][j / 4], _mm256_maddubs_epi16(q, oc_codes4(a[i] + 4 * j)));
+                    for (int i = 0; i < cols; i++) {
+                        const __m256i pairs16 = _mm256_maddubs_epi16(q, oc_codes4(a[i] + 4 * j));
+                        sum16[i][j / 4] = _mm256_add_epi16(sum16[i][j / 4], pairs16);
+                    }
                 }
                 const __m256i first = signed_scale_pairs(pair->scale[2 * s]);
                 const __m256i second = signed_scale_pairs(pair->scale[2 * s + 1]);
                 for (int i = 0; i < cols; i++) {
                     total[i] = _mm256_add_epi32(_mm256_madd_epi16(sum16[i][0], first),
                                                 _mm256_madd_epi16(sum16[i][1], second));
-                    products[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[i]), _mm256_set1_ps(scale[i * n_scales]),
-                                                  products[i]);
+                    const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);
+                    products[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[i]), act_scale, products[i]);
                     a[i] += 32;
                 }
                 scale++;

@@ -1,5 +1,6 @@
-/* matmul_k_avx512vnni.c - AVX-512 VNNI matmul of Q4_K, Q5_K and Q6_K. The int32 sum of a sub-block meets its integer scale
- * as a float: the product stays below 2^24 (see matmul_k_avx2.c), so it is exact, and the results are those of AVX2. */
+/* matmul_k_avx512vnni.c - AVX-512 VNNI matmul of Q4_K, Q5_K and Q6_K. The int32 sum of a sub-block meets
+ * its integer scale as a float: the product stays below 2^24 (see matmul_k_avx2.c), so it is exact, and
+ * the results are those of AVX2. */
 #include "kernels/x86/target_avx512vnni.h"
 
 #include "kernels/x86/matmul_avx512.h"
@@ -13,8 +14,8 @@ OC_INLINE __m512 signed_to_floats(const int8_t *p0, const int8_t *p1) {
 }
 
 /* Q4_K and Q5_K: a pair of sub-blocks is scales, minima, fifth bits if `fifth`, 8 code vectors. */
-OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, int64_t c, float *out, int64_t ldy,
-                       const int cols, const int pair, const int fifth) {
+OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, int64_t c, float *out,
+                       int64_t ldy, const int cols, const int pair, const int fifth) {
     const __m512i low4 = _mm512_set1_epi8(15), bit4 = _mm512_set1_epi8(16);
     const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
     const int qs_at = fifth ? 96 : 32, size = qs_at + 256;
@@ -34,7 +35,8 @@ OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
             for (int s = 0; s < 2; s++, a += 32, scale++, sum++) {
                 const __m512 weight_scale = unsigned_to_floats(w0 + 8 * s, w1 + 8 * s);
                 const __m512 min = unsigned_to_floats(w0 + 16 + 8 * s, w1 + 16 + 8 * s);
-                const __m512i qh = fifth ? oc_load2(w0 + 32 + 32 * s, w1 + 32 + 32 * s) : _mm512_setzero_si512();
+                const __m512i qh =
+                    fifth ? oc_load2(w0 + 32 + 32 * s, w1 + 32 + 32 * s) : _mm512_setzero_si512();
                 __m512i total[8];
                 for (int i = 0; i < cols; i++) total[i] = _mm512_setzero_si512();
 #pragma GCC unroll 8
@@ -42,7 +44,8 @@ OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
                     __m512i q = oc_load2(w0 + qs_at + 32 * j, w1 + qs_at + 32 * j);
                     q = _mm512_and_si512(s ? _mm512_srli_epi16(q, 4) : q, low4);
                     if (fifth) { /* bit & 16 | q */
-                        const __m512i bit = j < 4 ? _mm512_slli_epi16(qh, 4 - j) : _mm512_srli_epi16(qh, j - 4);
+                        const __m512i bit =
+                            j < 4 ? _mm512_slli_epi16(qh, 4 - j) : _mm512_srli_epi16(qh, j - 4);
                         q = _mm512_ternarylogic_epi32(bit, bit4, q, 0xEA);
                     }
                     for (int i = 0; i < cols; i++)
@@ -65,13 +68,15 @@ OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
 }
 
 #define BYTES(w) (const uint8_t *)(w)
-#define TILE_Q4_K(w0, w1, x, c, out, ldy, cols, pair) tile_45(BYTES(w0), BYTES(w1), x, c, out, ldy, cols, pair, 0)
-#define TILE_Q5_K(w0, w1, x, c, out, ldy, cols, pair) tile_45(BYTES(w0), BYTES(w1), x, c, out, ldy, cols, pair, 1)
+#define TILE_Q4_K(w0, w1, x, c, y, ldy, cols, pair)                                                          \
+    tile_45(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 0)
+#define TILE_Q5_K(w0, w1, x, c, y, ldy, cols, pair)                                                          \
+    tile_45(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 1)
 
-/* The codes become signed (q - 32) and the activations unsigned, 128 more than they are; 128 * (sum of the weights) of
- * each half, the same for all columns, is taken off beforehand. */
-OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, const oc_act *x, int64_t c, float *out,
-                         int64_t ldy, const int cols, const int pair) {
+/* The codes become signed (q - 32) and the activations unsigned, 128 more than they are; 128 * (sum of the
+ * weights) of each half, the same for all columns, is taken off beforehand. */
+OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, const oc_act *x, int64_t c,
+                         float *out, int64_t ldy, const int cols, const int pair) {
     const __m512i low4 = _mm512_set1_epi8(15), bits45 = _mm512_set1_epi8(48), top = _mm512_set1_epi8(-128);
     const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
     const int8_t *a = x->codes + c * x->k;
@@ -86,7 +91,7 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
             oc_prefetch(p0, sizeof *p0);
             oc_prefetch(p1, sizeof *p1);
 #pragma GCC unroll 2
-            for (int s = 0; s < 2; s++, a += 32, scale++) { /* the 32 elements in the low, then in the high nibbles */
+            for (int s = 0; s < 2; s++, a += 32, scale++) { /* the low, then the high nibbles */
                 const __m512 first = signed_to_floats(p0->scale[2 * s], p1->scale[2 * s]);
                 const __m512 second = signed_to_floats(p0->scale[2 * s + 1], p1->scale[2 * s + 1]);
                 __m512i q[8], offset[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -94,7 +99,8 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
                 for (int j = 0; j < 8; j++) {
                     const int bits = 4 * s + 2 * (j % 2); /* where the two high bits stand */
                     const __m512i qh = oc_load2(p0->step[j / 2].qh, p1->step[j / 2].qh);
-                    const __m512i high = bits < 4 ? _mm512_slli_epi16(qh, 4 - bits) : _mm512_srli_epi16(qh, bits - 4);
+                    const __m512i high =
+                        bits < 4 ? _mm512_slli_epi16(qh, 4 - bits) : _mm512_srli_epi16(qh, bits - 4);
                     q[j] = oc_load2(p0->step[j / 2].qs[j % 2], p1->step[j / 2].qs[j % 2]);
                     q[j] = _mm512_and_si512(s ? _mm512_srli_epi16(q[j], 4) : q[j], low4);
                     q[j] = _mm512_ternarylogic_epi32(high, bits45, q[j], 0xEA); /* high & 48 | q */
@@ -103,7 +109,8 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
                 }
                 for (int i = 0; i < cols; i++) {
                     __m512i total[2];
-                    for (int h = 0; h < 2; h++) total[h] = _mm512_sub_epi32(_mm512_setzero_si512(), offset[h]);
+                    for (int h = 0; h < 2; h++)
+                        total[h] = _mm512_sub_epi32(_mm512_setzero_si512(), offset[h]);
 #pragma GCC unroll 8
                     for (int j = 0; j < 8; j++) {
                         const __m512i codes = _mm512_xor_si512(oc_codes4_wide(a + i * x->k + 4 * j), top);

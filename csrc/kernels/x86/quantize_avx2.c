@@ -26,11 +26,15 @@ void oc_quantize_avx2(const float *x, int64_t n, int64_t k, int8_t *codes, float
         const __m256 inverse = _mm256_set1_ps(127.0f / max);
         __m256i code[4];
         for (int i = 0; i < 4; i++) code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-        const __m256i total8 = _mm256_add_epi32(_mm256_add_epi32(code[0], code[1]), _mm256_add_epi32(code[2], code[3]));
+        const __m256i total01 = _mm256_add_epi32(code[0], code[1]);
+        const __m256i total23 = _mm256_add_epi32(code[2], code[3]);
+        const __m256i total8 = _mm256_add_epi32(total01, total23);
         __m128i total = _mm_add_epi32(_mm256_castsi256_si128(total8), _mm256_extracti128_si256(total8, 1));
         total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0x4E));
         total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xB1));
-        const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(code[0], code[1]), _mm256_packs_epi32(code[2], code[3]));
+        const __m256i half01 = _mm256_packs_epi32(code[0], code[1]);
+        const __m256i half23 = _mm256_packs_epi32(code[2], code[3]);
+        const __m256i bytes = _mm256_packs_epi16(half01, half23);
         _mm256_storeu_si256((__m256i *)codes, _mm256_permutevar8x32_epi32(bytes, in_order));
         scale[b] = max / 127.0f;
         sum[b] = scale[b] * (float)_mm_cvtsi128_si32(total);
