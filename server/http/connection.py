@@ -262,7 +262,10 @@ class Connection(asyncio.BufferedProtocol):
         self._exchange = None
         if self._lost:
             self._owner.forget(self)
-        elif task.cancelled() or task.exception() is not None:
+        elif task.cancelled():
+            self.abort()
+        elif (error := task.exception()) is not None:
+            _logger.error("an answer could not be sent", exc_info=error)
             self.abort()
         elif not exchange.keep or self._owner.stopping:
             self._linger()
@@ -280,8 +283,6 @@ class Connection(asyncio.BufferedProtocol):
             event = self._parser.next_event()
             if isinstance(event, Data):
                 exchange.continue_due = False
-                if self._parser.buffered <= self._limits.read_ahead_bytes // 2:
-                    self._resume_reading()
                 return event.data
             if isinstance(event, EndOfMessage):
                 exchange.body_ended = True

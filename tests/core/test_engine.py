@@ -5,7 +5,7 @@ from array import array
 
 import numpy as np
 import pytest
-from tests.generate.tiny import write_tiny
+from tests.generate.tiny import tiny_model
 
 from ollamacore import InvalidFileError, InvalidOptionError, UnsupportedModelError, _core
 from ollamacore.arch import build_plan, supports
@@ -17,7 +17,7 @@ TOKENS = array("i", [(7 * i + 3) % 300 for i in range(90)])
 @pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3"])
 def path(request, tmp_path_factory):
     target = tmp_path_factory.mktemp("engine") / f"{request.param}.gguf"
-    write_tiny(target, request.param, "Q8_0")
+    tiny_model(target, request.param, tensor_type="Q8_0")
     return target
 
 

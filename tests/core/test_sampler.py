@@ -173,6 +173,13 @@ def test_greedy_takes_the_best_after_penalties(temperature):
     assert candidates(sampler, logits) == {2: 1.0}
 
 
+def test_limits_that_are_met_exactly():
+    logits = np.zeros(4, np.float32)
+    assert candidates(make(top_p=0.5), logits).keys() == {0, 1}, "top_p is reached"
+    assert candidates(make(typical_p=0.5), logits).keys() == {0, 1, 2}, "typical_p is exceeded"
+    assert candidates(make(min_p=1.0), logits).keys() == {0, 1, 2, 3}
+
+
 # ---- penalties ----
 
 @pytest.mark.parametrize("penalty", [{"repeat_penalty": 1.3}, {"presence_penalty": 0.7}, {"frequency_penalty": 0.4},

@@ -110,14 +110,13 @@ static __attribute__((noinline)) float row_weights(float *score, const tile *t, 
             __m256 capped = oc_tanh_avx2(_mm256_div_ps(s[w], _mm256_set1_ps(softcap)));
             s[w] = _mm256_mul_ps(capped, _mm256_set1_ps(softcap));
         }
-        if (partial) s[w] = _mm256_blendv_ps(_mm256_set1_ps(-FLT_MAX), s[w], keys_inside(t, w));
-        top = _mm256_max_ps(s[w], top); /* this operand order drops NaN, which e^NaN brings back */
+        if (partial) s[w] = _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), s[w], keys_inside(t, w));
+        top = _mm256_max_ps(s[w], top);
     }
     float highest = oc_max_avx2(top);
     __m256 total = _mm256_setzero_ps();
     for (int w = 0; w < 4; w++) {
         s[w] = oc_exp_avx2(_mm256_sub_ps(s[w], _mm256_set1_ps(highest)));
-        if (partial) s[w] = _mm256_and_ps(s[w], keys_inside(t, w));
         total = _mm256_add_ps(total, s[w]);
         _mm256_store_ps(score + w * 8, s[w]);
     }
@@ -178,11 +177,9 @@ static void tile_attend(const oc_attention_args *args, int32_t start, int is_f16
     int64_t head_dim = args->head_dim, tile_floats = OC_TILE * head_dim;
     float *k_wide = args->scratch, *v_wide = k_wide + tile_floats;
     float *max = v_wide + tile_floats, *sum = max + args->n_rows;
-    int64_t n_rows = rows_in_tile(args, start);
-    if (n_rows == 0) return; /* the tile may not even exist */
 
     tile t = {args->k_tiles[start / OC_TILE], args->v_tiles[start / OC_TILE], 0, 0};
-    if (is_f16 && n_rows >= WIDEN_ROWS) {
+    if (is_f16 && rows_in_tile(args, start) >= WIDEN_ROWS) {
         widen(t.k, tile_floats, k_wide);
         widen(t.v, tile_floats, v_wide);
         t.k = k_wide;

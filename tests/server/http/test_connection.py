@@ -498,6 +498,28 @@ def test_exception_of_a_handler_is_500_and_logged(run, caplog, app):
     assert caplog.records[0].getMessage() == "GET /a\\u2028b failed"
 
 
+async def cancelled_within(request):
+    raise asyncio.CancelledError
+
+
+async def broken_error(request):
+    raise HTTPError(400, "", [("X", "a\nb")])
+
+
+@pytest.mark.parametrize(("app", "logged"), [(cancelled_within, 0), (broken_error, 1)])
+def test_request_without_an_answer_ends_its_connection(run, caplog, app, logged):
+    async def main():
+        async with serving(app) as (server, connect):
+            client = await connect()
+            client.send(GET + GET)
+            with contextlib.suppress(ConnectionResetError):
+                assert await client.at_end()
+            await server._empty.wait()
+
+    run(main())
+    assert len(caplog.records) == logged
+
+
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
@@ -740,6 +762,23 @@ def test_half_closed_client_that_reads_gets_a_late_answer(run, first):
     run(main())
 
 
+def test_half_closed_client_gets_nothing_between_the_items_of_a_stream():
+    async def main():
+        gate = asyncio.Event()
+        async with serving(Stream([b"a"], gate.wait)) as (server, connect):
+            client = await connect()
+            client.send(GET)
+            await client.reader.readuntil(b"1\r\na\r\n")
+            client.writer.write_eof()
+            (connection,) = server._connections
+            await until(lambda: connection._eof)
+            await turn(1)
+            gate.set()
+            assert await client.reader.read() == b"0\r\n\r\n"
+
+    run_warped(main())
+
+
 @pytest.mark.parametrize("raw", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab"])
 def test_half_close_inside_a_request_is_400(run, raw):
     async def main():
@@ -809,13 +848,15 @@ def test_client_that_leaves_inside_a_stream_closes_the_iterator(run, busy):
 def test_producer_that_swallows_its_cancellation_is_stopped_by_the_next_item(run):
     async def main():
         stopped = asyncio.Event()
+        items = []
 
         async def stubborn():
             try:
                 yield b"a"
                 with contextlib.suppress(asyncio.CancelledError):
                     await never()
-                while True:
+                for i in range(1000):
+                    items.append(i)
                     yield b"more"
             finally:
                 stopped.set()
@@ -831,6 +872,7 @@ def test_producer_that_swallows_its_cancellation_is_stopped_by_the_next_item(run
             client.writer.transport.abort()
             await stopped.wait()
             await server._empty.wait()
+            assert items == [0]
 
     run(main())
 
@@ -896,7 +938,7 @@ async def turn(seconds):
 def test_answer_is_cut_only_when_nothing_of_it_is_taken_for_a_while():
     async def main():
         transport = StuckTransport()
-        connection = Connection(Server(echo), asyncio.get_running_loop())
+        connection = Connection(Server(echo, Limits(header_seconds=1e9)), asyncio.get_running_loop())
         connection.connection_made(transport)
         transport.waiting = 200_000
         connection.pause_writing()
@@ -905,12 +947,16 @@ def test_answer_is_cut_only_when_nothing_of_it_is_taken_for_a_while():
             assert not transport.aborted
             transport.waiting -= 100
         connection.resume_writing()
-        await turn(1000)
+        for _ in range(5):
+            await turn(1000)
         assert not transport.aborted, "no limit while the client keeps up"
         connection.pause_writing()
         await turn(31)
         assert transport.aborted
         connection.connection_lost(None)
+        transport.aborted = False
+        await turn(31)
+        assert not transport.aborted, "no timer outlives the connection"
 
     run_warped(main())
 
