@@ -23,6 +23,7 @@ async def upload_blob(request: Request, context: Context) -> Response:
     """Receive a blob: 201 when stored, 200 when it was there, 400 when the bytes are not the digest's."""
     digest = _digest(request)
     if await asyncio.to_thread(context.store.has_blob, digest):
+        await _discard(request)
         return Response(200)
     writer = await asyncio.to_thread(context.store.writer)
     try:
@@ -38,6 +39,16 @@ async def upload_blob(request: Request, context: Context) -> Response:
         await asyncio.shield(asyncio.to_thread(writer.abort))
         raise
     return Response(201)
+
+
+async def _discard(request: Request) -> None:
+    """Take in a body that is not needed: a client that is still sending would miss an early answer.
+
+    One that asked whether to send at all gets its answer instead.
+    """
+    if (request.headers.get("expect") or "").lower() != "100-continue":
+        async for _ in request.stream():
+            pass
 
 
 def _digest(request: Request) -> str:

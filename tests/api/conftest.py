@@ -1,12 +1,14 @@
-"""The server that the official clients talk to."""
+"""The server that the official clients talk to: all of it, with the starter model."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.server.fake import FakeLoader, Script
-from tests.server.live import LiveServer, write_gguf
+from server.models.engine import LocalLoader
+from server.starter import NAME, cache_folder, fetch_starter
+from tests.server.live import LiveServer
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,19 @@ class Target:
     gguf: Path
 
 
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory):
+    gguf = fetch_starter(cache_folder(os.environ))
+    with LiveServer(tmp_path_factory.mktemp("models"), LocalLoader(None)) as server:
+        server.add_model(NAME, gguf)
+        yield server, Target(server.url, NAME, gguf)
+
+
 @pytest.fixture
-def live_server(tmp_path):
-    """One server for each test, with one model. The clients' tests hold for any model that can chat."""
-    gguf = write_gguf(tmp_path / "model.gguf")
-    script = Script()
-    script.pieces, script.pause_s = ["word "] * 2000, 0.001
-    with LiveServer(tmp_path / "models", FakeLoader(script)) as server:
-        server.add_model("chatty:1b", gguf)
-        yield Target(server.url, "chatty:1b", gguf)
+def live_server(running_server):
+    """The server with nothing but the starter model in its store. The tests hold for any model that can chat."""
+    server, target = running_server
+    yield target
+    for model in server.store.list():
+        if model.name.short != target.model:
+            server.store.delete(model.name)

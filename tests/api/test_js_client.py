@@ -9,7 +9,7 @@ from pathlib import Path
 import ollama
 import pytest
 
-pytestmark = pytest.mark.client
+pytestmark = [pytest.mark.client, pytest.mark.model]
 
 PACKAGE = "ollama@0.6.4"
 SCRIPT = Path(__file__).with_name("client.mjs")

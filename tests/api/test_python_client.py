@@ -6,7 +6,7 @@ import hashlib
 import ollama
 import pytest
 
-pytestmark = pytest.mark.client
+pytestmark = [pytest.mark.client, pytest.mark.model]
 
 QUESTION = [{"role": "user", "content": "Say hello."}]
 SHORT = {"num_predict": 8, "temperature": 0, "seed": 1}

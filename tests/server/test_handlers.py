@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import select
 import socket
 import threading
 import time
@@ -661,6 +662,21 @@ def test_blobs_are_uploaded_once(http):
     assert http.head(f"/api/blobs/{digest}").status_code == 200
     assert http.post(f"/api/blobs/{digest}", content=data).status_code == 200
     assert http.head(f"/api/blobs/{digest.replace(':', '-')}").status_code == 200
+
+
+def test_a_blob_that_is_there_is_taken_in_and_dropped(live, http):
+    """A client that is still sending when the answer comes may lose it with the connection."""
+    digest, _ = upload(http, b"z" * 1000)
+    host, port = live.url.removeprefix("http://").split(":")
+    head = f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(f"{head}\r\n".encode() + b"z" * 999)
+        assert select.select([connection], [], [], 0.3)[0] == []
+        connection.sendall(b"z")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_blob_with_another_digest_is_refused(http):
