@@ -53,6 +53,58 @@ int32_t oc_bpe_pair(const oc_vocab *vocab, int32_t left, int32_t right, uint32_t
     }
 }
 
+/* ---- Loading merges ---------------------------------------------------------------------------------------------- */
+
+#define BATCH 16 /* merges in flight: each needs four random reads, which prefetching lets overlap */
+
+typedef struct pending_merge {
+    const uint8_t *text; // as in the file
+    size_t text_length;
+    size_t left, right; // bytes of the two pieces
+    uint32_t hashes[3]; // of left, right and both together
+    uint8_t bytes[2 * OC_SPECIAL_MAX];
+    oc_merge_slot merge;
+} pending_merge;
+
+/* "left right". The separator is the first space after the first byte, as no piece of the alphabet has one. */
+static oc_status parse_merge(const oc_vocab *vocab, const oc_strings *merges, uint32_t rank, pending_merge *pending,
+                             char *err) {
+    const uint8_t *text;
+    size_t length;
+    if (!oc_strings_get(merges, rank, &text, &length)) {
+        return oc_text_fail(err, "merge ", rank, " lies outside the file", NULL, 0);
+    }
+    const uint8_t *space = length > 2 ? memchr(text + 1, ' ', length - 1) : NULL;
+    if (!space || space == text + length - 1) return oc_text_fail(err, "merge ", rank, " is not a pair:", text, length);
+    if (length > sizeof pending->bytes) {
+        return oc_text_fail(err, "merge ", rank, " is longer than 2048 bytes", NULL, 0);
+    }
+    pending->text = text;
+    pending->text_length = length;
+    pending->left = oc_bpe_decode(text, (size_t)(space - text), pending->bytes);
+    pending->right = oc_bpe_decode(space + 1, (size_t)(text + length - space - 1), pending->bytes + pending->left);
+    pending->hashes[0] = oc_text_hash(pending->bytes, pending->left);
+    pending->hashes[1] = oc_text_hash(pending->bytes + pending->left, pending->right);
+    pending->hashes[2] = oc_text_hash(pending->bytes, pending->left + pending->right);
+    for (int i = 0; i < 3; i++) __builtin_prefetch(&vocab->index[pending->hashes[i] & vocab->index_mask]);
+    return OC_OK;
+}
+
+static oc_status resolve_merge(const oc_vocab *vocab, uint32_t rank, pending_merge *pending, char *err) {
+    const uint8_t *bytes = pending->bytes;
+    size_t both = pending->left + pending->right;
+    int32_t left = oc_vocab_find_hashed(vocab, bytes, pending->left, pending->hashes[0]);
+    int32_t right = oc_vocab_find_hashed(vocab, bytes + pending->left, pending->right, pending->hashes[1]);
+    int32_t merged = oc_vocab_find_hashed(vocab, bytes, both, pending->hashes[2]);
+    if (left == OC_NO_TOKEN || right == OC_NO_TOKEN || merged == OC_NO_TOKEN) {
+        return oc_text_fail(err, "merge ", rank, " names a piece that is not in the vocabulary:", pending->text,
+                            pending->text_length);
+    }
+    pending->merge = (oc_merge_slot){(uint32_t)left, (uint32_t)right, rank, merged};
+    __builtin_prefetch(&vocab->merges[pair_hash((uint32_t)left, (uint32_t)right) & vocab->merge_mask], 1);
+    return OC_OK;
+}
+
 /* The first of equal merges keeps its rank. */
 static oc_status add_merge(oc_vocab *vocab, const oc_merge_slot *merge, char *err) {
     uint32_t at = pair_hash(merge->left, merge->right) & vocab->merge_mask;
@@ -67,41 +119,26 @@ static oc_status add_merge(oc_vocab *vocab, const oc_merge_slot *merge, char *er
     return oc_text_fail(err, "merge ", merge->rank, " collides with too many others", NULL, 0);
 }
 
-/* "left right" to ids. The separator is the first space after the first byte, as no piece of the alphabet has one. */
-static oc_status parse_merge(const oc_vocab *vocab, uint32_t rank, const uint8_t *text, size_t length,
-                             oc_merge_slot *merge, char *err) {
-    uint8_t bytes[2 * OC_SPECIAL_MAX];
-    const uint8_t *space = length > 2 ? memchr(text + 1, ' ', length - 1) : NULL;
-    if (!space || space == text + length - 1) return oc_text_fail(err, "merge ", rank, " is not a pair:", text, length);
-    if (length > sizeof bytes) return oc_text_fail(err, "merge ", rank, " is longer than 2048 bytes", NULL, 0);
-    size_t left = oc_bpe_decode(text, (size_t)(space - text), bytes);
-    size_t right = oc_bpe_decode(space + 1, (size_t)(text + length - space - 1), bytes + left);
-    int32_t left_id = oc_vocab_find(vocab, bytes, left), right_id = oc_vocab_find(vocab, bytes + left, right);
-    int32_t merged = oc_vocab_find(vocab, bytes, left + right);
-    if (left_id == OC_NO_TOKEN || right_id == OC_NO_TOKEN || merged == OC_NO_TOKEN) {
-        return oc_text_fail(err, "merge ", rank, " names a piece that is not in the vocabulary:", text, length);
+static oc_status load_batch(oc_vocab *vocab, const oc_strings *merges, uint32_t first, uint32_t count, char *err) {
+    pending_merge pending[BATCH];
+    oc_status status = OC_OK;
+    for (uint32_t i = 0; i < count && !status; i++) {
+        status = parse_merge(vocab, merges, first + i, &pending[i], err);
     }
-    *merge = (oc_merge_slot){(uint32_t)left_id, (uint32_t)right_id, rank, merged};
-    return OC_OK;
+    for (uint32_t i = 0; i < count && !status; i++) status = resolve_merge(vocab, first + i, &pending[i], err);
+    for (uint32_t i = 0; i < count && !status; i++) status = add_merge(vocab, &pending[i].merge, err);
+    return status;
 }
 
 oc_status oc_bpe_load_merges(oc_vocab *vocab, const oc_strings *merges, char *err) {
-    if (merges->count > INT32_MAX) return oc_text_fail(err, "the vocabulary has ", merges->count, " merges", NULL, 0);
-    uint32_t slots = 16;
-    while (slots < merges->count * 2) slots *= 2;
+    if (merges->count > OC_COUNT_MAX) return oc_text_fail(err, "the vocabulary has ", merges->count, " merges", NULL, 0);
+    uint32_t count = (uint32_t)merges->count, slots = oc_table_slots(count);
     vocab->merges = malloc((size_t)slots * sizeof *vocab->merges);
     if (!vocab->merges) return OC_ERR_NOMEM;
     vocab->merge_mask = slots - 1;
     for (uint32_t i = 0; i < slots; i++) vocab->merges[i].left = EMPTY;
-    for (uint32_t rank = 0; rank < merges->count; rank++) {
-        const uint8_t *text;
-        size_t length;
-        if (!oc_strings_get(merges, rank, &text, &length)) {
-            return oc_text_fail(err, "merge ", rank, " lies outside the file", NULL, 0);
-        }
-        oc_merge_slot merge;
-        oc_status status = parse_merge(vocab, rank, text, length, &merge, err);
-        if (!status) status = add_merge(vocab, &merge, err);
+    for (uint32_t first = 0; first < count; first += BATCH) {
+        oc_status status = load_batch(vocab, merges, first, count - first < BATCH ? count - first : BATCH, err);
         if (status) return status;
     }
     for (int byte = 0; byte < 256; byte++) {
@@ -110,6 +147,8 @@ oc_status oc_bpe_load_merges(oc_vocab *vocab, const oc_strings *merges, char *er
     }
     return OC_OK;
 }
+
+/* ---- Encoding ---------------------------------------------------------------------------------------------------- */
 
 /* A byte without a token is dropped, as the models' own tokenizers do. */
 static oc_status push(oc_tokens *out, int32_t id) { return id == OC_NO_TOKEN ? OC_OK : oc_tokens_push(out, id); }

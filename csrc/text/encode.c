@@ -6,6 +6,7 @@
 #define KEEP_BYTES ((size_t)1 << 20) /* working memory above this is given back after the call */
 
 static oc_status append_ids(oc_tokens *out, const int32_t *ids, size_t count) {
+    if (count == 0) return OC_OK;
     oc_status status = oc_text_reserve((void **)&out->ids, &out->capacity, out->count + count, sizeof *out->ids);
     if (status) return status;
     memcpy(out->ids + out->count, ids, count * sizeof *ids);

@@ -13,6 +13,7 @@
 #include "oc.h"
 
 #define OC_NO_TOKEN (-1)
+#define OC_COUNT_MAX (1u << 26) /* tokens or merges */
 #define OC_PIECE_MAX 65535u  /* bytes of one token */
 #define OC_SPECIAL_MAX 1024u /* bytes of one special token: bounds the work at each position of a text */
 #define OC_PROBE_MAX 4096u   /* slots walked in a hash table: keys made to collide end here, not in a hang */
@@ -103,9 +104,13 @@ oc_status oc_text_fail(char *err, const char *before, uint64_t number, const cha
                        size_t quoted_length);
 /* Room for `need` elements in a growing array; the old contents stay. */
 oc_status oc_text_reserve(void **array, size_t *capacity, size_t need, size_t element);
+/* Slots of a hash table that is at most half full; a power of two. */
+uint32_t oc_table_slots(size_t count);
 /* String i of an array in a file; false if it does not lie inside. */
 bool oc_strings_get(const oc_strings *strings, size_t i, const uint8_t **data, size_t *length);
 int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length);
+/* The same for a key whose oc_text_hash is known, so that the index can be prefetched. */
+int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t length, uint32_t hash);
 
 /* A multiply-and-fold hash, 8 bytes at a time. */
 static inline uint32_t oc_text_hash(const uint8_t *data, size_t length) {

@@ -57,7 +57,7 @@ static const uint8_t *piece_key(const oc_vocab *vocab, int32_t id, size_t *lengt
     return vocab->model == OC_TOKENS_BPE ? oc_vocab_bytes(vocab, id, length) : oc_vocab_text(vocab, id, length);
 }
 
-static uint32_t table_slots(size_t count) { // at most half full
+uint32_t oc_table_slots(size_t count) {
     uint32_t slots = 16;
     while (slots < count * 2) slots *= 2;
     return slots;
@@ -84,9 +84,8 @@ static oc_status index_add(oc_vocab *vocab, int32_t id, char *err) {
     }
 }
 
-int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length) {
+int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t length, uint32_t hash) {
     if (length == 0 || length > vocab->longest) return OC_NO_TOKEN;
-    uint32_t hash = oc_text_hash(key, length);
     for (uint32_t at = hash & vocab->index_mask;; at = (at + 1) & vocab->index_mask) {
         const oc_index_slot *slot = &vocab->index[at];
         if (slot->id == OC_NO_TOKEN) return OC_NO_TOKEN;
@@ -95,6 +94,11 @@ int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length) 
         const uint8_t *other = piece_key(vocab, slot->id, &other_length);
         if (other_length == length && memcmp(other, key, length) == 0) return slot->id;
     }
+}
+
+int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length) {
+    if (length > vocab->longest) return OC_NO_TOKEN; // before the hash: candidates of a long run are long
+    return oc_vocab_find_hashed(vocab, key, length, oc_text_hash(key, length));
 }
 
 static bool is_ordinary(oc_token_type type) {
@@ -112,7 +116,7 @@ static bool is_first_choice(const oc_vocab *vocab, int32_t id) {
 /* A SentencePiece control or byte token is never the result of a merge, so it is not in the index at all. In byte-level
  * BPE the merges are explicit and may name any token, even a byte that some fine-tune marked as its padding token. */
 static oc_status build_index(oc_vocab *vocab, char *err) {
-    uint32_t slots = table_slots(vocab->count);
+    uint32_t slots = oc_table_slots(vocab->count);
     vocab->index = malloc((size_t)slots * sizeof *vocab->index);
     if (!vocab->index) return OC_ERR_NOMEM;
     vocab->index_mask = slots - 1;
@@ -222,7 +226,7 @@ oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) 
     *out = NULL;
     err[0] = 0;
     if (spec->tokens.count == 0) return oc_text_fail(err, "the vocabulary has ", 0, " tokens", NULL, 0);
-    if (spec->tokens.count > INT32_MAX) {
+    if (spec->tokens.count > OC_COUNT_MAX) {
         return oc_text_fail(err, "the vocabulary has ", spec->tokens.count, " tokens", NULL, 0);
     }
     if (spec->unknown < OC_NO_TOKEN || spec->unknown >= (int64_t)spec->tokens.count) return OC_ERR_ARGUMENT;
