@@ -1,6 +1,5 @@
 """The GGUF reader: what it reads from sound files; a damaged file gets no further than a typed error."""
 
-import gc
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -395,7 +394,6 @@ HOSTILE: dict[str, tuple[GGUFBytes | bytes | Callable[[], GGUFBytes], str]] = {
 def test_hostile_file_ends_in_a_typed_error(write, name):
     content, message = HOSTILE[name]
     path = write(content() if callable(content) else content)
-    gc.collect()
     tracemalloc.start()
     with pytest.raises((InvalidFileError, UnsupportedModelError), match=message) as caught:
         GGUFFile.open(path)

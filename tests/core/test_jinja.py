@@ -38,9 +38,7 @@ def test_render_equals_plain_jinja(case):
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(
-    "model", ["SmolLM2-135M-Instruct.Q4_1.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"]
-)
+@pytest.mark.parametrize("model", ["SmolLM2-135M-Instruct.Q4_1.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"])
 @pytest.mark.parametrize("conversation", ["hello", "system", "finished", "tools"])
 def test_render_of_real_templates_equals_plain_jinja(model, conversation):
     path = MODELS / model
@@ -174,9 +172,7 @@ def test_wall_clock_limit_is_at_most_five_seconds():
 
 
 NESTED = "{% set ns = namespace(v=['x']) %}{% for i in range(40) %}{% set ns.v = [ns.v, ns.v] %}{% endfor %}"
-OTHER = (
-    NESTED + "{% set o = namespace(v=['x']) %}{% for i in range(40) %}{% set o.v = [o.v, o.v] %}{% endfor %}"
-)
+OTHER = NESTED + "{% set o = namespace(v=['x']) %}{% for i in range(40) %}{% set o.v = [o.v, o.v] %}{% endfor %}"
 KEYS = "{% set ns = namespace(v=('x',)) %}{% for i in range(40) %}{% set ns.v = (ns.v, ns.v) %}{% endfor %}"
 DOUBLING = "{% set ns = namespace(v=START) %}{% for i in range(60) %}{% set ns.v = STEP %}{% endfor %}"
 
@@ -266,6 +262,8 @@ HOSTILE = {
     "range-huge": "{% for i in range(10 ** 9) %}{% endfor %}",
     "range-huge-length": "{{ range(1000000000) | length }}",
     "loops-nested": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "loops-without-calls": "{% set r = range(99999) %}{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}",
+    "loops-with-kept-text": "{% set b %}{% for i in range(99999) %}" + "x" * 2000 + "{% endfor %}{% endset %}{{ b | length }}",
     "loops-filtered": "{% for i in range(99999) if false %}{% endfor %}" * 12,
     "loops-with-text": "{% for i in range(99999) %}" + "x" * 1000 + "{% endfor %}",
     "loops-in-filters": "{% for i in range(99999) %}{{ range(99999) | map('string') | join | length }}{% endfor %}",
@@ -328,6 +326,36 @@ def test_hostile_template_ends_in_template_error(name, monkeypatch):
     finally:
         tracemalloc.stop()
     assert messages == HI
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("macro-recursion", "recurses deeper than 64"),
+        ("loop-recursion", "recurses deeper than 64"),
+        ("loops-with-text", "too much text"),
+        ("loops-with-kept-text", "too much text"),
+        ("percent-width", "width of more than"),
+        ("string-times", "too much text"),
+        ("print-nested", "parts|seconds"),
+        ("range-huge", "range"),
+        ("class-attribute", "__class__"),
+        ("list-append", "append"),
+        ("include", "include is not available"),
+        ("deep-sums", "nested too deeply"),
+        ("call-of-a-number", "int cannot be called"),
+    ],
+)
+def test_hostile_template_is_told_why(name, message):
+    with pytest.raises(TemplateError, match=message):
+        render(HOSTILE[name])
+
+
+def test_loop_turns_are_counted(monkeypatch):
+    monkeypatch.setattr(budget, "TURNS", 100)
+    assert render("{% for i in range(50) %}{% for j in 'a' %}.{% endfor %}{% endfor %}") == "." * 50
+    with pytest.raises(TemplateError, match="more than 100 loop turns"):
+        render("{% for i in range(51) %}{% for j in 'a' %}.{% endfor %}{% endfor %}")
 
 
 def test_deep_value_in_a_message_is_an_error_not_a_crash():

@@ -35,6 +35,7 @@ def random_logits(seed, n, scale=3.0):
 
 # ---- the reference ----
 
+
 def softmax(logits):
     weight = np.exp(logits - logits.max())
     return weight / weight.sum()
@@ -70,7 +71,7 @@ def reference(logits, options, window=()):
     if options.temperature <= 0:
         return {ranked(ids, logits)[0]: 1.0}
     if options.top_k > 0:
-        ids = ranked(ids, logits)[:options.top_k]
+        ids = ranked(ids, logits)[: options.top_k]
     if options.typical_p < 1:
         probs = dict(zip(ids, softmax(logits[ids]), strict=True))
         entropy = -sum(p * np.log(p) for p in probs.values() if p > 0)
@@ -102,6 +103,7 @@ def check(seed=1, n=300, scale=3.0, window=(), **changes):
 
 
 # ---- each option alone ----
+
 
 def test_no_option_leaves_the_softmax():
     check()
@@ -182,8 +184,16 @@ def test_limits_that_are_met_exactly():
 
 # ---- penalties ----
 
-@pytest.mark.parametrize("penalty", [{"repeat_penalty": 1.3}, {"presence_penalty": 0.7}, {"frequency_penalty": 0.4},
-                                     {"repeat_penalty": 0.8, "presence_penalty": -0.5, "frequency_penalty": 0.2}])
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        {"repeat_penalty": 1.3},
+        {"presence_penalty": 0.7},
+        {"frequency_penalty": 0.4},
+        {"repeat_penalty": 0.8, "presence_penalty": -0.5, "frequency_penalty": 0.2},
+    ],
+)
 def test_penalties(penalty):
     check(window=[3, 7, 3, 3, 250, 9], **penalty)
 
@@ -215,35 +225,39 @@ def test_penalty_of_tokens_without_a_logit_is_ignored():
 def test_penalty_window_against_a_list(data):
     n_vocab, last = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 12))
     tokens = data.draw(st.lists(st.integers(0, n_vocab - 1), max_size=80))
-    options = SamplingOptions(**PLAIN, repeat_last_n=last, repeat_penalty=1.2, frequency_penalty=0.3,
-                              presence_penalty=0.1, seed=0)
+    options = SamplingOptions(
+        **PLAIN, repeat_last_n=last, repeat_penalty=1.2, frequency_penalty=0.3, presence_penalty=0.1, seed=0
+    )
     sampler = _core.Sampler(options, 100)
     logits = random_logits(n_vocab, n_vocab)
     for i, token in enumerate(tokens):
         sampler.accept(token)
         if i % 7 == 0 or i == len(tokens) - 1:
-            window = tokens[max(0, i + 1 - last):i + 1]
+            window = tokens[max(0, i + 1 - last) : i + 1]
             assert_same(candidates(sampler, logits), reference(logits, options, window))
 
 
 # ---- all together ----
+
 
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1, 400),
     scale=st.sampled_from([0.1, 1.0, 5.0, 30.0]),
     window=st.lists(st.integers(0, 399), max_size=30),
-    changes=st.fixed_dictionaries({
-        "temperature": st.sampled_from([0.0, 0.3, 0.8, 1.7]),
-        "top_k": st.sampled_from([0, 1, 7, 40, 500]),
-        "top_p": st.sampled_from([0.05, 0.5, 0.93, 1.0]),
-        "min_p": st.sampled_from([0.0, 0.03, 0.4]),
-        "typical_p": st.sampled_from([0.2, 0.77, 1.0]),
-        "repeat_penalty": st.sampled_from([1.0, 1.2, 0.7]),
-        "presence_penalty": st.sampled_from([0.0, 0.6]),
-        "frequency_penalty": st.sampled_from([0.0, -0.2]),
-        "repeat_last_n": st.sampled_from([-1, 0, 5, 64]),
-    }),
+    changes=st.fixed_dictionaries(
+        {
+            "temperature": st.sampled_from([0.0, 0.3, 0.8, 1.7]),
+            "top_k": st.sampled_from([0, 1, 7, 40, 500]),
+            "top_p": st.sampled_from([0.05, 0.5, 0.93, 1.0]),
+            "min_p": st.sampled_from([0.0, 0.03, 0.4]),
+            "typical_p": st.sampled_from([0.2, 0.77, 1.0]),
+            "repeat_penalty": st.sampled_from([1.0, 1.2, 0.7]),
+            "presence_penalty": st.sampled_from([0.0, 0.6]),
+            "frequency_penalty": st.sampled_from([0.0, -0.2]),
+            "repeat_last_n": st.sampled_from([-1, 0, 5, 64]),
+        }
+    ),
 )
 @settings(deadline=None, max_examples=150)
 def test_chain_against_the_reference(seed, n, scale, window, changes):
@@ -322,8 +336,15 @@ def test_sampling_leaves_the_logits_as_they_were():
 
 # ---- hostile logits ----
 
-HOSTILE = [PLAIN, {"top_k": 3}, {"top_p": 0.5}, {"typical_p": 0.5}, {"min_p": 0.1}, {"temperature": 0.0},
-           {"top_k": 3, "top_p": 0.5, "typical_p": 0.5, "min_p": 0.1, "temperature": 0.1}]
+HOSTILE = [
+    PLAIN,
+    {"top_k": 3},
+    {"top_p": 0.5},
+    {"typical_p": 0.5},
+    {"min_p": 0.1},
+    {"temperature": 0.0},
+    {"top_k": 3, "top_p": 0.5, "typical_p": 0.5, "min_p": 0.1, "temperature": 0.1},
+]
 
 
 @pytest.mark.parametrize("options", HOSTILE)
@@ -393,6 +414,7 @@ def test_large_vocabulary_with_every_option():
 
 
 # ---- log-probabilities ----
+
 
 def log_softmax(logits):
     logits = logits.astype(np.float64)

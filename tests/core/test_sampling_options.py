@@ -14,9 +14,23 @@ INTEGERS = ["top_k", "repeat_last_n", "seed", "num_predict", "num_keep", "num_ct
 
 def test_defaults_are_those_of_ollama():
     assert SamplingOptions.from_mapping({}) == SamplingOptions(
-        temperature=0.8, top_k=40, top_p=0.9, min_p=0.0, typical_p=1.0, repeat_penalty=1.0, repeat_last_n=64,
-        presence_penalty=0.0, frequency_penalty=0.0, seed=None, stop=(), num_predict=-1, num_keep=4, num_ctx=None,
-        logprobs=False, top_logprobs=0)
+        temperature=0.8,
+        top_k=40,
+        top_p=0.9,
+        min_p=0.0,
+        typical_p=1.0,
+        repeat_penalty=1.0,
+        repeat_last_n=64,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        seed=None,
+        stop=(),
+        num_predict=-1,
+        num_keep=4,
+        num_ctx=None,
+        logprobs=False,
+        top_logprobs=0,
+    )
 
 
 @pytest.mark.parametrize("key", FLOATS)
