@@ -174,7 +174,8 @@ class Scheduler:
 
     def _has_room(self, n_tokens: int) -> bool:
         """Whether the pool holds so many tokens and one block more; a run alone may always try."""
-        return not self._active or n_tokens // KV_BLOCK + 2 <= self._engine.kv_blocks_free
+        promised = sum(_blocks(len(run.tokens)) - _blocks(len(run.sequence)) for run in self._active)
+        return not self._active or _blocks(n_tokens) + 1 <= self._engine.kv_blocks_free - promised
 
     def _start(self, generation: Generation) -> _Run:
         options = generation.options
@@ -336,6 +337,10 @@ class Scheduler:
         except Exception:
             log.exception("a receiver of chunks failed")
             generation.cancel()
+
+
+def _blocks(n_tokens: int) -> int:
+    return -(-n_tokens // KV_BLOCK)
 
 
 def crop(tokens: array[int], num_ctx: int, num_keep: int) -> array[int]:
