@@ -3,7 +3,7 @@
 import gguf
 import numpy as np
 import pytest
-from weights import FORMATS, WEIGHT_FILLS, decoded, packed, weights
+from tests.kernels.weights import FORMATS, WEIGHT_FILLS, decoded, packed, weights
 
 from ollamacore import _core
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weights import ACTIVATION_FILLS, FORMATS, WEIGHT_FILLS, Activations, decoded, packed, weights
+from tests.kernels.weights import ACTIVATION_FILLS, FORMATS, WEIGHT_FILLS, Activations, decoded, packed, weights
 
 from ollamacore import _core
 
