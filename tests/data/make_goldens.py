@@ -7,12 +7,11 @@ llama-cpp-python (bench/README.md says how); no test runs it. The exact answer o
 to F32 and computed by llama.cpp with an F32 KV cache and without flash attention. Each prompt of prompts.json
 is taken at its last positions and followed along its exact greedy path. Then llama.cpp computes the file
 itself at the same positions, with the binding's defaults (F16 KV cache, no flash attention), and once more
-with flash attention. It evaluates all before the positions at once, and then one token after another.
+with flash attention.
 """
 
 import argparse
 import gc
-import itertools
 import json
 import sys
 import tempfile
@@ -36,6 +35,8 @@ GOLDENS = {
 #: positions inside each prompt with its end (fewer where it is shorter), and after it along the greedy path
 INSIDE, AFTER = 12, 4
 F32, F16 = 0, 1
+#: room for the longest prompt, evaluated in one batch
+CONTEXT = 1024
 
 
 class Peer:
@@ -43,27 +44,38 @@ class Peer:
 
     def __init__(self, path, *, kv_type, flash_attention, threads):
         self.model = llama_cpp.Llama(
-            str(path), n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False,
+            str(path), n_ctx=CONTEXT, n_batch=CONTEXT, n_threads=threads, n_threads_batch=threads, verbose=False,
             type_k=kv_type, type_v=kv_type, flash_attn=flash_attention,
-        )
+        )  # fmt: skip
+        self.context = self.model._ctx.ctx
 
     def tokenize(self, text):
         return self.model.tokenize(text.encode(), add_bos=True, special=True)
 
-    def _logits(self):
-        row = llama_cpp.llama_get_logits_ith(self.model._ctx.ctx, -1)
-        return np.ctypeslib.as_array(row, shape=(self.model.n_vocab(),)).copy()
+    def _evaluate(self, start, tokens, outputs):
+        """Append tokens at position start; the logits of the last ones."""
+        batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+        batch.n_tokens = len(tokens)
+        for index, token in enumerate(tokens):
+            batch.token[index], batch.pos[index] = token, start + index
+            batch.n_seq_id[index], batch.seq_id[index][0] = 1, 0
+            batch.logits[index] = index >= len(tokens) - outputs
+        status = llama_cpp.llama_decode(self.context, batch)
+        llama_cpp.llama_batch_free(batch)
+        if status != 0:
+            raise RuntimeError(f"llama_decode returned {status}")
+        for index in range(len(tokens) - outputs, len(tokens)):
+            row = llama_cpp.llama_get_logits_ith(self.context, index)
+            yield np.ctypeslib.as_array(row, shape=(self.model.n_vocab(),))
 
     def rows(self, tokens, first):
         """Logits at position first and at each later one; tokens may grow meanwhile."""
-        self.model.reset()
-        self.model.eval(tokens[: first + 1])
-        yield self._logits()
-        for position in itertools.count(first + 1):
-            if position == len(tokens):
-                return
-            self.model.eval([tokens[position]])
-            yield self._logits()
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
+        position = 0
+        while position < len(tokens):
+            new = tokens[position:]
+            yield from self._evaluate(position, new, len(new) - max(0, first - position))
+            position += len(new)
 
 
 def exact_answers(path, prompts, threads):
