@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := $(shell find csrc ollamacore -name '*.[ch]' -o -name '*.def' -o -name '*.p[yx][xd]' -o -name '*.pxi' 2>/dev/null | grep -v -e _core.c -e include/)
 
-.PHONY: help build run test test-generic client bench lint fmt asan wheel clean
+.PHONY: help build run test bench lint fmt asan wheel clean
 
 help:
 	@echo "make run      set up, fetch the starter model once, serve on port 11434"
@@ -43,7 +43,7 @@ bench: $(VENV)/test-tools
 	$(BIN)/python -m pytest bench --benchmark-sort=name
 
 lint: $(VENV)/test-tools
-	$(BIN)/pip install -q --disable-pip-version-check '.[lint]' --no-build-isolation --no-deps ruff mypy cython-lint
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/cython-lint ollamacore

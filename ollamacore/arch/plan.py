@@ -210,26 +210,16 @@ class Plan:
             index[name] = engine.add_vector(self._floats(name))
         buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
         ropes = {name: engine.add_rope(freq, mscale) for name, (freq, mscale) in self.ropes.items()}
-        tables = {
-            "src": buffers,
-            "src2": buffers,
-            "src3": buffers,
-            "dst": buffers,
-            "dst2": buffers,
+        tables: dict[str, dict[str, int]] = {
+            **dict.fromkeys(("src", "src2", "src3", "dst", "dst2"), buffers),
+            **dict.fromkeys(("matrix", "matrix2", "vector", "vector2"), index),
             "rope": ropes,
-            "matrix": index,
-            "matrix2": index,
-            "vector": index,
-            "vector2": index,
         }
         for op in self.ops:
-            engine.add_op(
-                **{
-                    key: tables[key][value] if key in tables else value
-                    for key, value in op.items()
-                    if value is not None
-                }
-            )
+            operands: dict[str, Any] = {
+                key: tables[key][value] if key in tables else value for key, value in op.items() if value is not None
+            }
+            engine.add_op(**operands)
         engine.finish(self.n_vocab)
 
     def floats(self, name: str, n: int) -> npt.NDArray[np.float32]:

@@ -5,11 +5,11 @@ from array import array
 
 import numpy as np
 import pytest
-from tests.generate.tiny import tiny_model
 
 from ollamacore import InvalidFileError, InvalidOptionError, UnsupportedModelError, _core
 from ollamacore.arch import build_plan, supports
 from ollamacore.gguf import GGUFFile
+from tests.generate.tiny import tiny_model
 
 TOKENS = array("i", [(7 * i + 3) % 300 for i in range(90)])
 

@@ -3,9 +3,9 @@
 import gguf
 import numpy as np
 import pytest
-from tests.kernels.weights import FORMATS, WEIGHT_FILLS, decoded, packed, weights
 
 from ollamacore import _core
+from tests.kernels.weights import FORMATS, WEIGHT_FILLS, decoded, packed, weights
 
 ids = pytest.mark.parametrize("gguf_type", FORMATS, ids=[row[0] for row in FORMATS.values()])
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels.weights import ACTIVATION_FILLS, FORMATS, WEIGHT_FILLS, Activations, decoded, packed, weights
 
 from ollamacore import _core
+from tests.kernels.weights import ACTIVATION_FILLS, FORMATS, WEIGHT_FILLS, Activations, decoded, packed, weights
 
 GUARD = np.float32(-12345.5)
 ROWS = [
