@@ -92,8 +92,8 @@ OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w0, const oc_packed_q8_0 *w1, con
     for (int i = 0; i < cols; i++) oc_store2(out + i * ldy, acc[i], pair);
 }
 
-OC_DEFINE_MATMUL_PAIRS(q4_0, TILE_Q4_0, oc_packed_q4_0, 32)
-OC_DEFINE_MATMUL_PAIRS(q4_1, TILE_Q4_1, oc_packed_q4_1, 32)
-OC_DEFINE_MATMUL_PAIRS(q5_0, TILE_Q5_0, oc_packed_q5_0, 32)
-OC_DEFINE_MATMUL_PAIRS(q5_1, TILE_Q5_1, oc_packed_q5_1, 32)
-OC_DEFINE_MATMUL_PAIRS(q8_0, tile_q8_0, oc_packed_q8_0, 32)
+OC_DEFINE_MATMUL_PAIRS(q4_0, TILE_Q4_0, oc_packed_q4_0, 32, 8)
+OC_DEFINE_MATMUL_PAIRS(q4_1, TILE_Q4_1, oc_packed_q4_1, 32, 8)
+OC_DEFINE_MATMUL_PAIRS(q5_0, TILE_Q5_0, oc_packed_q5_0, 32, 8)
+OC_DEFINE_MATMUL_PAIRS(q5_1, TILE_Q5_1, oc_packed_q5_1, 32, 8)
+OC_DEFINE_MATMUL_PAIRS(q8_0, tile_q8_0, oc_packed_q8_0, 32, 8)
