@@ -29,7 +29,7 @@ def c_sources() -> list[str]:
 
 def dependencies() -> list[str]:
     """Headers, tables and included bodies: editing one rebuilds what it reaches."""
-    patterns = ["csrc/**/*.h", "csrc/**/*.def", "csrc/**/*.inc", "csrc/**/*.c", "ollamacore/**/*.pxi", "ollamacore/*.pxd"]
+    patterns = ["csrc/**/*.[ch]", "csrc/**/*.def", "csrc/**/*.inc", "ollamacore/**/*.pxi", "ollamacore/*.pxd"]
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
 
 

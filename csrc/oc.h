@@ -29,8 +29,202 @@ const char *oc_status_text(oc_status status);
 
 /* ==== Engine: plan, KV pool, step =================================================================================== */
 
+/* An engine is weights + a plan + a pool of KV blocks; a sequence is one timeline of tokens in that pool. The plan is
+ * data: a flat list of op records over numbered buffers, emitted by ollamacore/arch. Building it is single-threaded;
+ * afterwards one thread at a time may call oc_step, and any thread may set a cancel flag. */
+typedef struct oc_engine oc_engine;
+typedef struct oc_seq oc_seq;
+
+/* Buffers hold one column of `width` floats per token of a step. Every op reads columns written by earlier ops. */
+typedef enum oc_op_kind {
+    OC_OP_EMBED = 0,     /* dst = scale * row `token` of matrix; also prepares the rope tables */
+    OC_OP_NORM = 1,      /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0;  dst = rmsnorm(x, vector) */
+    OC_OP_LINEAR = 2,    /* dst = matrix * src + vector (bias, or none if < 0) */
+    OC_OP_GLU = 3,       /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU */
+    OC_OP_ROPE_KV = 4,   /* q (src), k (src2): optional head norms vector / vector2, rope; q *= scale; k and v (src3) into the cache */
+    OC_OP_ATTENTION = 5, /* dst = attention of q (src) over the cache of `layer`; the last `window` keys if > 0 */
+    OC_OP_QUANTIZE = 6   /* the quantised form of src, where its producer could not make it */
+} oc_op_kind;
+
+enum {
+    OC_FLAG_QUANTIZE = 1, /* dst also gets its quantised form, for matmuls that read it */
+    OC_FLAG_JOIN = 2,     /* the next op does not read dst: no barrier in between */
+    OC_FLAG_NEOX = 4,     /* rope pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
+    OC_FLAG_GELU = 8,
+    OC_FLAG_SELECT = 16   /* NORM: only the columns whose logits are wanted go on; the ops after it see no others */
+};
+
+typedef struct oc_op {
+    int32_t kind, flags;
+    int32_t src, src2, src3, dst, dst2; /* buffers; -1 = none */
+    int32_t matrix, matrix2;            /* from oc_engine_add_matrix */
+    int32_t vector, vector2;            /* from oc_engine_add_vector */
+    int32_t layer, n_head, n_kv_head, head_dim, rope, window;
+    float eps, scale, softcap;
+} oc_op;
+
+typedef enum oc_kv_type { OC_KV_F16 = 0, OC_KV_F32 = 1 } oc_kv_type;
+
+typedef struct oc_engine_params {
+    int32_t n_threads;
+    int32_t max_tokens;  /* columns of one step */
+    int32_t max_outputs; /* columns of logits of one step */
+    int32_t max_seqs;    /* batch items of one step */
+    int32_t n_layer, n_kv_head, head_dim; /* shape of the KV cache */
+    int32_t kv_type;
+    int64_t kv_blocks; /* blocks of 32 positions in the pool */
+} oc_engine_params;
+
+oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err);
+void oc_engine_destroy(oc_engine *engine);
+/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks. `data` stays mapped until oc_engine_load returns. */
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                               size_t n_bytes, int32_t *index, char *err);
+/* n floats, copied. */
+oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err);
+oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err);
+/* A rope table: n_freq angular frequencies in radians per position (n_rot = 2 * n_freq). */
+oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale, int32_t *index, char *err);
+oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err);
+/* Checks every op against every shape once; the last op writes the logits. */
+oc_status oc_engine_finish(oc_engine *engine, char *err);
+/* Packs all weights in parallel. *progress (may be NULL) counts the source bytes done; a non-zero *cancel ends it. */
+oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err);
+
+/* Bytes that the engine has reserved: packed weights, KV pool, scratch. */
+size_t oc_engine_weight_bytes(const oc_engine *engine);
+size_t oc_engine_kv_bytes(const oc_engine *engine);
+size_t oc_engine_scratch_bytes(const oc_engine *engine);
+int64_t oc_engine_kv_blocks_free(const oc_engine *engine);
+int64_t oc_engine_kv_block_bytes(const oc_engine_params *params);
+
+oc_status oc_seq_create(oc_engine *engine, oc_seq **seq);
+void oc_seq_destroy(oc_seq *seq); /* gives its blocks back; before its engine is destroyed */
+int64_t oc_seq_length(const oc_seq *seq);
+/* Forget all positions from `length` on. */
+void oc_seq_truncate(oc_seq *seq, int64_t length);
+
+typedef struct oc_batch_item {
+    oc_seq *seq; /* each sequence at most once in a batch */
+    const int32_t *tokens;
+    int32_t n_tokens;
+    int32_t n_outputs;     /* logits of the last n_outputs tokens are computed */
+    const int32_t *cancel; /* NULL, or a flag that ends the step within one layer when another thread sets it */
+} oc_batch_item;
+
+/* Appends the tokens of every item to its sequence in one pass. On success *logits points to
+ * (sum of n_outputs, stride) floats in item order, valid until the next step. On any error no sequence has changed. */
+oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
+                  char *err);
+
 /* ==== Sampler ======================================================================================================= */
 
+typedef struct oc_sampler_params {
+    float temperature;       /* <= 0: the best token, no draw */
+    float top_p;             /* >= 1: off */
+    float min_p;             /* <= 0: off */
+    float typical_p;         /* >= 1: off */
+    float repeat_penalty;    /* 1: off */
+    float presence_penalty;  /* 0: off */
+    float frequency_penalty; /* 0: off */
+    int32_t top_k;           /* <= 0: off */
+    int32_t repeat_last_n;   /* tokens that the penalties look back on, prompt included; 0: off, < 0: n_ctx */
+    uint64_t seed;
+} oc_sampler_params;
+
+#define OC_MAX_TOP_LOGPROBS 20
+
+/* The random state, penalty window and candidates of one sequence. Same parameters, accepted tokens and logits give
+ * the same tokens, whatever other sequences do. Not for two threads at once. */
+typedef struct oc_sampler oc_sampler;
+
+/* n_ctx: upper limit of the penalty window. */
+oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_ctx, oc_sampler **sampler);
+void oc_sampler_destroy(oc_sampler *sampler); /* NULL is fine */
+
+/* Put a token, of the prompt or just sampled, into the penalty window. */
+void oc_sampler_accept(oc_sampler *sampler, int32_t token);
+
+/* The next token. `logits` (n_vocab) are changed meanwhile and restored. NaN never wins; if nothing is above -infinity,
+ * the answer is what argmax gives. Does not accept the token. Allocates at the first call only (or for a larger
+ * n_vocab, with top_k off); that may fail with OC_ERR_NOMEM. */
+oc_status oc_sampler_sample(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t *token);
+
+/* What oc_sampler_sample would draw from, without drawing: up to `capacity` ids and probabilities; *n is how many
+ * candidates there are. Greedy sampling has one. */
+oc_status oc_sampler_candidates(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t capacity, int32_t *ids,
+                                float *probs, int32_t *n);
+
+/* Log-probability of `token` over the whole vocabulary, before penalties and samplers, and the n_top (at most
+ * OC_MAX_TOP_LOGPROBS) best tokens, best first, equal ones by id. Returns how many of those there are: tokens at
+ * -infinity are left out. Values below -9999, and NaN, become -9999. */
+int32_t oc_logprobs(const float *logits, int32_t n_vocab, int32_t token, int32_t n_top, float *logprob,
+                    int32_t *top_ids, float *top_logprobs);
+
 /* ==== Text: tokenizers and string tables ============================================================================ */
+
+/* Finds `count` records (length as uint64, bytes) at the start of `data`: offsets[i] is where record i begins and
+ * offsets[count] where the last one ends, so that string i is data[offsets[i] + 8 .. offsets[i + 1]).
+ * OC_ERR_FORMAT when a string is longer than max_bytes or than the data. */
+oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint64_t max_bytes,
+                           uint64_t *offsets /* (count + 1) */);
+typedef enum oc_token_model {
+    OC_TOKENS_BPE, /* byte-level BPE: pieces in the GPT-2 alphabet, merges by rank ("gpt2" in GGUF) */
+    OC_TOKENS_SPM  /* SentencePiece BPE: merges by the score of the result, byte fallback ("llama" in GGUF) */
+} oc_token_model;
+
+typedef enum oc_pretokenizer { OC_PRE_GPT2, OC_PRE_SMOLLM, OC_PRE_LLAMA3, OC_PRE_QWEN2 } oc_pretokenizer;
+
+/* The values of tokenizer.ggml.token_type. */
+typedef enum oc_token_type {
+    OC_TOKEN_UNDEFINED = 0,
+    OC_TOKEN_NORMAL = 1,
+    OC_TOKEN_UNKNOWN = 2,
+    OC_TOKEN_CONTROL = 3,
+    OC_TOKEN_USER_DEFINED = 4,
+    OC_TOKEN_UNUSED = 5,
+    OC_TOKEN_BYTE = 6
+} oc_token_type;
+
+/* A GGUF array of strings in place: the little-endian u64 length of string i stands at data + offsets[i], its bytes
+ * follow. Nothing in it is trusted. */
+typedef struct oc_strings {
+    const uint8_t *data;
+    size_t size;
+    const uint64_t *offsets; // (count)
+    size_t count;
+} oc_strings;
+
+typedef struct oc_vocab_spec {
+    oc_token_model model;
+    oc_pretokenizer pre;  /* BPE only */
+    int ignore_merges;    /* BPE: a pretoken that is a piece as a whole is not merged */
+    int add_space_prefix; /* SPM: a space goes before text at the start and after a special token */
+    int32_t unknown;      /* SPM: what stands for text that no token covers; -1: such text is dropped */
+    oc_strings tokens;
+    oc_strings merges;    /* BPE: "left right" */
+    const float *scores;  /* SPM: (tokens.count); NULL with BPE */
+    const int32_t *types; /* (tokens.count), or NULL: all normal, byte tokens known by their spelling */
+} oc_vocab_spec;
+
+typedef struct oc_vocab oc_vocab;
+
+/* Checks and copies everything; OC_ERR_FORMAT names what is wrong in err. */
+oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err);
+void oc_vocab_free(oc_vocab *vocab);
+/* The vocabulary's own spelling of a token, and the bytes that it adds to a text; id must be in range. */
+const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length);
+const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length);
+oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id);
+
+typedef struct oc_tokens { /* start with {0}; grows as needed */
+    int32_t *ids;
+    size_t count, capacity;
+} oc_tokens;
+
+/* Append the ids of a text. User-defined tokens are found in it always, control tokens only with parse_special.
+ * Any number of threads may encode with one vocabulary. A text of 2 GiB or more is OC_ERR_ARGUMENT. */
+oc_status oc_vocab_encode(oc_vocab *vocab, const uint8_t *text, size_t length, int parse_special, oc_tokens *out);
+void oc_tokens_free(oc_tokens *tokens);
 
 #endif

@@ -2,6 +2,7 @@
 from ollamacore.errors import (
     EngineError, InvalidFileError, InvalidOptionError, OllamaCoreError, OutOfMemoryError, UnsupportedModelError,
 )
+from libc.string cimport memcpy
 from ollamacore.oc cimport *
 
 
@@ -18,4 +19,10 @@ cdef int _check(oc_status status, const char *err=NULL) except -1:
         raise InvalidOptionError(text)
     raise EngineError(text)
 
+
+include "core/gguf.pxi"
 include "core/kernels.pxi"
+include "core/ops.pxi"
+include "core/engine.pxi"
+include "core/sampler.pxi"
+include "core/text.pxi"

@@ -1,4 +1,4 @@
-"""The exception tree of the library. Nothing here knows HTTP; the server maps these classes to status codes."""
+"""The exception tree of the library; nothing here knows HTTP."""
 
 
 class OllamaCoreError(Exception):
@@ -10,7 +10,7 @@ class InvalidFileError(OllamaCoreError):
 
 
 class UnsupportedModelError(OllamaCoreError):
-    """The file is sound, but its architecture, tensor type or tokenizer is not supported; the text names it."""
+    """Architecture, tensor type or tokenizer of a sound file is not supported; the text names it."""
 
 
 class InvalidOptionError(OllamaCoreError, ValueError):

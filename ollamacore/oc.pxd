@@ -18,7 +18,130 @@ cdef extern from "oc.h" nogil:
     # ---- kernels ----
 
     # ---- engine ----
+    ctypedef struct oc_engine
+    ctypedef struct oc_seq
+    enum:
+        OC_OP_EMBED
+        OC_OP_NORM
+        OC_OP_LINEAR
+        OC_OP_GLU
+        OC_OP_ROPE_KV
+        OC_OP_ATTENTION
+        OC_OP_QUANTIZE
+        OC_FLAG_QUANTIZE
+        OC_FLAG_JOIN
+        OC_FLAG_NEOX
+        OC_FLAG_GELU
+        OC_FLAG_SELECT
+        OC_KV_F16
+        OC_KV_F32
+    ctypedef struct oc_op:
+        int32_t kind, flags
+        int32_t src, src2, src3, dst, dst2
+        int32_t matrix, matrix2, vector, vector2
+        int32_t layer, n_head, n_kv_head, head_dim, rope, window
+        float eps, scale, softcap
+    ctypedef struct oc_engine_params:
+        int32_t n_threads, max_tokens, max_outputs, max_seqs
+        int32_t n_layer, n_kv_head, head_dim, kv_type
+        int64_t kv_blocks
+    ctypedef struct oc_batch_item:
+        oc_seq *seq
+        const int32_t *tokens
+        int32_t n_tokens, n_outputs
+        const int32_t *cancel
+    oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err) noexcept
+    void oc_engine_destroy(oc_engine *engine) noexcept
+    oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                                   size_t n_bytes, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale,
+                                 int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err) noexcept
+    oc_status oc_engine_finish(oc_engine *engine, char *err) noexcept
+    oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err) noexcept
+    size_t oc_engine_weight_bytes(const oc_engine *engine) noexcept
+    size_t oc_engine_kv_bytes(const oc_engine *engine) noexcept
+    size_t oc_engine_scratch_bytes(const oc_engine *engine) noexcept
+    int64_t oc_engine_kv_blocks_free(const oc_engine *engine) noexcept
+    int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) noexcept
+    oc_status oc_seq_create(oc_engine *engine, oc_seq **seq) noexcept
+    void oc_seq_destroy(oc_seq *seq) noexcept
+    int64_t oc_seq_length(const oc_seq *seq) noexcept
+    void oc_seq_truncate(oc_seq *seq, int64_t length) noexcept
+    oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
+                      int64_t *stride, char *err) noexcept
 
     # ---- sampler ----
+    enum: OC_MAX_TOP_LOGPROBS
+    ctypedef struct oc_sampler_params:
+        float temperature
+        float top_p
+        float min_p
+        float typical_p
+        float repeat_penalty
+        float presence_penalty
+        float frequency_penalty
+        int32_t top_k
+        int32_t repeat_last_n
+        uint64_t seed
+    ctypedef struct oc_sampler:
+        pass
+    oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_ctx, oc_sampler **sampler) noexcept
+    void oc_sampler_destroy(oc_sampler *sampler) noexcept
+    void oc_sampler_accept(oc_sampler *sampler, int32_t token) noexcept
+    oc_status oc_sampler_sample(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t *token) noexcept
+    oc_status oc_sampler_candidates(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t capacity,
+                                    int32_t *ids, float *probs, int32_t *n) noexcept
+    int32_t oc_logprobs(const float *logits, int32_t n_vocab, int32_t token, int32_t n_top, float *logprob,
+                        int32_t *top_ids, float *top_logprobs) noexcept
 
     # ---- text ----
+    oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint64_t max_bytes,
+                               uint64_t *offsets) noexcept
+    ctypedef enum oc_token_model:
+        OC_TOKENS_BPE
+        OC_TOKENS_SPM
+    ctypedef enum oc_pretokenizer:
+        OC_PRE_GPT2
+        OC_PRE_SMOLLM
+        OC_PRE_LLAMA3
+        OC_PRE_QWEN2
+    ctypedef enum oc_token_type:
+        OC_TOKEN_UNDEFINED
+        OC_TOKEN_NORMAL
+        OC_TOKEN_UNKNOWN
+        OC_TOKEN_CONTROL
+        OC_TOKEN_USER_DEFINED
+        OC_TOKEN_UNUSED
+        OC_TOKEN_BYTE
+    ctypedef struct oc_strings:
+        const uint8_t *data
+        size_t size
+        const uint64_t *offsets
+        size_t count
+    ctypedef struct oc_vocab_spec:
+        oc_token_model model
+        oc_pretokenizer pre
+        int ignore_merges
+        int add_space_prefix
+        int32_t unknown
+        oc_strings tokens
+        oc_strings merges
+        const float *scores
+        const int32_t *types
+    ctypedef struct oc_vocab:
+        pass
+    oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) noexcept
+    void oc_vocab_free(oc_vocab *vocab) noexcept
+    const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
+    const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
+    oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id) noexcept
+    ctypedef struct oc_tokens:
+        int32_t *ids
+        size_t count
+        size_t capacity
+    oc_status oc_vocab_encode(oc_vocab *vocab, const uint8_t *text, size_t length, int parse_special,
+                              oc_tokens *out) noexcept
+    void oc_tokens_free(oc_tokens *tokens) noexcept

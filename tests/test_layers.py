@@ -18,9 +18,26 @@ C_MAY_INCLUDE = {
 }
 #: package -> imports that it must never have
 PYTHON_BANNED = {
-    "ollamacore": {"server", "asyncio", "orjson", "uvloop", "torch", "llama_cpp", "onnxruntime", "tests", "bench"},
+    "ollamacore": {
+        "server",
+        "asyncio",
+        "orjson",
+        "uvloop",
+        "torch",
+        "llama_cpp",
+        "onnxruntime",
+        "tests",
+        "bench",
+    },
     "server": {"torch", "llama_cpp", "onnxruntime", "tests", "bench"},
-    "server/http": {"ollamacore", "server.handlers", "server.models", "server.store", "server.app", "server.router"},
+    "server/http": {
+        "ollamacore",
+        "server.handlers",
+        "server.models",
+        "server.store",
+        "server.app",
+        "server.router",
+    },
     "server/store": {"server.handlers", "server.models", "server.app", "server.router", "server.http"},
     "server/models": {"server.handlers", "server.app", "server.router", "server.http"},
     "server/handlers": {"server.app", "server.router", "server.http.connection", "server.http.protocol"},

@@ -1,0 +1,50 @@
+"""Tokenizer speed on a real vocabulary: load, one prompt as the first of a process, long text, decoding."""
+
+from pathlib import Path
+
+import pytest
+
+from ollamacore.gguf import GGUFFile
+from ollamacore.tokenizer import Tokenizer
+from tests.fetch import SMOLLM2, fetch
+
+DATA = Path(__file__).parent.parent / "tests" / "data" / "tokenizer"
+PROSE, CODE, MIXED = ((DATA / f"{name}.txt").read_bytes().decode() for name in ("prose", "code", "mixed"))
+SAMPLES = {"prose": PROSE * 100, "code": CODE * 200, "mixed": MIXED * 5}
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    with GGUFFile.open(fetch(SMOLLM2)) as file:
+        yield file
+
+
+@pytest.fixture(scope="session")
+def tokens(smollm2):
+    return Tokenizer.from_gguf(smollm2)
+
+
+def bench_load(benchmark, smollm2):
+    benchmark(Tokenizer.from_gguf, smollm2)
+
+
+def bench_encode_first_prompt(benchmark, smollm2):
+    benchmark.pedantic(
+        lambda tokens: tokens.encode(PROSE),
+        setup=lambda: ((Tokenizer.from_gguf(smollm2),), {}),
+        rounds=10,
+    )
+    benchmark.extra_info["bytes"] = len(PROSE.encode())
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def bench_encode(benchmark, tokens, sample):
+    text = SAMPLES[sample]
+    benchmark(tokens.encode, text)
+    benchmark.extra_info["MB/s"] = round(len(text.encode()) / benchmark.stats["min"] / 1e6, 1)
+
+
+def bench_decode(benchmark, tokens):
+    ids = tokens.encode(MIXED)
+    benchmark(tokens.decode, ids)
+    benchmark.extra_info["tokens/s"] = round(len(ids) / benchmark.stats["min"])

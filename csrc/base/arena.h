@@ -1,0 +1,25 @@
+/* arena.h - large, page-aligned, zero-filled memory straight from the system, on huge pages where it may. */
+#ifndef OC_BASE_ARENA_H
+#define OC_BASE_ARENA_H
+
+#include <stddef.h>
+
+typedef struct oc_arena {
+    unsigned char *base;
+    size_t size; /* bytes mapped */
+    size_t used; /* bytes handed out by oc_arena_take */
+} oc_arena;
+
+#define OC_ARENA_ALIGN 64
+
+/* Reserves `size` bytes; pages are committed when first touched. 0 on success, -1 if the system refuses. */
+int oc_arena_map(oc_arena *arena, size_t size);
+void oc_arena_unmap(oc_arena *arena);
+/* The next `size` bytes, 64-byte aligned; NULL when the arena is used up. */
+void *oc_arena_take(oc_arena *arena, size_t size);
+/* Bytes that oc_arena_take(size) uses. */
+size_t oc_arena_round(size_t size);
+/* Tells the system that the whole pages inside [data, data + size) of a file mapping are no longer needed. */
+void oc_pages_drop(const void *data, size_t size);
+
+#endif

@@ -1,0 +1,132 @@
+/* engine.h - the engine's own structures; nothing outside csrc/engine sees them. */
+#ifndef OC_ENGINE_ENGINE_H
+#define OC_ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "kernels/kernels.h"
+#include "oc.h"
+#include "quant/format.h"
+
+/* ---- weights ---- */
+
+typedef struct oc_matrix {
+    const oc_format *format;
+    int64_t n_rows, k;
+    const void *source; /* GGUF rows, borrowed until packed */
+    size_t source_bytes;
+    void *packed;
+} oc_matrix;
+
+typedef struct oc_vector {
+    float *data;
+    int64_t n;
+} oc_vector;
+
+/* ---- buffers and rope tables ---- */
+
+/* Where the columns of one buffer stand. */
+typedef struct oc_columns {
+    float *f32;    /* (columns, width) */
+    int8_t *codes; /* (columns, width) or NULL */
+    float *scale;  /* (columns, width / 32) or NULL */
+    float *sum;    /* (columns, width / 32) or NULL */
+} oc_columns;
+
+/* A private buffer is written by EMBED and NORM only: in a step of one token every thread computes its own copy, which
+ * costs a microsecond and saves a barrier. */
+typedef struct oc_buffer {
+    int32_t width; /* floats per column, a multiple of 8 */
+    int is_private, is_quantized, is_output; /* is_output: written after SELECT, so it has max_outputs columns */
+    oc_columns shared;
+    oc_columns *own; /* (n_threads) of one column each, private buffers only */
+} oc_buffer;
+
+typedef struct oc_rope {
+    double *freq; /* (n_freq) radians per position */
+    int32_t n_freq;
+    double mscale;
+    float *cos, *sin; /* (max_tokens, n_freq) of the step in work */
+} oc_rope;
+
+/* ---- KV pool ---- */
+
+typedef struct oc_kv {
+    oc_arena arena;
+    int64_t n_blocks, n_free;
+    int32_t *free;      /* (n_free) indices */
+    int32_t *references; /* (n_blocks) */
+    size_t tile_bytes, block_bytes;
+} oc_kv;
+
+struct oc_seq {
+    struct oc_engine *engine;
+    int32_t *blocks; /* (kv.n_blocks): block i holds positions 32 i .. 32 i + 31 */
+    int64_t n_blocks, length;
+};
+
+/* ---- the step in work ---- */
+
+/* Up to OC_ROWS query rows of consecutive tokens of one sequence: the unit of attention, per kv head. */
+typedef struct oc_span {
+    int32_t item, column, n_tokens; /* batch item, first column, tokens */
+    int64_t position;               /* of the first token */
+} oc_span;
+
+typedef struct oc_step_state {
+    const oc_batch_item *items;
+    int32_t n_items, n_columns, n_outputs, n_spans;
+    int decode_only;     /* every item has one token: rope and attention of a head stay in one thread */
+    int32_t *token;      /* (max_tokens) */
+    int32_t *item;       /* (max_tokens) batch item of a column */
+    int64_t *position;   /* (max_tokens) */
+    int32_t *output;     /* (max_outputs) columns whose logits are wanted */
+    oc_span *spans;      /* (max_tokens) */
+    atomic_long *next;   /* (n_ops): work sharing inside one op */
+    atomic_int stop;
+} oc_step_state;
+
+/* Scratch of one thread. */
+typedef struct oc_thread {
+    float *q, *out, *attention, *column; /* (OC_ROWS, head_dim) x 2, oc_attention_scratch, widest buffer */
+    int32_t *first, *last;               /* (OC_ROWS) */
+    const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
+} oc_thread;
+
+#define OC_ROWS 48 /* query rows of one attention call */
+
+struct oc_engine {
+    oc_engine_params params;
+    oc_matrix *matrices;
+    oc_vector *vectors;
+    oc_buffer *buffers;
+    oc_rope *ropes;
+    oc_op *ops;
+    int32_t n_matrices, n_vectors, n_buffers, n_ropes, n_ops;
+    int is_finished, is_loaded;
+    int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
+    oc_arena weights, scratch;
+    oc_kv kv;
+    oc_step_state step;
+    oc_thread *threads; /* (n_threads) */
+};
+
+oc_status oc_fail(oc_status status, char *err, const char *format, int64_t a, int64_t b);
+
+oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params);
+void oc_kv_free(oc_kv *kv);
+/* Makes room for `length` positions; on OC_ERR_FULL the sequence is as before. */
+oc_status oc_seq_reserve(oc_seq *seq, int64_t length);
+/* The K tile of (block, layer, head); its V tile follows at + tile_bytes. */
+static inline unsigned char *oc_kv_tile(const struct oc_engine *engine, int32_t block, int32_t layer, int32_t head) {
+    const oc_kv *kv = &engine->kv;
+    size_t pair = (size_t)layer * (size_t)engine->params.n_kv_head + (size_t)head;
+    return kv->arena.base + (size_t)block * kv->block_bytes + pair * 2 * kv->tile_bytes;
+}
+
+/* exec.c: runs the plan over engine->step on all threads. */
+oc_status oc_exec(struct oc_engine *engine);
+
+#endif

@@ -1,0 +1,326 @@
+/* exec.c - runs the plan. Every thread walks the same list; an op is a phase whose items the threads share, with a
+ * barrier after it unless the next op does not need one.
+ *
+ * Determinism: which thread computes an item, and what else is in the batch, never changes the bits of the item.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/pool.h"
+#include "engine/engine.h"
+
+#define ROW_CHUNK 4        /* groups: 32 rows, one activation block of the consumer */
+#define TAIL_BYTES 32768   /* weight bytes of one stolen chunk of a GEMV */
+#define PANEL_GROUPS 8     /* groups whose outputs of all columns stay in cache between GLU's two matmuls */
+
+/* What one thread knows while it walks the plan. */
+typedef struct walker {
+    oc_engine *engine;
+    const oc_op *op;
+    int thread, n_threads;
+    int n;       /* columns in work: all of the step, after SELECT those with outputs */
+    int is_solo; /* one column: private buffers are computed by every thread for itself */
+} walker;
+
+static const oc_columns *columns_of(const walker *w, int32_t index) {
+    const oc_buffer *buffer = &w->engine->buffers[index];
+    return w->is_solo && buffer->is_private ? &buffer->own[w->thread] : &buffer->shared;
+}
+
+static float *column(const walker *w, int32_t index, int64_t c) {
+    return columns_of(w, index)->f32 + c * w->engine->buffers[index].width;
+}
+
+static const float *vector(const walker *w, int32_t index) { return index < 0 ? NULL : w->engine->vectors[index].data; }
+
+static void quantize(const walker *w, int32_t index, int64_t c, int64_t from, int64_t n) {
+    const oc_buffer *buffer = &w->engine->buffers[index];
+    const oc_columns *at = columns_of(w, index);
+    int64_t start = c * buffer->width + from;
+    oc_kernels.quantize(at->f32 + start, 1, n, at->codes + start, at->scale + start / OC_TILE, at->sum + start / OC_TILE);
+}
+
+static oc_act activations(const walker *w, int32_t index) {
+    const oc_columns *at = columns_of(w, index);
+    return (oc_act){.f32 = at->f32, .codes = at->codes, .scale = at->scale, .sum = at->sum, .n = w->n, .k = w->engine->buffers[index].width};
+}
+
+static atomic_long *counter(const walker *w) { return &w->engine->step.next[w->op - w->engine->ops]; }
+
+static void share_columns(const walker *w, oc_share *share) {
+    oc_share_init(share, w->n, 1, w->thread, w->n_threads, counter(w));
+}
+
+/* ---- EMBED ---- */
+
+static void rope_table(const walker *w, const oc_rope *rope, int64_t c) {
+    double position = (double)w->engine->step.position[c];
+    for (int32_t i = 0; i < rope->n_freq; i++) {
+        double angle = position * rope->freq[i];
+        rope->cos[c * rope->n_freq + i] = (float)(cos(angle) * rope->mscale);
+        rope->sin[c * rope->n_freq + i] = (float)(sin(angle) * rope->mscale);
+    }
+}
+
+static void embed_column(const walker *w, int64_t c) {
+    const oc_matrix *m = &w->engine->matrices[w->op->matrix];
+    float *x = column(w, w->op->dst, c);
+    m->format->unpack_row(m->packed, m->k, w->engine->step.token[c], x);
+    for (int64_t i = 0; w->op->scale != 1.0f && i < m->k; i++) x[i] *= w->op->scale;
+}
+
+static void run_embed(walker *w) {
+    oc_share share;
+    share_columns(w, &share);
+    if (w->is_solo) embed_column(w, 0);
+    do
+        for (long c = share.begin; c < share.end; c++) {
+            if (!w->is_solo) embed_column(w, c);
+            for (int32_t i = 0; i < w->engine->n_ropes; i++) rope_table(w, &w->engine->ropes[i], c);
+        }
+    while (oc_share_next(&share));
+}
+
+/* ---- NORM ---- */
+
+/* Column `from` of the residual and of the addend gives column `to` of dst. */
+static void norm_column(const walker *w, int64_t from, int64_t to) {
+    const oc_op *op = w->op;
+    int64_t n = w->engine->buffers[op->dst2].width;
+    float *x = column(w, op->dst2, from);
+    if (op->src >= 0) {
+        const float *addend = column(w, op->src, from);
+        if (op->vector2 >= 0) {
+            float *normed = w->engine->threads[w->thread].column;
+            oc_kernels.rmsnorm(addend, vector(w, op->vector2), normed, n, op->eps);
+            addend = normed;
+        }
+        oc_kernels.add(x, addend, n);
+    }
+    oc_kernels.rmsnorm(x, vector(w, op->vector), column(w, op->dst, to), n, op->eps);
+    if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
+}
+
+static void run_norm(walker *w) {
+    const oc_step_state *step = &w->engine->step;
+    int select = w->op->flags & OC_FLAG_SELECT;
+    if (select) w->n = step->n_outputs;
+    if (w->n == 0) return;
+    if (w->is_solo) {
+        norm_column(w, 0, 0);
+        return;
+    }
+    oc_share share;
+    share_columns(w, &share);
+    do
+        for (long c = share.begin; c < share.end; c++) norm_column(w, select ? step->output[c] : c, c);
+    while (oc_share_next(&share));
+}
+
+/* ---- LINEAR and GLU ---- */
+
+static void share_groups(const walker *w, const oc_matrix *m, oc_share *share) {
+    long groups = (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP);
+    long chunk = ROW_CHUNK;
+    if (w->is_solo) {
+        long group_bytes = (long)(m->k / m->format->block) * m->format->group_bytes;
+        while (chunk * group_bytes < TAIL_BYTES) chunk *= 2;
+    }
+    oc_share_init(share, groups, chunk, w->thread, w->n_threads, counter(w));
+}
+
+static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst, long g0, long g1) {
+    const oc_matrix *m = &w->engine->matrices[matrix];
+    const oc_buffer *buffer = &w->engine->buffers[dst];
+    oc_kernels.matmul[m->format->gguf_type](m->packed, x, buffer->shared.f32, buffer->width, g0, g1);
+}
+
+static void run_linear(walker *w) {
+    const oc_op *op = w->op;
+    const oc_matrix *m = &w->engine->matrices[op->matrix];
+    const float *bias = vector(w, op->vector);
+    oc_act x = activations(w, op->src);
+    oc_share share;
+    share_groups(w, m, &share);
+    do {
+        if (share.begin >= share.end) continue;
+        matmul(w, op->matrix, &x, op->dst, share.begin, share.end);
+        if (!bias) continue;
+        int64_t first = share.begin * OC_GROUP, rows = share.end * OC_GROUP < m->n_rows ? share.end * OC_GROUP - first : m->n_rows - first;
+        for (int64_t c = 0; c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
+    } while (oc_share_next(&share));
+}
+
+static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
+    const oc_op *op = w->op;
+    matmul(w, op->matrix, x, op->dst, g0, g1);
+    matmul(w, op->matrix2, x, op->dst2, g0, g1);
+    int64_t first = g0 * OC_GROUP, rows = (g1 - g0) * OC_GROUP;
+    oc_glu_fn glu = op->flags & OC_FLAG_GELU ? oc_kernels.geglu : oc_kernels.swiglu;
+    for (int64_t c = 0; c < w->n; c++) {
+        float *gate = column(w, op->dst, c) + first;
+        glu(gate, column(w, op->dst2, c) + first, gate, rows);
+        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
+    }
+}
+
+static void run_glu(walker *w) {
+    const oc_matrix *m = &w->engine->matrices[w->op->matrix];
+    oc_act x = activations(w, w->op->src);
+    oc_share share;
+    share_groups(w, m, &share);
+    do {
+        long step = w->is_solo ? share.end - share.begin : PANEL_GROUPS;
+        for (long g = share.begin; g < share.end; g += step) glu_panel(w, &x, g, g + step < share.end ? g + step : share.end);
+    } while (oc_share_next(&share));
+}
+
+/* ---- ROPE_KV ---- */
+
+static void rope_head(const walker *w, float *x, int32_t norm, int64_t c) {
+    const oc_op *op = w->op;
+    if (norm >= 0) oc_kernels.rmsnorm(x, vector(w, norm), x, op->head_dim, op->eps);
+    if (op->rope < 0) return;
+    const oc_rope *rope = &w->engine->ropes[op->rope];
+    int64_t at = c * rope->n_freq;
+    oc_kernels.rope(x, rope->cos + at, rope->sin + at, 2 * rope->n_freq, (op->flags & OC_FLAG_NEOX) != 0);
+}
+
+/* Query heads of one kv head, and its key and value, of one token. */
+static void rope_kv_head(const walker *w, int64_t c, int32_t head) {
+    const oc_op *op = w->op;
+    const oc_step_state *step = &w->engine->step;
+    int32_t group = op->n_head / op->n_kv_head, d = op->head_dim;
+    float *q = column(w, op->src, c) + (int64_t)head * group * d;
+    float *k = column(w, op->src2, c) + (int64_t)head * d, *v = column(w, op->src3, c) + (int64_t)head * d;
+    for (int32_t i = 0; i < group; i++) rope_head(w, q + (int64_t)i * d, op->vector, c);
+    for (int64_t i = 0; i < (int64_t)group * d; i++) q[i] *= op->scale;
+    rope_head(w, k, op->vector2, c);
+    int64_t position = step->position[c];
+    const oc_seq *seq = step->items[step->item[c]].seq;
+    unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
+    oc_kv_store_fn store = w->engine->params.kv_type == OC_KV_F32 ? oc_kernels.kv_store_f32 : oc_kernels.kv_store_f16;
+    store(k, v, tile, tile + w->engine->kv.tile_bytes, position % OC_TILE, d);
+}
+
+/* True when another thread gave up a prompt chunk, or every sequence of the step. */
+static int should_stop(const oc_step_state *step) {
+    int cancelled = 0;
+    for (int32_t i = 0; i < step->n_items; i++) {
+        const oc_batch_item *item = &step->items[i];
+        if (!item->cancel || !__atomic_load_n(item->cancel, __ATOMIC_RELAXED)) continue;
+        if (item->n_tokens > 1) return 1;
+        cancelled++;
+    }
+    return cancelled == step->n_items;
+}
+
+static void run_rope_kv(walker *w) {
+    const oc_op *op = w->op;
+    oc_step_state *step = &w->engine->step;
+    if (w->thread == 0 && should_stop(step)) atomic_store(&step->stop, 1);
+    long n = (long)w->n * op->n_kv_head;
+    if (step->decode_only) { /* the thread that stores a head also attends to it: see run_attention */
+        for (long i = w->thread; i < n; i += w->n_threads) rope_kv_head(w, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
+        return;
+    }
+    oc_share share;
+    oc_share_init(&share, n, op->n_kv_head, w->thread, w->n_threads, counter(w));
+    do
+        for (long i = share.begin; i < share.end; i++) rope_kv_head(w, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
+    while (oc_share_next(&share));
+}
+
+/* ---- ATTENTION ---- */
+
+/* Pointers to the tiles that hold keys [first, last) of one head; entries before are not read. */
+static void collect_tiles(const walker *w, const oc_seq *seq, int32_t head, int64_t first, int64_t last) {
+    oc_thread *own = &w->engine->threads[w->thread];
+    for (int64_t t = first / OC_TILE; t * OC_TILE < last; t++) {
+        unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[t], w->op->layer, head);
+        own->k_tiles[t] = tile;
+        own->v_tiles[t] = tile + w->engine->kv.tile_bytes;
+    }
+}
+
+static void attend(const walker *w, const oc_span *span, int32_t head) {
+    const oc_op *op = w->op;
+    oc_thread *own = &w->engine->threads[w->thread];
+    int32_t group = op->n_head / op->n_kv_head, d = op->head_dim, rows = span->n_tokens * group;
+    size_t token_bytes = (size_t)group * (size_t)d * sizeof(float);
+    int64_t offset = (int64_t)head * group * d;
+    for (int32_t t = 0; t < span->n_tokens; t++) {
+        memcpy(own->q + (int64_t)t * group * d, column(w, op->src, span->column + t) + offset, token_bytes);
+        int64_t last = span->position + t + 1, first = op->window > 0 && last > op->window ? last - op->window : 0;
+        for (int32_t i = 0; i < group; i++) own->first[t * group + i] = (int32_t)first, own->last[t * group + i] = (int32_t)last;
+    }
+    collect_tiles(w, w->engine->step.items[span->item].seq, head, own->first[0], own->last[rows - 1]);
+    oc_attention_args args = {.q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles, .v_tiles = own->v_tiles,
+                              .out = own->out, .scratch = own->attention, .n_rows = rows, .head_dim = d,
+                              .q_stride = d, .out_stride = d, .softcap = op->softcap};
+    (w->engine->params.kv_type == OC_KV_F32 ? oc_kernels.attention_f32 : oc_kernels.attention_f16)(&args);
+    for (int32_t t = 0; t < span->n_tokens; t++) {
+        memcpy(column(w, op->dst, span->column + t) + offset, own->out + (int64_t)t * group * d, token_bytes);
+        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, (int64_t)group * d);
+    }
+}
+
+static void run_attention(walker *w) {
+    const oc_op *op = w->op;
+    const oc_step_state *step = &w->engine->step;
+    long n = (long)step->n_spans * op->n_kv_head;
+    if (step->decode_only) {
+        for (long i = w->thread; i < n; i += w->n_threads) attend(w, &step->spans[i / op->n_kv_head], (int32_t)(i % op->n_kv_head));
+        return;
+    }
+    atomic_long *next = counter(w);
+    /* Later spans of a prompt see more keys: the long ones go first. */
+    for (long i = atomic_fetch_add(next, 1); i < n; i = atomic_fetch_add(next, 1)) {
+        long span = step->n_spans - 1 - i / op->n_kv_head;
+        attend(w, &step->spans[span], (int32_t)(i % op->n_kv_head));
+    }
+}
+
+/* ---- QUANTIZE ---- */
+
+static void run_quantize(walker *w) {
+    oc_share share;
+    share_columns(w, &share);
+    do
+        for (long c = share.begin; c < share.end; c++) quantize(w, w->op->src, c, 0, w->engine->buffers[w->op->src].width);
+    while (oc_share_next(&share));
+}
+
+/* ---- the walk ---- */
+
+static void (*const run_op[])(walker *) = {
+    [OC_OP_EMBED] = run_embed,     [OC_OP_NORM] = run_norm,           [OC_OP_LINEAR] = run_linear,     [OC_OP_GLU] = run_glu,
+    [OC_OP_ROPE_KV] = run_rope_kv, [OC_OP_ATTENTION] = run_attention, [OC_OP_QUANTIZE] = run_quantize,
+};
+
+static int needs_barrier(const walker *w) {
+    if (w->op->flags & OC_FLAG_JOIN) return 0;
+    if (w->op->kind == OC_OP_NORM) return !w->is_solo;
+    if (w->op->kind == OC_OP_ROPE_KV) return !w->engine->step.decode_only;
+    return 1;
+}
+
+static void walk(void *context, int thread, int n_threads) {
+    oc_engine *engine = context;
+    walker w = {.engine = engine, .thread = thread, .n_threads = n_threads, .n = engine->step.n_columns, .is_solo = engine->step.n_columns == 1};
+    for (int32_t i = 0; i < engine->n_ops; i++) {
+        w.op = &engine->ops[i];
+        run_op[w.op->kind](&w);
+        if (w.n == 0) return; /* no logits wanted */
+        if (needs_barrier(&w)) oc_pool_barrier();
+        if (w.op->kind == OC_OP_ATTENTION && atomic_load(&engine->step.stop)) return;
+    }
+}
+
+oc_status oc_exec(oc_engine *engine) {
+    oc_step_state *step = &engine->step;
+    memset(step->next, 0, (size_t)engine->n_ops * sizeof *step->next);
+    atomic_store(&step->stop, 0);
+    if (oc_pool_run(engine->params.n_threads, walk, engine) != 0) return OC_ERR_THREAD;
+    return atomic_load(&step->stop) ? OC_ERR_CANCELLED : OC_OK;
+}

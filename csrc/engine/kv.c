@@ -1,0 +1,86 @@
+/* kv.c - the pool of KV blocks and the sequences that hold them.
+ *
+ * A block is 32 positions of all layers and heads: per (layer, kv head) one K tile, transposed to (head_dim, 32), and
+ * one V tile (32, head_dim). Blocks are reference-counted so that sequences can share a prefix.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+static size_t tile_bytes(const oc_engine_params *params) {
+    size_t element = params->kv_type == OC_KV_F32 ? 4 : 2;
+    size_t bytes = (size_t)params->head_dim * OC_TILE * element;
+    return oc_arena_round(bytes);
+}
+
+int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) {
+    return (int64_t)(tile_bytes(params) * 2 * (size_t)params->n_layer * (size_t)params->n_kv_head);
+}
+
+oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params) {
+    kv->n_blocks = params->kv_blocks;
+    kv->tile_bytes = tile_bytes(params);
+    kv->block_bytes = (size_t)oc_engine_kv_block_bytes(params);
+    size_t total;
+    if (__builtin_mul_overflow(kv->block_bytes, (size_t)kv->n_blocks, &total)) return OC_ERR_NOMEM;
+    kv->free = malloc((size_t)kv->n_blocks * sizeof *kv->free);
+    kv->references = calloc((size_t)kv->n_blocks, sizeof *kv->references);
+    if (!kv->free || !kv->references || oc_arena_map(&kv->arena, total) != 0) return OC_ERR_NOMEM;
+    /* Low indices are handed out first, so a lightly used pool touches little memory. */
+    for (int64_t i = 0; i < kv->n_blocks; i++) kv->free[i] = (int32_t)(kv->n_blocks - 1 - i);
+    kv->n_free = kv->n_blocks;
+    return OC_OK;
+}
+
+void oc_kv_free(oc_kv *kv) {
+    free(kv->free);
+    free(kv->references);
+    oc_arena_unmap(&kv->arena);
+}
+
+static void release(oc_kv *kv, int32_t block) {
+    if (--kv->references[block] == 0) kv->free[kv->n_free++] = block;
+}
+
+oc_status oc_seq_create(oc_engine *engine, oc_seq **seq) {
+    oc_seq *made = calloc(1, sizeof *made);
+    if (!made) return OC_ERR_NOMEM;
+    made->engine = engine;
+    made->blocks = malloc((size_t)engine->kv.n_blocks * sizeof *made->blocks);
+    if (!made->blocks) {
+        free(made);
+        return OC_ERR_NOMEM;
+    }
+    *seq = made;
+    return OC_OK;
+}
+
+void oc_seq_destroy(oc_seq *seq) {
+    if (!seq) return;
+    oc_seq_truncate(seq, 0);
+    free(seq->blocks);
+    free(seq);
+}
+
+int64_t oc_seq_length(const oc_seq *seq) { return seq->length; }
+
+static int64_t blocks_for(int64_t length) { return (length + OC_TILE - 1) / OC_TILE; }
+
+void oc_seq_truncate(oc_seq *seq, int64_t length) {
+    if (length < 0) length = 0;
+    if (length < seq->length) seq->length = length;
+    while (seq->n_blocks > blocks_for(seq->length)) release(&seq->engine->kv, seq->blocks[--seq->n_blocks]);
+}
+
+oc_status oc_seq_reserve(oc_seq *seq, int64_t length) {
+    oc_kv *kv = &seq->engine->kv;
+    int64_t need = blocks_for(length) - seq->n_blocks;
+    if (need > kv->n_free) return OC_ERR_FULL;
+    for (; need > 0; need--) {
+        int32_t block = kv->free[--kv->n_free];
+        kv->references[block] = 1;
+        seq->blocks[seq->n_blocks++] = block;
+    }
+    return OC_OK;
+}

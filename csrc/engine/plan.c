@@ -1,0 +1,360 @@
+/* plan.c - collects weights, buffers and ops, and checks every shape once, so that exec.c need not check anything. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+#define MAX_WIDTH (1 << 22) /* floats per column: above any vocabulary */
+
+/* ---- error text without stdio: at most two numbers, written for %a and %b ---- */
+
+static char *put_number(char *at, char *end, int64_t value) {
+    char digits[24];
+    int n = 0;
+    uint64_t rest = value < 0 ? (uint64_t)0 - (uint64_t)value : (uint64_t)value;
+    do digits[n++] = (char)('0' + rest % 10);
+    while ((rest /= 10) != 0);
+    if (value < 0) digits[n++] = '-';
+    while (n > 0 && at < end) *at++ = digits[--n];
+    return at;
+}
+
+oc_status oc_fail(oc_status status, char *err, const char *format, int64_t a, int64_t b) {
+    if (!err) return status;
+    char *at = err, *end = err + OC_ERR_LEN - 1;
+    for (; *format && at < end; format++) {
+        if (format[0] == '%' && (format[1] == 'a' || format[1] == 'b'))
+            at = put_number(at, end, *++format == 'a' ? a : b);
+        else
+            *at++ = *format;
+    }
+    *at = 0;
+    return status;
+}
+
+/* ---- growing lists ---- */
+
+/* Room for one more element behind *list; capacity doubles at powers of two. */
+static void *grow(void *list, int32_t n, size_t size) {
+    if (n & (n - 1)) return list;
+    return realloc(list, (size_t)(n ? 2 * n : 1) * size);
+}
+
+#define APPEND(list, n, value)                                                                       \
+    do {                                                                                             \
+        void *grown = grow(list, n, sizeof *(list));                                                 \
+        if (!grown) return oc_fail(OC_ERR_NOMEM, err, "out of memory while building a plan", 0, 0); \
+        (list) = grown;                                                                              \
+        (list)[(n)++] = (value);                                                                     \
+    } while (0)
+
+oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err) {
+    const oc_engine_params *p = params;
+    if (p->n_threads < 1 || p->n_threads > 64) return oc_fail(OC_ERR_ARGUMENT, err, "threads must be 1 to 64, not %a", p->n_threads, 0);
+    if (p->max_tokens < 1 || p->max_outputs < 1 || p->max_seqs < 1 || p->max_tokens < p->max_seqs)
+        return oc_fail(OC_ERR_ARGUMENT, err, "batch limits must be positive", 0, 0);
+    if (p->n_layer < 1 || p->n_layer > 1024 || p->n_kv_head < 1 || p->n_kv_head > 1024 || p->head_dim < 1 || p->head_dim > 1024)
+        return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers and %b heads is out of range", p->n_layer, p->n_kv_head);
+    if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
+    oc_engine *made = calloc(1, sizeof *made);
+    if (!made) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    made->params = *p;
+    oc_status status = oc_kv_init(&made->kv, p);
+    if (status != OC_OK) {
+        oc_engine_destroy(made);
+        return oc_fail(status, err, "cannot reserve the KV pool of %a bytes", p->kv_blocks * oc_engine_kv_block_bytes(p), 0);
+    }
+    *engine = made;
+    return OC_OK;
+}
+
+void oc_engine_destroy(oc_engine *engine) {
+    if (!engine) return;
+    for (int32_t i = 0; i < engine->n_vectors; i++) free(engine->vectors[i].data);
+    for (int32_t i = 0; i < engine->n_ropes; i++) free(engine->ropes[i].freq);
+    for (int32_t i = 0; i < engine->n_buffers; i++) free(engine->buffers[i].own);
+    free(engine->matrices), free(engine->vectors), free(engine->buffers), free(engine->ropes), free(engine->ops);
+    free(engine->threads);
+    oc_arena_unmap(&engine->weights);
+    oc_arena_unmap(&engine->scratch);
+    oc_kv_free(&engine->kv);
+    free(engine);
+}
+
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                               size_t n_bytes, int32_t *index, char *err) {
+    const oc_format *format = oc_format_get(gguf_type);
+    if (!format || !oc_kernels.matmul[gguf_type]) return oc_fail(OC_ERR_FORMAT, err, "tensor type %a is not supported", gguf_type, 0);
+    if (n_rows < 1 || n_rows > MAX_WIDTH || k < 1 || k > MAX_WIDTH)
+        return oc_fail(OC_ERR_FORMAT, err, "matrix of %a rows and %b columns is out of range", n_rows, k);
+    size_t row = oc_format_row_bytes(format, k);
+    if (row == 0) return oc_fail(OC_ERR_FORMAT, err, "row of %a values is no whole number of blocks", k, 0);
+    if (row * (size_t)n_rows != n_bytes) return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows);
+    oc_matrix matrix = {.format = format, .n_rows = n_rows, .k = k, .source = data, .source_bytes = n_bytes};
+    *index = engine->n_matrices;
+    APPEND(engine->matrices, engine->n_matrices, matrix);
+    return OC_OK;
+}
+
+oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) {
+    if (n < 1 || n > MAX_WIDTH) return oc_fail(OC_ERR_FORMAT, err, "vector of %a values is out of range", n, 0);
+    oc_vector vector = {.data = malloc((size_t)n * sizeof(float)), .n = n};
+    if (!vector.data) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(vector.data, data, (size_t)n * sizeof(float));
+    *index = engine->n_vectors;
+    APPEND(engine->vectors, engine->n_vectors, vector);
+    return OC_OK;
+}
+
+oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) {
+    if (width < 1 || width > MAX_WIDTH) return oc_fail(OC_ERR_FORMAT, err, "buffer of %a values is out of range", width, 0);
+    oc_buffer buffer = {.width = (width + OC_GROUP - 1) / OC_GROUP * OC_GROUP, .is_private = 1};
+    *index = engine->n_buffers;
+    APPEND(engine->buffers, engine->n_buffers, buffer);
+    return OC_OK;
+}
+
+oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale, int32_t *index, char *err) {
+    if (n_freq < 1 || n_freq > 512) return oc_fail(OC_ERR_FORMAT, err, "rope of %a frequencies is out of range", n_freq, 0);
+    oc_rope rope = {.freq = malloc((size_t)n_freq * sizeof(double)), .n_freq = n_freq, .mscale = mscale};
+    if (!rope.freq) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(rope.freq, freq, (size_t)n_freq * sizeof(double));
+    *index = engine->n_ropes;
+    APPEND(engine->ropes, engine->n_ropes, rope);
+    return OC_OK;
+}
+
+oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err) {
+    APPEND(engine->ops, engine->n_ops, *op);
+    return OC_OK;
+}
+
+/* ---- checks ---- */
+
+typedef struct check {
+    oc_engine *engine;
+    const oc_op *op;
+    int32_t n_selected; /* 1 once a NORM with SELECT has been seen */
+} check;
+
+static oc_buffer *buffer_at(const check *c, int32_t index) {
+    return index >= 0 && index < c->engine->n_buffers ? &c->engine->buffers[index] : NULL;
+}
+
+static const oc_matrix *matrix_at(const check *c, int32_t index) {
+    return index >= 0 && index < c->engine->n_matrices ? &c->engine->matrices[index] : NULL;
+}
+
+/* index < 0 is allowed: the vector is optional everywhere but in NORM's own weight, where NULL means ones. */
+static int vector_fits(const check *c, int32_t index, int64_t n) {
+    return index < 0 || (index < c->engine->n_vectors && c->engine->vectors[index].n == n);
+}
+
+static int aligned32(const oc_buffer *buffer) { return buffer->width % OC_TILE == 0; }
+
+/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. */
+static int matrix_reads(const check *c, const oc_matrix *matrix, const oc_buffer *src, const oc_buffer *dst) {
+    (void)c;
+    int64_t width = (matrix->k + OC_GROUP - 1) / OC_GROUP * OC_GROUP;
+    if (width != src->width || matrix->n_rows > dst->width) return 0;
+    if (!matrix->format->needs_f32 && !(src->is_quantized && matrix->k % OC_TILE == 0)) return 0;
+    /* Columns of an oc_act are k apart, so k itself must be the buffer's width. */
+    return matrix->k == src->width;
+}
+
+static int check_embed(check *c) {
+    const oc_matrix *m = matrix_at(c, c->op->matrix);
+    oc_buffer *dst = buffer_at(c, c->op->dst);
+    if (c->op != c->engine->ops || !m || !dst || m->k != dst->width) return 0;
+    c->engine->embedding = c->op->matrix;
+    return 1;
+}
+
+static int check_norm(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *x = buffer_at(c, op->dst2), *dst = buffer_at(c, op->dst), *src = buffer_at(c, op->src);
+    if (!x || !dst || x == dst || x->width != dst->width || !vector_fits(c, op->vector, x->width)) return 0;
+    if (op->src >= 0 && (!src || src == x || src->width != x->width || !vector_fits(c, op->vector2, x->width))) return 0;
+    if (op->flags & OC_FLAG_SELECT) c->n_selected = 1, dst->is_output = 1;
+    if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
+    return !dst->is_quantized || aligned32(dst);
+}
+
+static int check_linear(check *c) {
+    const oc_op *op = c->op;
+    const oc_matrix *m = matrix_at(c, op->matrix);
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (!m || !src || !dst || src == dst || !matrix_reads(c, m, src, dst) || !vector_fits(c, op->vector, m->n_rows)) return 0;
+    dst->is_private = 0;
+    if (c->n_selected) dst->is_output = 1;
+    return src->is_output == c->n_selected;
+}
+
+static int check_glu(check *c) {
+    const oc_op *op = c->op;
+    const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst), *scratch = buffer_at(c, op->dst2);
+    if (!gate || !up || !src || !dst || !scratch || src == dst || src == scratch || dst == scratch || c->n_selected) return 0;
+    if (gate->n_rows != up->n_rows || gate->n_rows > dst->width || scratch->width != dst->width) return 0;
+    if (!matrix_reads(c, gate, src, dst) || !matrix_reads(c, up, src, scratch)) return 0;
+    dst->is_private = scratch->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
+    return !dst->is_quantized || aligned32(dst);
+}
+
+static int check_heads(const check *c) {
+    const oc_op *op = c->op;
+    const oc_engine_params *p = &c->engine->params;
+    return op->layer >= 0 && op->layer < p->n_layer && op->n_kv_head == p->n_kv_head && op->head_dim == p->head_dim &&
+           op->n_head >= op->n_kv_head && op->n_head % op->n_kv_head == 0 && op->n_head / op->n_kv_head <= OC_ROWS && !c->n_selected;
+}
+
+static int check_rope_kv(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *q = buffer_at(c, op->src), *k = buffer_at(c, op->src2), *v = buffer_at(c, op->src3);
+    if (!check_heads(c) || !q || !k || !v || q == k || k == v || q == v) return 0;
+    int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
+    if (q->width < (int64_t)op->n_head * op->head_dim || k->width < kv_width || v->width < kv_width) return 0;
+    if (!vector_fits(c, op->vector, op->head_dim) || !vector_fits(c, op->vector2, op->head_dim)) return 0;
+    return op->rope < c->engine->n_ropes && (op->rope < 0 || 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim);
+}
+
+static int check_attention(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    int64_t width = (int64_t)op->n_head * op->head_dim;
+    if (!check_heads(c) || !q || !dst || q == dst || q->width < width || dst->width < width || op->window < 0) return 0;
+    dst->is_private = 0;
+    /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
+    if (op->flags & OC_FLAG_QUANTIZE) {
+        if (op->head_dim % OC_TILE != 0) return 0;
+        dst->is_quantized = 1;
+    }
+    return !dst->is_quantized || aligned32(dst);
+}
+
+static int check_quantize(check *c) {
+    oc_buffer *src = buffer_at(c, c->op->src);
+    if (!src || !aligned32(src) || c->n_selected) return 0;
+    src->is_quantized = 1;
+    src->is_private = 0;
+    return 1;
+}
+
+static int check_op(check *c) {
+    switch (c->op->kind) {
+    case OC_OP_EMBED: return check_embed(c);
+    case OC_OP_NORM: return check_norm(c);
+    case OC_OP_LINEAR: return check_linear(c);
+    case OC_OP_GLU: return check_glu(c);
+    case OC_OP_ROPE_KV: return check_rope_kv(c);
+    case OC_OP_ATTENTION: return check_attention(c);
+    case OC_OP_QUANTIZE: return check_quantize(c);
+    default: return 0;
+    }
+}
+
+/* Once all writers are known: the residual stream and the norms stay private, and columns before SELECT never share a
+ * buffer with columns after it. */
+static int check_roles(const oc_engine *engine) {
+    int selected = 0;
+    for (int32_t i = 0; i < engine->n_ops; i++) {
+        const oc_op *op = &engine->ops[i];
+        const oc_buffer *b = engine->buffers;
+        if (op->kind == OC_OP_EMBED && !b[op->dst].is_private) return 0;
+        if (op->kind == OC_OP_NORM && !(b[op->dst].is_private && b[op->dst2].is_private)) return 0;
+        if (op->kind == OC_OP_NORM && op->src >= 0 && b[op->src].is_private) return 0;
+        if (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT)) selected = 1;
+        else if (!selected && op->dst >= 0 && b[op->dst].is_output) return 0;
+    }
+    return 1;
+}
+
+/* ---- scratch ---- */
+
+/* Both passes of a layout: counts bytes while the arena is unmapped, hands out memory once it is mapped. */
+typedef struct layout {
+    oc_arena *arena;
+    size_t total;
+} layout;
+
+static void *take(layout *l, int64_t n, size_t size) {
+    size_t bytes = (size_t)n * size;
+    l->total += oc_arena_round(bytes);
+    return l->arena->base ? oc_arena_take(l->arena, bytes) : NULL;
+}
+
+static void lay_columns(layout *l, oc_columns *columns, const oc_buffer *buffer, int64_t n) {
+    columns->f32 = take(l, n * buffer->width, sizeof(float));
+    if (!buffer->is_quantized) return;
+    columns->codes = take(l, n * buffer->width, 1);
+    columns->scale = take(l, n * (buffer->width / OC_TILE), sizeof(float));
+    columns->sum = take(l, n * (buffer->width / OC_TILE), sizeof(float));
+}
+
+static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
+    int64_t head_dim = engine->params.head_dim;
+    thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
+    thread->out = take(l, OC_ROWS * head_dim, sizeof(float));
+    thread->attention = take(l, (int64_t)oc_attention_scratch(OC_ROWS, head_dim), sizeof(float));
+    thread->column = take(l, widest, sizeof(float));
+    thread->first = take(l, OC_ROWS, sizeof(int32_t));
+    thread->last = take(l, OC_ROWS, sizeof(int32_t));
+    thread->k_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
+    thread->v_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
+}
+
+static size_t lay_scratch(oc_engine *engine) {
+    layout l = {.arena = &engine->scratch};
+    const oc_engine_params *p = &engine->params;
+    int32_t widest = 0;
+    for (int32_t i = 0; i < engine->n_buffers; i++) {
+        oc_buffer *buffer = &engine->buffers[i];
+        if (buffer->width > widest) widest = buffer->width;
+        lay_columns(&l, &buffer->shared, buffer, buffer->is_output ? p->max_outputs : p->max_tokens);
+        for (int32_t t = 0; buffer->is_private && t < p->n_threads; t++) lay_columns(&l, &buffer->own[t], buffer, 1);
+    }
+    for (int32_t i = 0; i < engine->n_ropes; i++) {
+        oc_rope *rope = &engine->ropes[i];
+        rope->cos = take(&l, (int64_t)p->max_tokens * rope->n_freq, sizeof(float));
+        rope->sin = take(&l, (int64_t)p->max_tokens * rope->n_freq, sizeof(float));
+    }
+    for (int32_t t = 0; t < p->n_threads; t++) lay_thread(&l, engine, &engine->threads[t], widest);
+    oc_step_state *step = &engine->step;
+    step->token = take(&l, p->max_tokens, sizeof *step->token);
+    step->item = take(&l, p->max_tokens, sizeof *step->item);
+    step->position = take(&l, p->max_tokens, sizeof *step->position);
+    step->output = take(&l, p->max_outputs, sizeof *step->output);
+    step->spans = take(&l, p->max_tokens, sizeof *step->spans);
+    step->next = take(&l, engine->n_ops, sizeof *step->next);
+    return l.total;
+}
+
+oc_status oc_engine_finish(oc_engine *engine, char *err) {
+    check c = {.engine = engine};
+    if (engine->is_finished) return oc_fail(OC_ERR_ARGUMENT, err, "the plan is already finished", 0, 0);
+    engine->embedding = -1;
+    for (int32_t i = 0; i < engine->n_ops; i++) {
+        c.op = &engine->ops[i];
+        if (!check_op(&c)) return oc_fail(OC_ERR_ARGUMENT, err, "op %a of kind %b does not fit its operands", i, c.op->kind);
+    }
+    if (engine->embedding < 0 || !c.n_selected || c.op->kind != OC_OP_LINEAR || !check_roles(engine))
+        return oc_fail(OC_ERR_ARGUMENT, err, "a plan starts with EMBED and ends with NORM + SELECT and LINEAR", 0, 0);
+    engine->threads = calloc((size_t)engine->params.n_threads, sizeof *engine->threads);
+    if (!engine->threads) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    for (int32_t i = 0; i < engine->n_buffers; i++) {
+        oc_buffer *buffer = &engine->buffers[i];
+        buffer->own = buffer->is_private ? calloc((size_t)engine->params.n_threads, sizeof *buffer->own) : NULL;
+        if (buffer->is_private && !buffer->own) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    }
+    size_t total = lay_scratch(engine);
+    if (oc_arena_map(&engine->scratch, total) != 0) return oc_fail(OC_ERR_NOMEM, err, "cannot reserve %a bytes of scratch", (int64_t)total, 0);
+    lay_scratch(engine);
+    engine->is_finished = 1;
+    return OC_OK;
+}
+
+size_t oc_engine_weight_bytes(const oc_engine *engine) { return engine->weights.size; }
+size_t oc_engine_kv_bytes(const oc_engine *engine) { return engine->kv.arena.size; }
+size_t oc_engine_scratch_bytes(const oc_engine *engine) { return engine->scratch.size; }
+int64_t oc_engine_kv_blocks_free(const oc_engine *engine) { return engine->kv.n_free; }

@@ -1,0 +1,95 @@
+/* step.c - one pass of a mixed batch: room in the KV pool, columns, spans, the plan, then the commit. */
+#include <string.h>
+
+#include "engine/engine.h"
+
+static oc_status check_item(const oc_engine *engine, const oc_batch_item *item, char *err) {
+    if (!item->seq || item->seq->engine != engine || item->n_tokens < 1 || item->n_outputs < 0 || item->n_outputs > item->n_tokens)
+        return oc_fail(OC_ERR_ARGUMENT, err, "batch item with %a tokens and %b outputs", item->n_tokens, item->n_outputs);
+    int64_t n_vocab = engine->matrices[engine->embedding].n_rows;
+    for (int32_t i = 0; i < item->n_tokens; i++)
+        if (item->tokens[i] < 0 || item->tokens[i] >= n_vocab)
+            return oc_fail(OC_ERR_ARGUMENT, err, "token id %a is outside the vocabulary of %b", item->tokens[i], n_vocab);
+    return OC_OK;
+}
+
+static oc_status check_batch(const oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err) {
+    const oc_engine_params *p = &engine->params;
+    if (!engine->is_loaded) return oc_fail(OC_ERR_ARGUMENT, err, "the engine has no weights yet", 0, 0);
+    if (n_items < 1 || n_items > p->max_seqs) return oc_fail(OC_ERR_ARGUMENT, err, "batch of %a sequences, the limit is %b", n_items, p->max_seqs);
+    int64_t tokens = 0, outputs = 0;
+    for (int32_t i = 0; i < n_items; i++) {
+        oc_status status = check_item(engine, &items[i], err);
+        if (status != OC_OK) return status;
+        for (int32_t j = 0; j < i; j++)
+            if (items[j].seq == items[i].seq) return oc_fail(OC_ERR_ARGUMENT, err, "sequence twice in a batch", 0, 0);
+        tokens += items[i].n_tokens;
+        outputs += items[i].n_outputs;
+    }
+    if (tokens > p->max_tokens) return oc_fail(OC_ERR_ARGUMENT, err, "batch of %a tokens, the limit is %b", tokens, p->max_tokens);
+    if (outputs > p->max_outputs) return oc_fail(OC_ERR_ARGUMENT, err, "batch of %a outputs, the limit is %b", outputs, p->max_outputs);
+    return OC_OK;
+}
+
+/* Gives back the blocks that hold no committed position. */
+static void roll_back(const oc_batch_item *items, int32_t n_items) {
+    for (int32_t i = 0; i < n_items; i++) oc_seq_truncate(items[i].seq, items[i].seq->length);
+}
+
+/* Query heads per kv head: spans are cut so that their rows fit OC_ROWS. One plan has one head geometry for all layers
+ * as far as spans go, the largest. */
+static int32_t rows_per_token(const oc_engine *engine) {
+    int32_t most = 1;
+    for (int32_t i = 0; i < engine->n_ops; i++)
+        if (engine->ops[i].kind == OC_OP_ATTENTION) {
+            int32_t group = engine->ops[i].n_head / engine->ops[i].n_kv_head;
+            if (group > most) most = group;
+        }
+    return most;
+}
+
+static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n_items) {
+    oc_step_state *step = &engine->step;
+    int32_t column = 0, per_span = OC_ROWS / rows_per_token(engine);
+    step->items = items;
+    step->n_items = n_items;
+    step->n_outputs = step->n_spans = 0;
+    step->decode_only = 1;
+    for (int32_t i = 0; i < n_items; i++) {
+        const oc_batch_item *item = &items[i];
+        if (item->n_tokens > 1) step->decode_only = 0;
+        for (int32_t t = 0; t < item->n_tokens; t += per_span) {
+            int32_t left = item->n_tokens - t;
+            step->spans[step->n_spans++] = (oc_span){.item = i, .column = column + t, .n_tokens = left < per_span ? left : per_span, .position = item->seq->length + t};
+        }
+        for (int32_t t = 0; t < item->n_tokens; t++, column++) {
+            step->token[column] = item->tokens[t];
+            step->item[column] = i;
+            step->position[column] = item->seq->length + t;
+            if (t >= item->n_tokens - item->n_outputs) step->output[step->n_outputs++] = column;
+        }
+    }
+    step->n_columns = column;
+}
+
+oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride, char *err) {
+    oc_status status = check_batch(engine, items, n_items, err);
+    if (status != OC_OK) return status;
+    for (int32_t i = 0; i < n_items; i++) {
+        status = oc_seq_reserve(items[i].seq, items[i].seq->length + items[i].n_tokens);
+        if (status == OC_OK) continue;
+        roll_back(items, n_items);
+        return oc_fail(status, err, "the KV pool is full: %a blocks free", engine->kv.n_free, 0);
+    }
+    lay_columns(engine, items, n_items);
+    status = oc_exec(engine);
+    if (status != OC_OK) {
+        roll_back(items, n_items);
+        return oc_fail(status, err, oc_status_text(status), 0, 0);
+    }
+    for (int32_t i = 0; i < n_items; i++) items[i].seq->length += items[i].n_tokens;
+    const oc_buffer *out = &engine->buffers[engine->ops[engine->n_ops - 1].dst];
+    *logits = out->shared.f32;
+    *stride = out->width;
+    return OC_OK;
+}

@@ -1,0 +1,116 @@
+/* encode.c - text to ids: special tokens first, then pretokens or words through the cache. */
+#include "text/text.h"
+
+#include <stdlib.h>
+
+#define KEEP_BYTES ((size_t)1 << 20) /* working memory above this is given back after the call */
+
+static oc_status append_ids(oc_tokens *out, const int32_t *ids, size_t count) {
+    if (count == 0) return OC_OK;
+    oc_status status = oc_text_reserve((void **)&out->ids, &out->capacity, out->count + count, sizeof *out->ids);
+    if (status) return status;
+    memcpy(out->ids + out->count, ids, count * sizeof *ids);
+    out->count += count;
+    return OC_OK;
+}
+
+static oc_status encode_new(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
+                            oc_tokens *out) {
+    return vocab->model == OC_TOKENS_BPE ? oc_bpe_encode(vocab, encoder, text, length, out)
+                                         : oc_spm_encode(vocab, encoder, text, length, out);
+}
+
+/* One pretoken or word, from the cache if it was seen before. */
+static oc_status encode_word(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
+                             oc_tokens *out) {
+    if (!encoder->cache || length > OC_CACHE_KEY) return encode_new(vocab, encoder, text, length, out);
+    oc_cache_slot *slot = &encoder->cache[oc_text_hash(text, length) % OC_CACHE_SLOTS];
+    if (slot->key_length == length && memcmp(slot->key, text, length) == 0) {
+        return append_ids(out, slot->ids, slot->count);
+    }
+    size_t before = out->count;
+    oc_status status = encode_new(vocab, encoder, text, length, out);
+    size_t count = out->count - before;
+    if (status || count > OC_CACHE_IDS) return status;
+    slot->key_length = (uint8_t)length;
+    slot->count = (uint8_t)count;
+    memcpy(slot->key, text, length);
+    if (count) memcpy(slot->ids, out->ids + before, count * sizeof *slot->ids);
+    return OC_OK;
+}
+
+/* Text between special tokens. */
+static oc_status encode_fragment(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, size_t length,
+                                 oc_tokens *out) {
+    uint32_t rest = (uint32_t)length;
+    oc_status status = OC_OK;
+    if (vocab->model == OC_TOKENS_SPM) {
+        // Each fragment starts the text or follows a special token, so each gets the prefix.
+        status = oc_spm_escape(encoder, text, length, vocab->add_space_prefix, &rest);
+        text = encoder->escaped;
+    }
+    while (rest && !status) {
+        uint32_t step = vocab->model == OC_TOKENS_BPE ? (uint32_t)oc_pretoken(vocab->pre, text, rest)
+                                                      : oc_spm_word(vocab, text, rest);
+        status = encode_word(vocab, encoder, text, step, out);
+        text += step;
+        rest -= step;
+    }
+    return status;
+}
+
+static oc_status encode_text(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, size_t length,
+                             bool parse_special, oc_tokens *out) {
+    while (length) {
+        int32_t special;
+        size_t plain = oc_special_find(vocab, text, length, parse_special, &special);
+        oc_status status = plain ? encode_fragment(vocab, encoder, text, plain, out) : OC_OK;
+        if (!status && special != OC_NO_TOKEN) {
+            size_t width;
+            oc_vocab_bytes(vocab, special, &width);
+            plain += width;
+            status = oc_tokens_push(out, special);
+        }
+        if (status) return status;
+        text += plain;
+        length -= plain;
+    }
+    return OC_OK;
+}
+
+static void release(oc_encoder *encoder, size_t keep) {
+    if (encoder->symbol_capacity * sizeof *encoder->symbols > keep) {
+        free(encoder->symbols);
+        encoder->symbols = NULL;
+        encoder->symbol_capacity = 0;
+    }
+    if (encoder->heap_capacity * sizeof *encoder->heap > keep) {
+        free(encoder->heap);
+        encoder->heap = NULL;
+        encoder->heap_capacity = 0;
+    }
+    if (encoder->escaped_capacity > keep) {
+        free(encoder->escaped);
+        encoder->escaped = NULL;
+        encoder->escaped_capacity = 0;
+    }
+}
+
+oc_status oc_vocab_encode(oc_vocab *vocab, const uint8_t *text, size_t length, int parse_special, oc_tokens *out) {
+    if (length >= INT32_MAX) return OC_ERR_ARGUMENT;
+    if (atomic_flag_test_and_set_explicit(&vocab->busy, memory_order_acquire)) {
+        oc_encoder own = {0};
+        oc_status status = encode_text(vocab, &own, text, length, parse_special != 0, out);
+        release(&own, 0);
+        return status;
+    }
+    oc_status status = encode_text(vocab, &vocab->encoder, text, length, parse_special != 0, out);
+    release(&vocab->encoder, KEEP_BYTES);
+    atomic_flag_clear_explicit(&vocab->busy, memory_order_release);
+    return status;
+}
+
+void oc_tokens_free(oc_tokens *tokens) {
+    free(tokens->ids);
+    *tokens = (oc_tokens){0};
+}

@@ -1,0 +1,96 @@
+/* merge.c - merges the symbols of one pretoken, best pair first, with a heap over a linked list: O(n log n). */
+#include "text/text.h"
+
+#define NO_SYMBOL UINT32_MAX
+
+oc_status oc_tokens_push(oc_tokens *tokens, int32_t id) {
+    if (tokens->count == tokens->capacity) {
+        oc_status status =
+            oc_text_reserve((void **)&tokens->ids, &tokens->capacity, tokens->count + 1, sizeof *tokens->ids);
+        if (status) return status;
+    }
+    tokens->ids[tokens->count++] = id;
+    return OC_OK;
+}
+
+/* ---- Heap of candidates ------------------------------------------------------------------------------------------ */
+
+static void sift_down(oc_candidate *heap, size_t count, size_t at) {
+    oc_candidate moved = heap[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && heap[child + 1].key < heap[child].key) child++;
+        if (heap[child].key >= moved.key) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
+}
+
+static void sift_up(oc_candidate *heap, size_t at) {
+    oc_candidate moved = heap[at];
+    for (size_t parent; at && heap[parent = (at - 1) / 2].key > moved.key; at = parent) heap[at] = heap[parent];
+    heap[at] = moved;
+}
+
+/* ---- Merging ----------------------------------------------------------------------------------------------------- */
+
+/* Append the merge of a symbol with the next one to the array, if there is one; *added tells. */
+static oc_status add_candidate(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t left,
+                               bool *added) {
+    const oc_symbol *symbols = encoder->symbols;
+    uint32_t right = symbols[left].next, priority;
+    int32_t merged;
+    *added = false;
+    if (vocab->model == OC_TOKENS_BPE) {
+        merged = oc_bpe_pair(vocab, symbols[left].id, symbols[right].id, &priority);
+        if (merged == OC_NO_TOKEN) return OC_OK;
+    } else {
+        merged = oc_vocab_find(vocab, text + left, symbols[right].next - left);
+        if (merged == OC_NO_TOKEN) return OC_OK;
+        priority = vocab->priorities[merged];
+    }
+    oc_status status = oc_text_reserve((void **)&encoder->heap, &encoder->heap_capacity, encoder->heap_count + 1,
+                                       sizeof *encoder->heap);
+    if (status) return status;
+    encoder->heap[encoder->heap_count++] = (oc_candidate){(uint64_t)priority << 32 | left, right, merged};
+    *added = true;
+    return OC_OK;
+}
+
+/* A candidate is stale when one of its symbols has been swallowed or has grown since. */
+static bool is_current(const oc_vocab *vocab, const oc_symbol *symbols, const oc_candidate *candidate) {
+    uint32_t left = (uint32_t)candidate->key;
+    if (symbols[left].dead || symbols[candidate->right].dead) return false;
+    const oc_piece *piece = &vocab->pieces[candidate->merged];
+    uint32_t length = vocab->model == OC_TOKENS_BPE ? piece->bytes_length : piece->text_length;
+    return symbols[candidate->right].next - left == length;
+}
+
+oc_status oc_merge(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length) {
+    oc_symbol *symbols = encoder->symbols;
+    bool added;
+    encoder->heap_count = 0;
+    for (uint32_t left = 0; symbols[left].next < length; left = symbols[left].next) {
+        oc_status status = add_candidate(vocab, encoder, text, left, &added);
+        if (status) return status;
+    }
+    for (size_t at = encoder->heap_count / 2; at--;) sift_down(encoder->heap, encoder->heap_count, at);
+    while (encoder->heap_count) {
+        oc_candidate best = encoder->heap[0];
+        encoder->heap[0] = encoder->heap[--encoder->heap_count];
+        if (encoder->heap_count) sift_down(encoder->heap, encoder->heap_count, 0);
+        if (!is_current(vocab, symbols, &best)) continue;
+        uint32_t left = (uint32_t)best.key, next = symbols[best.right].next;
+        symbols[left].id = best.merged;
+        symbols[left].next = next;
+        symbols[best.right].dead = true;
+        if (next < length) symbols[next].prev = left;
+        uint32_t around[2] = {symbols[left].prev, next < length ? left : NO_SYMBOL};
+        for (int i = 0; i < 2; i++) {
+            if (around[i] == NO_SYMBOL) continue;
+            oc_status status = add_candidate(vocab, encoder, text, around[i], &added);
+            if (status) return status;
+            if (added) sift_up(encoder->heap, encoder->heap_count - 1);
+        }
+    }
+    return OC_OK;
+}

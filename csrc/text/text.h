@@ -1,0 +1,175 @@
+/* text.h - what the files of this folder share: the vocabulary, its lookups and the working memory of an encoder.
+ *
+ * vocab.c owns the pieces and the index, special.c finds special tokens in text, pretoken.c cuts text into pretokens,
+ * merge.c merges symbols, bpe.c and spm.c hold what differs between the two models, encode.c drives them.
+ */
+#ifndef OC_TEXT_H
+#define OC_TEXT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "oc.h"
+
+#define OC_NO_TOKEN (-1)
+#define OC_COUNT_MAX (1u << 26) /* tokens or merges */
+#define OC_PIECE_MAX 65535u  /* bytes of one token */
+#define OC_SPECIAL_MAX 1024u /* bytes of one special token: bounds the work at each position of a text */
+#define OC_PROBE_MAX 4096u   /* slots walked in a hash table: keys made to collide end here, not in a hang */
+
+typedef struct oc_piece { // both spellings lie in the arena
+    uint32_t text, bytes;
+    uint16_t text_length, bytes_length;
+} oc_piece;
+
+typedef struct oc_index_slot {
+    uint32_t hash;
+    int32_t id; // OC_NO_TOKEN: empty
+} oc_index_slot;
+
+typedef struct oc_merge_slot {
+    uint32_t left, right; // ids; left UINT32_MAX: empty
+    uint32_t rank;
+    int32_t merged;
+} oc_merge_slot;
+
+typedef struct oc_trie_node {
+    uint32_t child, sibling; // 0: none
+    int32_t id;              // OC_NO_TOKEN: no token ends here
+    uint8_t byte;
+} oc_trie_node;
+
+typedef struct oc_symbol { // a run of bytes on its way to a token; symbols are named by the offset of their first byte
+    uint32_t prev, next;   // next is also the end of this one; prev UINT32_MAX: the first
+    int32_t id;            // OC_NO_TOKEN: no token yet
+    bool dead;             // swallowed by the symbol before it
+} oc_symbol;
+
+typedef struct oc_candidate { // a possible merge
+    uint64_t key;             // priority << 32 | offset of the left symbol: the smallest goes first
+    uint32_t right;
+    int32_t merged;
+} oc_candidate;
+
+#define OC_CACHE_SLOTS 16384u
+#define OC_CACHE_KEY 30u
+#define OC_CACHE_IDS 8u
+
+typedef struct oc_cache_slot { // one cache line: a pretoken and its ids
+    uint8_t key_length, count; // key_length 0: empty
+    uint8_t key[OC_CACHE_KEY];
+    int32_t ids[OC_CACHE_IDS];
+} oc_cache_slot;
+
+typedef struct oc_encoder { // working memory of one call
+    oc_cache_slot *cache;   // (OC_CACHE_SLOTS), or NULL
+    oc_symbol *symbols;
+    size_t symbol_capacity;
+    oc_candidate *heap;
+    size_t heap_count, heap_capacity;
+    uint8_t *escaped; // SPM: the fragment with its spaces replaced
+    size_t escaped_capacity;
+} oc_encoder;
+
+struct oc_vocab {
+    oc_token_model model;
+    oc_pretokenizer pre;
+    bool ignore_merges, add_space_prefix;
+    bool joins[256]; // SPM: a piece has a space after this byte; elsewhere words are merged one by one
+    int32_t unknown;
+    uint32_t count;
+    uint32_t longest; // bytes of the longest key in the index
+    oc_piece *pieces; // (count)
+    uint8_t *types;   // (count) oc_token_type
+    uint8_t *arena;
+    size_t arena_used, arena_capacity;
+    oc_index_slot *index; // key -> id; the key is a piece's bytes with BPE, its text with SPM
+    uint32_t index_mask;
+    oc_merge_slot *merges; // BPE
+    uint32_t merge_mask;
+    uint32_t *priorities; // SPM: (count) smaller is a higher score
+    int32_t byte_ids[256];
+    uint32_t trie_root[256]; // first byte -> node, 0: none
+    oc_trie_node *trie;      // node 0 is not used
+    size_t trie_count, trie_capacity;
+    oc_encoder encoder; // kept warm for the one call that holds `busy`; calls beside it bring their own
+    atomic_flag busy;
+};
+
+/* ---- vocab.c ---- */
+
+/* err = before + number + after, and " '<quoted>'" when there is something to quote; returns OC_ERR_FORMAT. */
+oc_status oc_text_fail(char *err, const char *before, uint64_t number, const char *after, const uint8_t *quoted,
+                       size_t quoted_length);
+/* Room for `need` elements in a growing array; the old contents stay. */
+oc_status oc_text_reserve(void **array, size_t *capacity, size_t need, size_t element);
+/* Slots of a hash table that is at most half full; a power of two. */
+uint32_t oc_table_slots(size_t count);
+/* String i of an array in a file; false if it does not lie inside. */
+bool oc_strings_get(const oc_strings *strings, size_t i, const uint8_t **data, size_t *length);
+int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length);
+/* The same for a key whose oc_text_hash is known, so that the index can be prefetched. */
+int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t length, uint32_t hash);
+
+/* A multiply-and-fold hash, 8 bytes at a time. */
+static inline uint32_t oc_text_hash(const uint8_t *data, size_t length) {
+    uint64_t h = length * 0x9E3779B97F4A7C15u, word;
+    for (; length >= 8; data += 8, length -= 8) {
+        memcpy(&word, data, 8);
+        h = (h ^ word) * 0xD6E8FEB86659FD93u;
+        h ^= h >> 32;
+    }
+    if (length) {
+        word = 0;
+        memcpy(&word, data, length);
+        h = (h ^ word) * 0xD6E8FEB86659FD93u;
+        h ^= h >> 32;
+    }
+    h *= 0xD6E8FEB86659FD93u;
+    return (uint32_t)(h >> 32);
+}
+
+/* ---- special.c ---- */
+
+oc_status oc_special_add(oc_vocab *vocab, int32_t id);
+/* The leftmost special token in text, the longest that starts there: its offset and id, or `length` and OC_NO_TOKEN. */
+size_t oc_special_find(const oc_vocab *vocab, const uint8_t *text, size_t length, bool parse_special, int32_t *id);
+
+/* ---- pretoken.c ---- */
+
+/* Bytes of the pretoken at the start of text; length >= 1. */
+size_t oc_pretoken(oc_pretokenizer pre, const uint8_t *text, size_t length);
+
+/* ---- merge.c ---- */
+
+/* The pair's merge, or OC_NO_TOKEN. */
+int32_t oc_bpe_pair(const oc_vocab *vocab, int32_t left, int32_t right, uint32_t *priority);
+/* Merge the symbols of a text until no pair is left; symbol 0 is the first. */
+oc_status oc_merge(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length);
+oc_status oc_tokens_push(oc_tokens *tokens, int32_t id);
+
+/* ---- bpe.c and spm.c: load what only this model has; one pretoken to ids ---- */
+
+oc_status oc_bpe_load_merges(oc_vocab *vocab, const oc_strings *merges, char *err);
+/* A piece in the GPT-2 alphabet as bytes; a character outside the alphabet stays as it is. Returns the length, which
+ * is never more than that of the text. */
+size_t oc_bpe_decode(const uint8_t *text, size_t length, uint8_t *bytes);
+/* Are all characters of the piece in the alphabet? */
+bool oc_bpe_is_spelled(const uint8_t *text, size_t length);
+oc_status oc_bpe_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
+                        oc_tokens *out);
+
+oc_status oc_spm_load_scores(oc_vocab *vocab, const float *scores);
+/* The byte that a token spelled exactly <0xXX> stands for, or -1. */
+int oc_spm_byte(const uint8_t *text, size_t length);
+/* A piece's text with U+2581 as a space, which is what it adds to a text. Never longer than the text. */
+size_t oc_spm_decode(const uint8_t *text, size_t length, uint8_t *bytes);
+/* The text with its spaces as U+2581, in encoder->escaped; `prefix` puts one more before it. */
+oc_status oc_spm_escape(oc_encoder *encoder, const uint8_t *text, size_t length, bool prefix, uint32_t *escaped);
+/* Bytes of the stretch at the start of an escaped text that no merge can leave; length >= 1. */
+uint32_t oc_spm_word(const oc_vocab *vocab, const uint8_t *text, uint32_t length);
+oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
+                        oc_tokens *out);
+
+#endif

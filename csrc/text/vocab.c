@@ -1,0 +1,279 @@
+/* vocab.c - the vocabulary: pieces in one arena, the index from bytes to ids, and the checks on what a file says. */
+#include "text/text.h"
+
+#include <stdlib.h>
+
+/* ---- Errors, growth, strings of a file --------------------------------------------------------------------------- */
+
+static size_t append(char *err, size_t at, const char *text, size_t length) {
+    for (size_t i = 0; i < length && at + 1 < OC_ERR_LEN; i++) err[at++] = text[i];
+    return at;
+}
+
+oc_status oc_text_fail(char *err, const char *before, uint64_t number, const char *after, const uint8_t *quoted,
+                       size_t quoted_length) {
+    char digits[20];
+    size_t first = sizeof digits, at = append(err, 0, before, strlen(before));
+    do digits[--first] = (char)('0' + number % 10);
+    while (number /= 10);
+    at = append(err, at, digits + first, sizeof digits - first);
+    at = append(err, at, after, strlen(after));
+    if (quoted) {
+        at = append(err, at, " '", 2);
+        at = append(err, at, (const char *)quoted, quoted_length < 80 ? quoted_length : 80);
+        at = append(err, at, "'", 1);
+    }
+    err[at] = 0;
+    return OC_ERR_FORMAT;
+}
+
+oc_status oc_text_reserve(void **array, size_t *capacity, size_t need, size_t element) {
+    if (need <= *capacity) return OC_OK;
+    size_t wanted = *capacity ? *capacity : 64, bytes;
+    while (wanted < need) {
+        if (__builtin_mul_overflow(wanted, 2, &wanted)) return OC_ERR_NOMEM;
+    }
+    if (__builtin_mul_overflow(wanted, element, &bytes)) return OC_ERR_NOMEM;
+    void *grown = realloc(*array, bytes);
+    if (!grown) return OC_ERR_NOMEM;
+    *array = grown;
+    *capacity = wanted;
+    return OC_OK;
+}
+
+bool oc_strings_get(const oc_strings *strings, size_t i, const uint8_t **data, size_t *length) {
+    uint64_t offset = strings->offsets[i], n = 0;
+    if (strings->size < 8 || offset > strings->size - 8) return false;
+    for (int k = 0; k < 8; k++) n |= (uint64_t)strings->data[offset + k] << (8 * k);
+    if (n > strings->size - 8 - offset) return false;
+    *data = strings->data + offset + 8;
+    *length = (size_t)n;
+    return true;
+}
+
+/* ---- Index ------------------------------------------------------------------------------------------------------- */
+
+static const uint8_t *piece_key(const oc_vocab *vocab, int32_t id, size_t *length) {
+    return vocab->model == OC_TOKENS_BPE ? oc_vocab_bytes(vocab, id, length) : oc_vocab_text(vocab, id, length);
+}
+
+uint32_t oc_table_slots(size_t count) {
+    uint32_t slots = 16;
+    while (slots < count * 2) slots *= 2;
+    return slots;
+}
+
+/* The first of several equal pieces keeps the place. */
+static oc_status index_add(oc_vocab *vocab, int32_t id, char *err) {
+    size_t length, other_length;
+    const uint8_t *key = piece_key(vocab, id, &length);
+    if (length == 0) return OC_OK;
+    uint32_t hash = oc_text_hash(key, length);
+    for (uint32_t at = hash & vocab->index_mask, probes = 0;; at = (at + 1) & vocab->index_mask) {
+        oc_index_slot *slot = &vocab->index[at];
+        if (slot->id == OC_NO_TOKEN) {
+            *slot = (oc_index_slot){hash, id};
+            if (length > vocab->longest) vocab->longest = (uint32_t)length;
+            return OC_OK;
+        }
+        const uint8_t *other = piece_key(vocab, slot->id, &other_length);
+        if (slot->hash == hash && other_length == length && memcmp(other, key, length) == 0) return OC_OK;
+        if (++probes > OC_PROBE_MAX) {
+            return oc_text_fail(err, "token ", (uint64_t)id, " collides with too many others", NULL, 0);
+        }
+    }
+}
+
+int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t length, uint32_t hash) {
+    if (length == 0 || length > vocab->longest) return OC_NO_TOKEN;
+    for (uint32_t at = hash & vocab->index_mask;; at = (at + 1) & vocab->index_mask) {
+        const oc_index_slot *slot = &vocab->index[at];
+        if (slot->id == OC_NO_TOKEN) return OC_NO_TOKEN;
+        if (slot->hash != hash) continue;
+        size_t other_length;
+        const uint8_t *other = piece_key(vocab, slot->id, &other_length);
+        if (other_length == length && memcmp(other, key, length) == 0) return slot->id;
+    }
+}
+
+int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length) {
+    if (length > vocab->longest) return OC_NO_TOKEN; // before the hash: candidates of a long run are long
+    return oc_vocab_find_hashed(vocab, key, length, oc_text_hash(key, length));
+}
+
+static bool is_ordinary(oc_token_type type) {
+    return type == OC_TOKEN_UNDEFINED || type == OC_TOKEN_NORMAL || type == OC_TOKEN_UNUSED;
+}
+
+/* Is this piece what text means when another token has the same bytes? Special tokens are not, and neither are the
+ * characters that some byte-level vocabularies list once more outside their alphabet. */
+static bool is_first_choice(const oc_vocab *vocab, int32_t id) {
+    size_t length;
+    const uint8_t *text = oc_vocab_text(vocab, id, &length);
+    return is_ordinary(vocab->types[id]) && (vocab->model == OC_TOKENS_SPM || oc_bpe_is_spelled(text, length));
+}
+
+/* A SentencePiece control or byte token is never the result of a merge, so it is not in the index at all. In byte-level
+ * BPE the merges are explicit and may name any token, even a byte that some fine-tune marked as its padding token. */
+static oc_status build_index(oc_vocab *vocab, char *err) {
+    uint32_t slots = oc_table_slots(vocab->count);
+    vocab->index = malloc((size_t)slots * sizeof *vocab->index);
+    if (!vocab->index) return OC_ERR_NOMEM;
+    vocab->index_mask = slots - 1;
+    for (uint32_t i = 0; i < slots; i++) vocab->index[i].id = OC_NO_TOKEN;
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t id = 0; id < vocab->count; id++) {
+            if (is_first_choice(vocab, (int32_t)id) != (pass == 0)) continue;
+            if (pass && vocab->model == OC_TOKENS_SPM && vocab->types[id] != OC_TOKEN_USER_DEFINED) continue;
+            oc_status status = index_add(vocab, (int32_t)id, err);
+            if (status) return status;
+        }
+    }
+    return OC_OK;
+}
+
+/* ---- Pieces ------------------------------------------------------------------------------------------------------ */
+
+static oc_status load_type(oc_vocab *vocab, uint32_t id, const int32_t *types, const uint8_t *text, size_t length,
+                           char *err) {
+    int byte = oc_spm_byte(text, length);
+    int32_t type = OC_TOKEN_NORMAL;
+    if (types) type = types[id];
+    else if (byte >= 0 && vocab->model == OC_TOKENS_SPM) type = OC_TOKEN_BYTE;
+    if (type < OC_TOKEN_UNDEFINED || type > OC_TOKEN_BYTE) {
+        return oc_text_fail(err, "token ", id, " has an unknown type", text, length);
+    }
+    if (type == OC_TOKEN_BYTE) {
+        if (byte < 0) return oc_text_fail(err, "token ", id, " is a byte token, but not spelled <0xXX>:", text, length);
+        if (vocab->byte_ids[byte] == OC_NO_TOKEN) vocab->byte_ids[byte] = (int32_t)id;
+    }
+    vocab->types[id] = (uint8_t)type;
+    return OC_OK;
+}
+
+/* Write what the token adds to a text; never longer than its own spelling. */
+static size_t decode(const oc_vocab *vocab, oc_token_type type, const uint8_t *text, size_t length, uint8_t *bytes) {
+    if (type == OC_TOKEN_BYTE) {
+        bytes[0] = (uint8_t)oc_spm_byte(text, length);
+        return 1;
+    }
+    if (vocab->model == OC_TOKENS_BPE && is_ordinary(type)) return oc_bpe_decode(text, length, bytes);
+    if (vocab->model == OC_TOKENS_SPM && (is_ordinary(type) || type == OC_TOKEN_USER_DEFINED)) {
+        return oc_spm_decode(text, length, bytes);
+    }
+    memcpy(bytes, text, length);
+    return length;
+}
+
+static oc_status load_piece(oc_vocab *vocab, uint32_t id, const oc_vocab_spec *spec, char *err) {
+    const uint8_t *text;
+    size_t length;
+    if (!oc_strings_get(&spec->tokens, id, &text, &length)) {
+        return oc_text_fail(err, "token ", id, " lies outside the file", NULL, 0);
+    }
+    if (length > OC_PIECE_MAX) return oc_text_fail(err, "token ", id, " is longer than 65535 bytes", NULL, 0);
+    oc_status status = load_type(vocab, id, spec->types, text, length, err);
+    if (status) return status;
+    size_t used = vocab->arena_used;
+    if (used + 2 * length > UINT32_MAX) return oc_text_fail(err, "token ", id, " exceeds 4 GiB of text", NULL, 0);
+    status = oc_text_reserve((void **)&vocab->arena, &vocab->arena_capacity, used + 2 * length + 1, 1);
+    if (status) return status;
+    uint8_t *own = vocab->arena + used, *bytes = own + length;
+    if (length) memcpy(own, text, length);
+    size_t decoded = length ? decode(vocab, vocab->types[id], own, length, bytes) : 0;
+    bool same = decoded == length && (length == 0 || memcmp(own, bytes, length) == 0);
+    vocab->pieces[id] = (oc_piece){
+        .text = (uint32_t)used,
+        .bytes = (uint32_t)(same ? used : used + length),
+        .text_length = (uint16_t)length,
+        .bytes_length = (uint16_t)decoded,
+    };
+    vocab->arena_used = used + length + (same ? 0 : decoded);
+    return OC_OK;
+}
+
+static oc_status load_specials(oc_vocab *vocab, char *err) {
+    vocab->trie_count = 1; // node 0 means none
+    for (uint32_t id = 0; id < vocab->count; id++) {
+        oc_token_type type = vocab->types[id];
+        if (type != OC_TOKEN_CONTROL && type != OC_TOKEN_USER_DEFINED && type != OC_TOKEN_UNKNOWN) continue;
+        if (vocab->pieces[id].bytes_length > OC_SPECIAL_MAX) {
+            return oc_text_fail(err, "special token ", id, " is longer than 1024 bytes", NULL, 0);
+        }
+        oc_status status = oc_special_add(vocab, (int32_t)id);
+        if (status) return status;
+    }
+    return OC_OK;
+}
+
+static oc_status load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err) {
+    vocab->pieces = calloc(vocab->count, sizeof *vocab->pieces);
+    vocab->types = calloc(vocab->count, sizeof *vocab->types);
+    vocab->encoder.cache = calloc(OC_CACHE_SLOTS, sizeof *vocab->encoder.cache);
+    if (!vocab->pieces || !vocab->types || !vocab->encoder.cache) return OC_ERR_NOMEM;
+    oc_status status = OC_OK;
+    for (uint32_t id = 0; id < vocab->count && !status; id++) status = load_piece(vocab, id, spec, err);
+    if (!status) status = build_index(vocab, err);
+    if (!status) status = load_specials(vocab, err);
+    if (status) return status;
+    return vocab->model == OC_TOKENS_BPE ? oc_bpe_load_merges(vocab, &spec->merges, err)
+                                         : oc_spm_load_scores(vocab, spec->scores);
+}
+
+/* ---- Public ------------------------------------------------------------------------------------------------------ */
+
+oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) {
+    *out = NULL;
+    err[0] = 0;
+    if (spec->tokens.count == 0) return oc_text_fail(err, "the vocabulary has ", 0, " tokens", NULL, 0);
+    if (spec->tokens.count > OC_COUNT_MAX) {
+        return oc_text_fail(err, "the vocabulary has ", spec->tokens.count, " tokens", NULL, 0);
+    }
+    if (spec->unknown < OC_NO_TOKEN || spec->unknown >= (int64_t)spec->tokens.count) return OC_ERR_ARGUMENT;
+    if (spec->model == OC_TOKENS_SPM && !spec->scores) return OC_ERR_ARGUMENT;
+    oc_vocab *vocab = calloc(1, sizeof *vocab);
+    if (!vocab) return OC_ERR_NOMEM;
+    vocab->model = spec->model;
+    vocab->pre = spec->pre;
+    vocab->ignore_merges = spec->ignore_merges != 0;
+    vocab->add_space_prefix = spec->add_space_prefix != 0;
+    vocab->unknown = spec->unknown;
+    vocab->count = (uint32_t)spec->tokens.count;
+    for (int i = 0; i < 256; i++) vocab->byte_ids[i] = OC_NO_TOKEN;
+    atomic_flag_clear(&vocab->busy);
+    oc_status status = load(vocab, spec, err);
+    if (status) {
+        oc_vocab_free(vocab);
+        return status;
+    }
+    *out = vocab;
+    return OC_OK;
+}
+
+void oc_vocab_free(oc_vocab *vocab) {
+    if (!vocab) return;
+    free(vocab->pieces);
+    free(vocab->types);
+    free(vocab->arena);
+    free(vocab->index);
+    free(vocab->merges);
+    free(vocab->priorities);
+    free(vocab->trie);
+    free(vocab->encoder.cache);
+    free(vocab->encoder.symbols);
+    free(vocab->encoder.heap);
+    free(vocab->encoder.escaped);
+    free(vocab);
+}
+
+const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length) {
+    *length = vocab->pieces[id].text_length;
+    return vocab->arena + vocab->pieces[id].text;
+}
+
+const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length) {
+    *length = vocab->pieces[id].bytes_length;
+    return vocab->arena + vocab->pieces[id].bytes;
+}
+
+oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id) { return vocab->types[id]; }

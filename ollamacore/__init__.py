@@ -1,0 +1,57 @@
+"""ollamacore: run GGUF language models on small machines, with an engine of its own.
+
+import ollamacore
+with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
+    for chunk in model.chat([{"role": "user", "content": "Why is the sky blue?"}]):
+        print(chunk.text, end="", flush=True)
+"""
+
+from pathlib import Path
+
+from ollamacore.errors import (
+    ClosedError,
+    ContextLengthError,
+    EngineError,
+    InvalidFileError,
+    InvalidOptionError,
+    OllamaCoreError,
+    OutOfMemoryError,
+    TemplateError,
+    UnsupportedModelError,
+)
+from ollamacore.gguf import GGUFFile, TensorInfo
+from ollamacore.model import Model, load
+from ollamacore.sampling import SamplingOptions
+from ollamacore.session import Chunk, Generation, Stats, TokenLogprob
+from ollamacore.tokenizer import Tokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Chunk",
+    "ClosedError",
+    "ContextLengthError",
+    "EngineError",
+    "GGUFFile",
+    "Generation",
+    "InvalidFileError",
+    "InvalidOptionError",
+    "Model",
+    "OllamaCoreError",
+    "OutOfMemoryError",
+    "SamplingOptions",
+    "Stats",
+    "TemplateError",
+    "TensorInfo",
+    "TokenLogprob",
+    "Tokenizer",
+    "UnsupportedModelError",
+    "__version__",
+    "get_include",
+    "load",
+]
+
+
+def get_include() -> str:
+    """The folder of oc.h, for C and Cython code that links the core."""
+    return str(Path(__file__).parent / "include")

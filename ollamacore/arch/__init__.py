@@ -1,0 +1,27 @@
+"""Architectures: one module per `general.architecture`, named as the file names it, each with build(file) -> Plan."""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from ollamacore.arch.plan import Plan
+from ollamacore.errors import UnsupportedModelError
+from ollamacore.gguf import GGUFFile
+
+#: modules of this package that are no architecture
+_SHARED = {"decoder", "hyper", "plan"}
+
+
+def supports(architecture: str) -> bool:
+    """Whether models of this architecture can run."""
+    if not architecture.isidentifier() or architecture in _SHARED:
+        return False
+    return find_spec(f"{__name__}.{architecture}") is not None
+
+
+def build_plan(file: GGUFFile) -> Plan:
+    """The plan of the model in `file`; UnsupportedModelError names an architecture that is not known."""
+    architecture = file.get("general.architecture", str)
+    if not supports(architecture):
+        raise UnsupportedModelError(f"architecture {architecture!r} is not supported")
+    plan: Plan = import_module(f"{__name__}.{architecture}").build(file)
+    return plan

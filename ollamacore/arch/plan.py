@@ -1,0 +1,249 @@
+"""The plan: an architecture written down as data.
+
+A Plan names tensors, buffers and ops; it computes nothing. `Plan.install` hands it to the engine, which checks every
+shape once and then walks the list without Python. Residual additions are folded into the norm that follows, so a
+block reads as  norm, project, attend, project, norm, feed forward.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ollamacore._core import Engine
+from ollamacore.errors import InvalidFileError, UnsupportedModelError
+from ollamacore.gguf import GGUFFile
+
+#: GGUF types that vectors (norm weights, biases) may have, and how numpy reads them
+_VECTOR_TYPES = {"F32": np.float32, "F16": np.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class KVShape:
+    """What the KV cache of a model must hold."""
+
+    n_layer: int
+    n_kv_head: int
+    head_dim: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """Tensors, buffers, rope tables and ops of one model, in order of use."""
+
+    file: GGUFFile
+    kv: KVShape
+    n_vocab: int = 0
+    matrices: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (rows, k)
+    vectors: dict[str, int] = field(default_factory=dict)  # name -> n
+    buffers: dict[str, int] = field(default_factory=dict)  # name -> width
+    ropes: dict[str, tuple[npt.NDArray[np.float64], float]] = field(default_factory=dict)
+    ops: list[dict[str, Any]] = field(default_factory=list)
+
+    def matrix(self, name: str, rows: int, k: int) -> str:
+        """Name a weight matrix of (rows, k); an error names it if it is missing or misshapen."""
+        self._expect(name, (k, rows))
+        self.matrices[name] = (rows, k)
+        return name
+
+    def vector(self, name: str, n: int) -> str:
+        """Name a vector of n values."""
+        self._expect(name, (n,))
+        self.vectors[name] = n
+        return name
+
+    def has(self, name: str) -> bool:
+        """Whether the file has this tensor."""
+        return name in self.file.tensors
+
+    def _expect(self, name: str, shape: tuple[int, ...]) -> None:
+        info = self.file.tensors.get(name)
+        if info is None:
+            raise InvalidFileError(f"tensor {name!r} is missing")
+        if info.shape != shape:
+            raise InvalidFileError(f"tensor {name!r} has shape {info.shape} instead of {shape}")
+
+    def buffer(self, name: str, width: int) -> str:
+        """Name a buffer of `width` floats a token; a name used twice is one buffer and must agree."""
+        if self.buffers.setdefault(name, width) != width:
+            raise InvalidFileError(f"buffer {name!r} has {self.buffers[name]} and {width} values")
+        return name
+
+    def rope(self, name: str, freq: npt.NDArray[np.float64], mscale: float = 1.0) -> str:
+        """Name a rope table: angular frequencies in radians per position, and a factor for cos and sin."""
+        self.ropes.setdefault(name, (freq, mscale))
+        return name
+
+    # ---- ops: each returns the name of the buffer it writes ----
+
+    def embed(self, tensor: str, n_embd: int, n_vocab: int, scale: float = 1.0) -> str:
+        """The residual stream: scaled rows of the token embedding."""
+        self.n_vocab = n_vocab
+        matrix = self.matrix(tensor, n_vocab, n_embd)
+        return self._op("embed", dst=self.buffer("residual", n_embd), matrix=matrix, scale=scale)
+
+    def norm(
+        self, weight: str, eps: float, *, add: str | None, post_norm: str | None = None, select: bool = False
+    ) -> str:
+        """residual += rmsnorm(add, post_norm) or add; then rmsnorm of the residual, (n_embd).
+
+        `select` keeps only the tokens whose logits are wanted.
+        """
+        width = self.buffers["residual"]
+        dst = self.buffer("selected" if select else "normed", width)
+        flags = (*self._quantize(width), *(("select",) if select else ()))
+        vector2 = self.vector(post_norm, width) if post_norm else None
+        return self._op(
+            "norm",
+            flags=flags,
+            src=add,
+            dst=dst,
+            dst2="residual",
+            vector=self.vector(weight, width),
+            vector2=vector2,
+            eps=eps,
+        )
+
+    def linear(
+        self, src: str, tensor: str, rows: int, dst: str, *, bias: str | None = None, join: bool = False
+    ) -> str:
+        """dst = tensor * src (+ bias if the file has it), (rows). `join`: the next op does not read dst."""
+        matrix = self.matrix(tensor, rows, self.buffers[src])
+        vector = self.vector(bias, rows) if bias and self.has(bias) else None
+        return self._op(
+            "linear",
+            flags=("join",) if join else (),
+            src=src,
+            dst=self.buffer(dst, rows),
+            matrix=matrix,
+            vector=vector,
+        )
+
+    def glu(self, src: str, gate: str, up: str, n_ff: int, *, gelu: bool = False) -> str:
+        """act(gate * src) * (up * src), (n_ff); act is SiLU or the tanh form of GELU."""
+        k = self.buffers[src]
+        flags = (*self._quantize(n_ff), *(("gelu",) if gelu else ()))
+        return self._op(
+            "glu",
+            flags=flags,
+            src=src,
+            dst=self.buffer("ff", n_ff),
+            dst2=self.buffer("ff_up", n_ff),
+            matrix=self.matrix(gate, n_ff, k),
+            matrix2=self.matrix(up, n_ff, k),
+        )
+
+    def attention(
+        self,
+        q: str,
+        k: str,
+        v: str,
+        layer: int,
+        *,
+        n_head: int,
+        scale: float,
+        rope: str | None,
+        neox: bool,
+        window: int = 0,
+        q_norm: str | None = None,
+        k_norm: str | None = None,
+        eps: float = 0.0,
+        softcap: float = 0.0,
+    ) -> str:
+        """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim)."""
+        head_dim = self.kv.head_dim
+        shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
+        norms = {
+            "vector": self.vector(q_norm, head_dim) if q_norm else None,
+            "vector2": self.vector(k_norm, head_dim) if k_norm else None,
+        }
+        self._op(
+            "rope_kv",
+            flags=("neox",) if neox else (),
+            src=q,
+            src2=k,
+            src3=v,
+            rope=rope,
+            scale=scale,
+            eps=eps,
+            **shape,
+            **norms,
+        )
+        width = n_head * head_dim
+        whole_blocks = head_dim % 32 == 0
+        dst = self._op(
+            "attention",
+            flags=("quantize",) if whole_blocks else (),
+            src=q,
+            dst=self.buffer("attended", width),
+            window=window,
+            softcap=softcap,
+            **shape,
+        )
+        if not whole_blocks and width % 32 == 0:
+            self._op("quantize", src=dst)
+        return dst
+
+    @staticmethod
+    def _quantize(width: int) -> tuple[str, ...]:
+        """Matmuls of quantised weights read whole blocks of 32; other widths only occur with float weights."""
+        return ("quantize",) if width % 32 == 0 else ()
+
+    def _op(self, kind: str, **operands: Any) -> str:
+        self.ops.append({"kind": kind, **operands})
+        return str(operands.get("dst", ""))
+
+    # ---- installing ----
+
+    def install(self, engine: Engine) -> None:
+        """Hand everything to an engine and finish it; weights are still in the file afterwards."""
+        index: dict[str, int] = {}
+        for name, (rows, k) in self.matrices.items():
+            info = self.file.tensors[name]
+            try:
+                index[name] = engine.add_matrix(info.type, rows, k, self.file.data(name))
+            except InvalidFileError as error:
+                raise UnsupportedModelError(f"tensor {name!r} ({info.type_name}): {error}") from error
+        for name in self.vectors:
+            index[name] = engine.add_vector(self._floats(name))
+        buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
+        ropes = {name: engine.add_rope(freq, mscale) for name, (freq, mscale) in self.ropes.items()}
+        tables = {
+            "src": buffers,
+            "src2": buffers,
+            "src3": buffers,
+            "dst": buffers,
+            "dst2": buffers,
+            "rope": ropes,
+            "matrix": index,
+            "matrix2": index,
+            "vector": index,
+            "vector2": index,
+        }
+        for op in self.ops:
+            engine.add_op(
+                **{
+                    key: tables[key][value] if key in tables else value
+                    for key, value in op.items()
+                    if value is not None
+                }
+            )
+        engine.finish(self.n_vocab)
+
+    def floats(self, name: str, n: int) -> npt.NDArray[np.float32]:
+        """The values of a small tensor that the plan itself needs (rope factors)."""
+        self._expect(name, (n,))
+        return self._floats(name)
+
+    def _floats(self, name: str) -> npt.NDArray[np.float32]:
+        info = self.file.tensors[name]
+        if info.type_name not in _VECTOR_TYPES:
+            raise UnsupportedModelError(f"tensor {name!r} has type {info.type_name}, expected F32 or F16")
+        values = np.frombuffer(self.file.data(name), dtype=_VECTOR_TYPES[info.type_name])
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+    def used_tensors(self) -> Iterable[str]:
+        """Names of all tensors that the plan reads."""
+        return {*self.matrices, *self.vectors}

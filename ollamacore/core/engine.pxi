@@ -1,0 +1,250 @@
+# engine.pxi - Engine (weights, plan, KV pool) and Sequence (one timeline in it).
+from libc.stdlib cimport free, malloc
+
+
+KV_TYPES = {"f16": OC_KV_F16, "f32": OC_KV_F32}
+#: names of ops and flags, as ollamacore.arch.plan writes them
+OP_KINDS = {
+    "embed": OC_OP_EMBED, "norm": OC_OP_NORM, "linear": OC_OP_LINEAR, "glu": OC_OP_GLU,
+    "rope_kv": OC_OP_ROPE_KV, "attention": OC_OP_ATTENTION, "quantize": OC_OP_QUANTIZE,
+}
+OP_FLAGS = {
+    "quantize": OC_FLAG_QUANTIZE, "join": OC_FLAG_JOIN, "neox": OC_FLAG_NEOX, "gelu": OC_FLAG_GELU,
+    "select": OC_FLAG_SELECT,
+}
+STEP_OK = OC_OK
+STEP_CANCELLED = OC_ERR_CANCELLED
+STEP_FULL = OC_ERR_FULL
+
+
+def kv_block_bytes(int n_layer, int n_kv_head, int head_dim, str kv_type) -> int:
+    """Bytes of one KV block, 32 positions of all layers."""
+    cdef oc_engine_params params
+    params.n_layer, params.n_kv_head, params.head_dim, params.kv_type = n_layer, n_kv_head, head_dim, KV_TYPES[kv_type]
+    return oc_engine_kv_block_bytes(&params)
+
+
+cdef class Engine:
+    """Weights, plan and KV pool of one model.
+
+    Build it with the add_* methods, then finish() and load(); afterwards one thread at a time may call step().
+    """
+
+    cdef oc_engine *_engine
+    cdef oc_engine_params _params
+    cdef const float *_logits
+    cdef int64_t _stride
+    cdef int64_t _n_vocab
+    cdef int64_t _progress
+    cdef int32_t _cancel_load
+    cdef list _sources
+    cdef oc_batch_item *_items
+
+    def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
+                  int head_dim, str kv_type, long long kv_blocks):
+        cdef char err[OC_ERR_LEN]
+        cdef oc_status status
+        self._sources = []
+        self._params.n_threads, self._params.max_tokens = n_threads, max_tokens
+        self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
+        self._params.n_layer, self._params.n_kv_head, self._params.head_dim = n_layer, n_kv_head, head_dim
+        self._params.kv_type, self._params.kv_blocks = KV_TYPES[kv_type], kv_blocks
+        self._items = <oc_batch_item *>malloc(max(max_seqs, 1) * sizeof(oc_batch_item))
+        if self._items == NULL:
+            raise OutOfMemoryError("out of memory")
+        err[0] = 0
+        with nogil:
+            status = oc_engine_create(&self._params, &self._engine, err)
+        _check(status, err)
+
+    def __dealloc__(self):
+        oc_engine_destroy(self._engine)
+        free(self._items)
+
+    def add_matrix(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
+        """A weight matrix (n_rows, k) in GGUF layout; the buffer is held until load() returns."""
+        cdef char err[OC_ERR_LEN]
+        cdef int32_t index
+        err[0] = 0
+        if data.shape[0] == 0:
+            raise InvalidFileError("matrix without data")
+        _check(oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, &data[0], data.shape[0], &index, err), err)
+        self._sources.append(data)
+        return index
+
+    def add_vector(self, const float[::1] data) -> int:
+        """A vector of floats, copied."""
+        cdef char err[OC_ERR_LEN]
+        cdef int32_t index
+        err[0] = 0
+        if data.shape[0] == 0:
+            raise InvalidFileError("vector without data")
+        _check(oc_engine_add_vector(self._engine, &data[0], data.shape[0], &index, err), err)
+        return index
+
+    def add_buffer(self, int width) -> int:
+        """A buffer of `width` floats per token."""
+        cdef char err[OC_ERR_LEN]
+        cdef int32_t index
+        err[0] = 0
+        _check(oc_engine_add_buffer(self._engine, width, &index, err), err)
+        return index
+
+    def add_rope(self, const double[::1] freq, double mscale) -> int:
+        """A rope table from angular frequencies in radians per position."""
+        cdef char err[OC_ERR_LEN]
+        cdef int32_t index
+        err[0] = 0
+        if freq.shape[0] == 0:
+            raise InvalidFileError("rope without frequencies")
+        _check(oc_engine_add_rope(self._engine, &freq[0], <int32_t>freq.shape[0], mscale, &index, err), err)
+        return index
+
+    def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1, int matrix=-1,
+               int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0, int n_kv_head=0, int head_dim=0,
+               int rope=-1, int window=0, float eps=0, float scale=1, float softcap=0):
+        """One op of the plan; oc.h says what each kind reads and writes."""
+        cdef char err[OC_ERR_LEN]
+        cdef oc_op op
+        op.kind, op.flags = OP_KINDS[kind], 0
+        for flag in flags:
+            op.flags |= <int32_t>OP_FLAGS[flag]
+        op.src, op.src2, op.src3, op.dst, op.dst2 = src, src2, src3, dst, dst2
+        op.matrix, op.matrix2, op.vector, op.vector2 = matrix, matrix2, vector, vector2
+        op.layer, op.n_head, op.n_kv_head, op.head_dim = layer, n_head, n_kv_head, head_dim
+        op.rope, op.window, op.eps, op.scale, op.softcap = rope, window, eps, scale, softcap
+        err[0] = 0
+        _check(oc_engine_add_op(self._engine, &op, err), err)
+
+    def finish(self, long long n_vocab) -> None:
+        """Check the plan and reserve scratch memory; the last op writes n_vocab logits a column."""
+        cdef char err[OC_ERR_LEN]
+        err[0] = 0
+        _check(oc_engine_finish(self._engine, err), err)
+        self._n_vocab = n_vocab
+
+    def load(self) -> None:
+        """Pack all weights in parallel; cancel_load() from another thread ends it with an EngineError."""
+        cdef char err[OC_ERR_LEN]
+        cdef oc_status status
+        err[0] = 0
+        with nogil:
+            status = oc_engine_load(self._engine, &self._progress, &self._cancel_load, err)
+        self._sources.clear()
+        _check(status, err)
+
+    def cancel_load(self) -> None:
+        """End a running load()."""
+        self._cancel_load = 1
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Source bytes that load() has packed so far."""
+        return self._progress
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of packed weights."""
+        return oc_engine_weight_bytes(self._engine)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes reserved for KV blocks; memory is used as blocks are first written."""
+        return oc_engine_kv_bytes(self._engine)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes reserved for activations and logits."""
+        return oc_engine_scratch_bytes(self._engine)
+
+    @property
+    def kv_blocks_free(self) -> int:
+        """KV blocks that no sequence holds."""
+        return oc_engine_kv_blocks_free(self._engine)
+
+    def step(self, list batch) -> int:
+        """Append tokens to sequences in one pass.
+
+        `batch` holds (sequence, tokens, n_outputs) with tokens an array of C ints ('i') or one int. Returns STEP_OK,
+        STEP_CANCELLED or STEP_FULL; after the latter two no sequence has changed. Other failures raise.
+        """
+        cdef char err[OC_ERR_LEN]
+        cdef oc_status status
+        cdef int n = <int>len(batch), i
+        cdef Sequence sequence
+        cdef const int32_t[::1] view
+        cdef list views = []
+        if n > self._params.max_seqs:
+            raise InvalidOptionError(f"batch of {n} sequences, the limit is {self._params.max_seqs}")
+        for i in range(n):
+            sequence, tokens, n_outputs = batch[i]
+            self._items[i].seq = sequence._seq
+            self._items[i].n_outputs = n_outputs
+            self._items[i].cancel = &sequence._cancel
+            if isinstance(tokens, int):
+                sequence._token = tokens
+                self._items[i].tokens = &sequence._token
+                self._items[i].n_tokens = 1
+            else:
+                view = tokens
+                views.append(view)
+                self._items[i].n_tokens = <int32_t>view.shape[0]
+                self._items[i].tokens = &view[0] if view.shape[0] else NULL
+        err[0] = 0
+        with nogil:
+            status = oc_step(self._engine, self._items, n, &self._logits, &self._stride, err)
+        if status == OC_ERR_CANCELLED or status == OC_ERR_FULL:
+            return status
+        _check(status, err)
+        return OC_OK
+
+    cdef const float *_row(self, int row) except NULL:
+        """Logits of output `row` of the last step."""
+        if self._logits == NULL:
+            raise EngineError("no step has been made")
+        return self._logits + row * self._stride
+
+    def copy_logits(self, int row, float[::1] out) -> None:
+        """Copy the logits of output `row` of the last step; out has n_vocab floats."""
+        cdef const float *source = self._row(row)
+        if out.shape[0] != self._n_vocab:
+            raise InvalidOptionError(f"out must have {self._n_vocab} floats")
+        memcpy(&out[0], source, self._n_vocab * sizeof(float))
+
+
+cdef class Sequence:
+    """One timeline of tokens in an engine's KV pool. Not thread-safe, but cancel() may come from any thread."""
+
+    cdef Engine _engine
+    cdef oc_seq *_seq
+    cdef int32_t _cancel
+    cdef int32_t _token
+
+    def __cinit__(self, Engine engine):
+        self._engine = engine
+        _check(oc_seq_create(engine._engine, &self._seq))
+
+    def __dealloc__(self):
+        oc_seq_destroy(self._seq)
+
+    def close(self) -> None:
+        """Give the KV blocks back."""
+        oc_seq_destroy(self._seq)
+        self._seq = NULL
+
+    def __len__(self) -> int:
+        return oc_seq_length(self._seq) if self._seq != NULL else 0
+
+    def truncate(self, long long length) -> None:
+        """Forget all positions from `length` on."""
+        if self._seq != NULL:
+            oc_seq_truncate(self._seq, length)
+
+    def cancel(self) -> None:
+        """End a step that works on this sequence within one layer."""
+        self._cancel = 1
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether cancel() was called."""
+        return self._cancel != 0

@@ -1,0 +1,147 @@
+# ops.pxi - one row of the kernel table at a time, on the caller's buffers: the door of tests/kernels and bench/.
+# kernel_rows() of kernels.pxi lists the rows.
+from libc.stdlib cimport free, malloc
+
+
+cdef extern from "kernels/kernels.h" nogil:
+    enum: OC_TILE
+    ctypedef struct oc_attention_args:
+        const float *q
+        const int32_t *first
+        const int32_t *last
+        const void *const *k_tiles
+        const void *const *v_tiles
+        float *out
+        float *scratch
+        int64_t n_rows
+        int64_t head_dim
+        int64_t q_stride
+        int64_t out_stride
+        float softcap
+    size_t oc_attention_scratch(int64_t n_rows, int64_t head_dim) noexcept
+    ctypedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps) noexcept
+    ctypedef void (*oc_rope_fn)(float *x, const float *cos, const float *sin, int64_t n_rot, int neox) noexcept
+    ctypedef void (*oc_glu_fn)(const float *gate, const float *up, float *y, int64_t n) noexcept
+    ctypedef void (*oc_add_fn)(float *y, const float *x, int64_t n) noexcept
+    ctypedef void (*oc_attention_fn)(const oc_attention_args *args) noexcept
+    ctypedef void (*oc_kv_store_fn)(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot,
+                                    int64_t head_dim) noexcept
+    ctypedef int64_t (*oc_argmax_fn)(const float *x, int64_t n) noexcept
+
+
+cdef const oc_kernel *_op_row(int index, tuple ops) except NULL:
+    """Row `index`, which must implement one of `ops` and run on this CPU."""
+    row = oc_kernel_at(index)
+    if row == NULL or row.op.decode() not in ops or not oc_cpu_has(row.isa):
+        raise ValueError(f"row {index} is not a runnable implementation of {ops}")
+    return row
+
+
+cdef int _same_length(Py_ssize_t a, Py_ssize_t b) except -1:
+    if a != b:
+        raise ValueError(f"buffers of {a} and {b} values where both must have the same length")
+    return 0
+
+
+def op_rmsnorm(int row, const float[::1] x, const float[::1] w, float[::1] y, float eps):
+    """Run an rmsnorm row; `w` may be None."""
+    fn = <oc_rmsnorm_fn>_op_row(row, ("rmsnorm",)).fn
+    _same_length(x.shape[0], y.shape[0])
+    cdef const float *weight = NULL
+    if w is not None:
+        _same_length(x.shape[0], w.shape[0])
+        weight = &w[0]
+    fn(&x[0], weight, &y[0], x.shape[0], eps)
+
+
+def op_rope(int row, float[::1] x, const float[::1] cos, const float[::1] sin, bint neox):
+    """Run a rope row in place on one head; n_rot is twice the length of the tables."""
+    fn = <oc_rope_fn>_op_row(row, ("rope",)).fn
+    _same_length(cos.shape[0], sin.shape[0])
+    if 2 * cos.shape[0] > x.shape[0]:
+        raise ValueError("more pairs than the head has")
+    fn(&x[0], &cos[0], &sin[0], 2 * cos.shape[0], neox)
+
+
+def op_glu(int row, const float[::1] gate, const float[::1] up, float[::1] y):
+    """Run a swiglu or geglu row."""
+    fn = <oc_glu_fn>_op_row(row, ("swiglu", "geglu")).fn
+    _same_length(gate.shape[0], up.shape[0])
+    _same_length(gate.shape[0], y.shape[0])
+    fn(&gate[0], &up[0], &y[0], gate.shape[0])
+
+
+def op_add(int row, float[::1] y, const float[::1] x):
+    """Run an add row."""
+    fn = <oc_add_fn>_op_row(row, ("add",)).fn
+    _same_length(x.shape[0], y.shape[0])
+    fn(&y[0], &x[0], x.shape[0])
+
+
+def op_argmax(int row, const float[::1] x):
+    """Run an argmax row."""
+    fn = <oc_argmax_fn>_op_row(row, ("argmax",)).fn
+    if x.shape[0] == 0:
+        raise ValueError("argmax of nothing")
+    return fn(&x[0], x.shape[0])
+
+
+def op_kv_store(int row, const float[::1] k, const float[::1] v, unsigned char[::1] k_tile,
+                unsigned char[::1] v_tile, int slot):
+    """Run a kv_store row; the tiles are raw bytes of (head_dim, 32) and (32, head_dim) elements."""
+    found = _op_row(row, ("kv_store_f16", "kv_store_f32"))
+    fn = <oc_kv_store_fn>found.fn
+    width = 2 if found.op.decode() == "kv_store_f16" else 4
+    _same_length(k.shape[0], v.shape[0])
+    _same_length(k_tile.shape[0], OC_TILE * k.shape[0] * width)
+    _same_length(v_tile.shape[0], OC_TILE * k.shape[0] * width)
+    if not 0 <= slot < OC_TILE:
+        raise ValueError("no such slot")
+    fn(&k[0], &v[0], &k_tile[0], &v_tile[0], slot, k.shape[0])
+
+
+def op_attention_scratch(int64_t n_rows, int64_t head_dim):
+    """Floats of scratch that an attention row needs."""
+    return oc_attention_scratch(n_rows, head_dim)
+
+
+def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const int32_t[::1] last,
+                 const unsigned char[:, ::1] k_pool, const unsigned char[:, ::1] v_pool,
+                 const int32_t[::1] table, float[:, ::1] out, float[::1] scratch, int64_t head_dim,
+                 float softcap=0.0, int repeat=1):
+    """Run an attention row `repeat` times. Tile t is row table[t] of the pools, or NULL where table[t] < 0.
+
+    Rows of q and out may be longer than head_dim: that is their stride.
+    """
+    found = _op_row(row, ("attention_f16", "attention_f32"))
+    fn = <oc_attention_fn>found.fn
+    width = 2 if found.op.decode() == "attention_f16" else 4
+    cdef oc_attention_args args
+    cdef const void **tiles = <const void **>malloc(2 * max(1, table.shape[0]) * sizeof(void *))
+    cdef Py_ssize_t t, n_tiles = table.shape[0]
+    if tiles == NULL:
+        raise MemoryError
+    try:
+        for size in (first.shape[0], last.shape[0], out.shape[0]):
+            _same_length(q.shape[0], size)
+        _same_length(k_pool.shape[1], OC_TILE * head_dim * width)
+        _same_length(v_pool.shape[1], OC_TILE * head_dim * width)
+        if q.shape[1] < head_dim or out.shape[1] < head_dim or max(last) > n_tiles * OC_TILE:
+            raise ValueError("a buffer is too small")
+        if scratch.shape[0] < <Py_ssize_t>oc_attention_scratch(q.shape[0], head_dim):
+            raise ValueError("scratch is too small")
+        for t in range(n_tiles):
+            if table[t] >= min(k_pool.shape[0], v_pool.shape[0]):
+                raise ValueError("table names a tile outside the pool")
+            tiles[t] = &k_pool[table[t], 0] if table[t] >= 0 else NULL
+            tiles[n_tiles + t] = &v_pool[table[t], 0] if table[t] >= 0 else NULL
+        args.q, args.out, args.scratch = &q[0, 0], &out[0, 0], &scratch[0]
+        args.first, args.last = &first[0], &last[0]
+        args.k_tiles, args.v_tiles = tiles, tiles + n_tiles
+        args.n_rows, args.head_dim, args.softcap = q.shape[0], head_dim, softcap
+        args.q_stride, args.out_stride = q.shape[1], out.shape[1]
+        with nogil:
+            for _ in range(repeat):
+                fn(&args)
+    finally:
+        free(tiles)

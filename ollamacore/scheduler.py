@@ -1,0 +1,357 @@
+"""The engine's thread: it composes batches, samples, and hands out chunks.
+
+Each pass takes one token of every running sequence and fills the rest of the batch with prompt chunks, so a long
+prompt never stalls running streams. A failure inside one request ends that request and no other. Every submitted
+generation ends in exactly one chunk with a done reason, whatever happens.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence, logprobs
+from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
+from ollamacore.sampling import SamplingOptions
+from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
+from ollamacore.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+#: prompt tokens beside running streams: enough for full GEMM tiles, short enough to keep their pace
+PROMPT_TOKENS_BESIDE_STREAMS = 64
+#: a generation without a limit of its own ends after so many contexts
+MAX_CONTEXTS = 10
+
+
+#: positions of one KV block
+KV_BLOCK = 32
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A generation that holds a sequence."""
+
+    generation: Generation
+    sequence: Sequence
+    sampler: Sampler
+    assembler: TextAssembler
+    pending: array[int]  # tokens to prefill; one token while decoding
+    tokens: array[int]  # every token of the sequence, prompt and answer
+    limit: int  # tokens to generate
+    started_ns: int = 0
+    first_ns: int = 0
+    generated: int = 0
+    unsent: list[int] = field(default_factory=list)  # tokens whose text is not out yet
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def is_decoding(self) -> bool:
+        return self.first_ns != 0 and len(self.pending) == 1
+
+
+class Scheduler:
+    """Runs generations on one engine, in a thread of its own."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, *, max_tokens: int, max_seqs: int) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._max_seqs = max_seqs
+        self._wake = threading.Condition()
+        self._waiting: deque[Generation] = deque()
+        self._calls: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
+        self._active: list[_Run] = []
+        self._parked: deque[_Run] = deque()  # gave their blocks back and wait for room
+        self._closing = False
+        self._thread = threading.Thread(target=self._main, name="ollamacore-engine", daemon=True)
+        self._thread.start()
+
+    # ---- from any thread ----
+
+    def submit(self, generation: Generation) -> None:
+        """Queue a generation."""
+        with self._wake:
+            if self._closing:
+                raise ClosedError("the model is closed")
+            self._waiting.append(generation)
+            self._wake.notify()
+
+    def call(self, function: Callable[[Engine], Any]) -> Any:
+        """Run `function(engine)` in the engine's thread between two steps and return its result."""
+        future: Future[Any] = Future()
+        with self._wake:
+            if self._closing:
+                raise ClosedError("the model is closed")
+            self._calls.append((function, future))
+            self._wake.notify()
+        return future.result()
+
+    def close(self) -> None:
+        """End every generation with "cancelled", and the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+            runs = [*self._active, *self._parked]
+            generations = [*self._waiting, *(run.generation for run in runs)]
+        for generation in generations:
+            generation.cancel()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(running, waiting) generations."""
+        return len(self._active), len(self._waiting) + len(self._parked)
+
+    # ---- the thread ----
+
+    def _main(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._closing or self._waiting or self._calls or self._active):
+                    self._wake.wait()
+                if self._closing:
+                    break
+            self._serve_calls()
+            self._drop_cancelled()
+            self._admit()
+            if self._active:
+                self._pass()
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        for run in [*self._active, *self._parked]:
+            self._finish(run, "cancelled")
+        for generation in self._waiting:
+            self._deliver(generation, Chunk("", done_reason="cancelled", stats=_no_stats(generation)))
+        for _, future in self._calls:
+            future.set_exception(ClosedError("the model is closed"))
+
+    def _serve_calls(self) -> None:
+        while self._calls:
+            function, future = self._calls.popleft()
+            try:
+                future.set_result(function(self._engine))
+            except Exception as error:  # noqa: BLE001 - the caller gets it
+                future.set_exception(error)
+
+    def _drop_cancelled(self) -> None:
+        for run in [run for run in [*self._active, *self._parked] if run.generation.cancelled]:
+            self._finish(run, "cancelled")
+        with self._wake:
+            gone = [generation for generation in self._waiting if generation.cancelled]
+            for generation in gone:
+                self._waiting.remove(generation)
+        for generation in gone:
+            self._deliver(generation, Chunk("", done_reason="cancelled", stats=_no_stats(generation)))
+
+    def _admit(self) -> None:
+        """Start parked runs, then waiting generations, in order, as far as sequences and KV blocks go."""
+        while (
+            self._parked
+            and len(self._active) < self._max_seqs
+            and self._has_room(len(self._parked[0].tokens))
+        ):
+            self._active.append(self._parked.popleft())
+        while self._waiting and not self._parked and len(self._active) < self._max_seqs:
+            generation = self._waiting[0]
+            if not self._has_room(len(generation.prompt)):
+                return
+            with self._wake:
+                self._waiting.popleft()
+            try:
+                self._active.append(self._start(generation))
+            except Exception as error:  # noqa: BLE001 - one request's boundary
+                self._fail(generation, error)
+
+    def _has_room(self, n_tokens: int) -> bool:
+        """Whether the pool holds so many tokens and one block more; a run alone may always try."""
+        return not self._active or n_tokens // KV_BLOCK + 2 <= self._engine.kv_blocks_free
+
+    def _start(self, generation: Generation) -> _Run:
+        options = generation.options
+        sequence = Sequence(self._engine)
+        generation.attach(sequence.cancel)
+        sampler = Sampler(options, generation.num_ctx)
+        prompt = array("i", generation.prompt)
+        sampler.accept_all(prompt)
+        most = generation.num_ctx * MAX_CONTEXTS
+        return _Run(
+            generation,
+            sequence,
+            sampler,
+            TextAssembler(self._tokenizer.stream(), options.stop),
+            pending=prompt,
+            tokens=array("i", prompt),
+            started_ns=time.monotonic_ns(),
+            limit=options.num_predict if 0 <= options.num_predict < most else most,
+        )
+
+    def _compose(self) -> list[_Run]:
+        """Runs of the next step with their tokens: streams first, then prompts up to the budget."""
+        return sorted(self._active, key=lambda run: not run.is_decoding)
+
+    def _pass(self) -> None:
+        batch: list[tuple[Sequence, array[int] | int, int]] = []
+        runs: list[tuple[_Run, int]] = []
+        budget = self._max_tokens
+        streams = sum(run.is_decoding for run in self._active)
+        if streams:
+            budget = min(budget, streams + PROMPT_TOKENS_BESIDE_STREAMS)
+        for run in self._compose():
+            take = min(budget, len(run.pending))
+            if take == 0:
+                break
+            budget -= take
+            is_last = take == len(run.pending)
+            batch.append((run.sequence, run.pending[0] if take == 1 else run.pending[:take], int(is_last)))
+            runs.append((run, take))
+        self._step(batch, runs)
+
+    def _step(
+        self, batch: list[tuple[Sequence, array[int] | int, int]], runs: list[tuple[_Run, int]]
+    ) -> None:
+        try:
+            status = self._engine.step(batch)
+        except OllamaCoreError as error:
+            log.exception("engine step failed")
+            for run, _ in runs:
+                self._finish(run, "error", error)
+            return
+        if status == STEP_CANCELLED:
+            return
+        if status == STEP_FULL:
+            self._make_room()
+            return
+        row = 0
+        for run, take in runs:
+            del run.pending[:take]
+            if run.pending:
+                continue
+            try:
+                self._sample(run, row)
+            except Exception as error:  # noqa: BLE001 - one request's boundary
+                self._finish(run, "error", error)
+            row += 1
+
+    def _make_room(self) -> None:
+        """The pool is full: the youngest run waits and is computed again later; a run alone has reached its end."""
+        run = self._active[-1]
+        if len(self._active) == 1:
+            self._finish(run, "length")
+            return
+        run.sequence.truncate(0)
+        run.pending = array("i", run.tokens)
+        self._active.remove(run)
+        self._parked.append(run)
+
+    # ---- one token of one run ----
+
+    def _sample(self, run: _Run, row: int) -> None:
+        now = time.monotonic_ns()
+        if run.first_ns == 0:
+            run.first_ns = now
+            if run.limit == 0:
+                self._finish(run, "length")
+                return
+        token = run.sampler.sample(self._engine, row)
+        run.generated += 1
+        if token in self._tokenizer.end_ids:
+            self._finish(run, "stop")
+            return
+        run.sampler.accept(token)
+        run.unsent.append(token)
+        if run.generation.options.logprobs:
+            run.logprobs.append(self._logprob(run.generation.options, row, token))
+        text = run.assembler.push(token)
+        if run.assembler.stopped:
+            self._finish(run, "stop", text=text)
+        elif run.generated >= run.limit:
+            self._finish(run, "length", text=text + run.assembler.flush())
+        else:
+            if text:
+                self._deliver(run.generation, self._chunk(run, text))
+            run.tokens.append(token)
+            run.pending.append(token)
+            if len(run.tokens) > run.generation.num_ctx:
+                self._shift(run)
+
+    def _shift(self, run: _Run) -> None:
+        """The context is full: keep num_keep tokens and the newer half of the rest, computed anew at its new place."""
+        if not run.generation.options.shift:
+            self._finish(run, "length", text=run.assembler.flush())
+            return
+        run.tokens = crop(run.tokens, run.generation.num_ctx, run.generation.options.num_keep)
+        run.sequence.truncate(min(run.generation.options.num_keep, len(run.tokens)))
+        run.pending = run.tokens[len(run.sequence) :]
+
+    def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
+        chosen, ids, values = logprobs(self._engine, row, token, options.top_logprobs)
+        top = tuple(self._entry(i, value) for i, value in zip(ids, values, strict=True))
+        return self._entry(token, chosen, top)
+
+    def _entry(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        raw = self._tokenizer.token_bytes(token, special=True)
+        return TokenLogprob(raw.decode("utf-8", "replace"), raw, token, logprob, top)
+
+    # ---- ends ----
+
+    def _chunk(
+        self, run: _Run, text: str, reason: DoneReason | None = None, error: OllamaCoreError | None = None
+    ) -> Chunk:
+        tokens, run.unsent = tuple(run.unsent), []
+        logprobs = tuple(run.logprobs) if run.generation.options.logprobs else None
+        run.logprobs = []
+        stats = None
+        if reason is not None:
+            now = time.monotonic_ns()
+            first = run.first_ns or now
+            stats = Stats(len(run.generation.prompt), 0, first - run.started_ns, run.generated, now - first)
+        return Chunk(text, tokens, logprobs, reason, stats, error)
+
+    def _finish(
+        self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
+    ) -> None:
+        (self._active if run in self._active else self._parked).remove(run)
+        run.sequence.close()
+        if text is None:
+            text = run.assembler.flush() if reason in ("stop", "length") else ""
+        self._deliver(run.generation, self._chunk(run, text, reason, _public(error) if error else None))
+
+    def _fail(self, generation: Generation, error: Exception) -> None:
+        chunk = Chunk("", done_reason="error", stats=_no_stats(generation), error=_public(error))
+        self._deliver(generation, chunk)
+
+    def _deliver(self, generation: Generation, chunk: Chunk) -> None:
+        try:
+            generation.deliver(chunk)
+        except Exception:
+            log.exception("a receiver of chunks failed")
+            generation.cancel()
+
+
+def crop(tokens: array[int], num_ctx: int, num_keep: int) -> array[int]:
+    """The first num_keep tokens and the newest of the rest, so that about half of what is not kept is free again."""
+    keep = min(max(num_keep, 0), max(num_ctx - 2, 0))
+    tail = max((num_ctx - keep) // 2, 1)
+    return tokens[:keep] + tokens[max(len(tokens) - tail, keep) :]
+
+
+def _no_stats(generation: Generation) -> Stats:
+    return Stats(len(generation.prompt), 0, 0, 0, 0)
+
+
+def _public(error: Exception) -> OllamaCoreError:
+    """Errors leave the library as OllamaCoreError; anything else is a defect and is logged."""
+    if isinstance(error, OllamaCoreError):
+        return error
+    log.error("generation failed", exc_info=error)
+    return EngineError(f"{type(error).__name__}: {error}")

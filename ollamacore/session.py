@@ -1,0 +1,148 @@
+"""One generation, seen from outside: its options, the chunks that come back, and the text between tokens and chunks."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ollamacore.errors import OllamaCoreError
+from ollamacore.sampling import SamplingOptions
+from ollamacore.tokenizer import TokenStream
+
+DoneReason = Literal["stop", "length", "cancelled", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log-probability of a token over the whole vocabulary, before any sampler."""
+
+    token: str
+    bytes: bytes
+    id: int
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts and times of a finished generation; durations in nanoseconds."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    prompt_ns: int
+    generated_tokens: int
+    eval_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of the answer. The last chunk of a generation has `done_reason` and `stats`; no other has."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    done_reason: DoneReason | None = None
+    stats: Stats | None = None
+    error: OllamaCoreError | None = None
+
+
+class Generation:
+    """A handle on a submitted generation.
+
+    `Model.generate` and `Model.chat` return it as an iterator of chunks; it raises the chunk's error, if there is one.
+    `cancel` may be called from any thread, and leaving the iteration early with `close` cancels too.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        options: SamplingOptions,
+        num_ctx: int,
+        on_chunk: Callable[[Chunk], None] | None,
+    ) -> None:
+        self.prompt = prompt
+        self.options = options
+        self.num_ctx = num_ctx
+        self.stats: Stats | None = None
+        self.done_reason: DoneReason | None = None
+        self._queue: queue.SimpleQueue[Chunk] | None = None
+        if on_chunk is None:
+            self._queue = queue.SimpleQueue()
+            on_chunk = self._queue.put
+        self._on_chunk = on_chunk
+        self._cancel_step: Callable[[], None] | None = None
+        self._cancelled = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Stop within one layer of one chunk; the last chunk then says "cancelled"."""
+        self._cancelled.set()
+        cancel_step = self._cancel_step
+        if cancel_step is not None:
+            cancel_step()
+
+    def attach(self, cancel_step: Callable[[], None]) -> None:
+        """Called by the scheduler: how to interrupt a step that is under way."""
+        self._cancel_step = cancel_step
+
+    def deliver(self, chunk: Chunk) -> None:
+        """Called by the scheduler, in the engine's thread: hand a chunk to the receiver."""
+        if chunk.done_reason is not None:
+            self.stats, self.done_reason, self._cancel_step = chunk.stats, chunk.done_reason, None
+        self._on_chunk(chunk)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        if self._queue is None:
+            raise TypeError("this generation delivers its chunks to a callback")
+        try:
+            while self.done_reason is None or not self._queue.empty():
+                chunk = self._queue.get()
+                if chunk.error is not None:
+                    raise chunk.error
+                yield chunk
+        finally:
+            if self.done_reason is None:
+                self.cancel()
+
+    def text(self) -> str:
+        """Wait for the end and return the whole text."""
+        return "".join(chunk.text for chunk in self)
+
+
+@dataclass(slots=True)
+class TextAssembler:
+    """Turns tokens into text that is final: whole UTF-8 characters, and nothing that may become a stop string."""
+
+    stream: TokenStream
+    stops: tuple[str, ...]
+    held: str = ""
+    stopped: bool = field(default=False, init=False)
+
+    def push(self, token: int) -> str:
+        """Text that this token makes final; sets `stopped` when a stop string is complete (it is cut off)."""
+        text = self.held + self.stream.push(token)
+        found = [at for at in (text.find(stop) for stop in self.stops) if at >= 0]
+        if found:
+            self.stopped, self.held = True, ""
+            return text[: min(found)]
+        keep = max((_overlap(text, stop) for stop in self.stops), default=0)
+        self.held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """The text still held back when generation ends without a stop string; an incomplete character is dropped."""
+        text, self.held = self.held + self.stream.flush(), ""
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest proper prefix of `stop` that ends `text`."""
+    for length in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

@@ -1,0 +1,114 @@
+"""Text to token ids and back, as the model's own tokenizer does it. The loops are in csrc/text.
+
+Reads the `tokenizer.ggml.*` metadata of a GGUF file. Models: `gpt2` (byte-level BPE) and `llama` (SentencePiece
+BPE); anything else is refused with UnsupportedModelError. Conversations are rendered elsewhere (ollamacore.prompt).
+"""
+
+from collections.abc import Iterable
+from typing import Self
+
+from ollamacore._core import Vocabulary
+from ollamacore.errors import UnsupportedModelError
+from ollamacore.tokenizer.metadata import GGUFMetadata, TokenizerMetadata
+from ollamacore.tokenizer.stream import TokenStream
+
+__all__ = ["TokenStream", "Tokenizer"]
+
+#: `tokenizer.ggml.pre` -> the rules that cut text into pretokens; whether whole pretokens skip the merges.
+_PRETOKENIZERS = {
+    "default": ("gpt-2", False),
+    "gpt-2": ("gpt-2", False),
+    "mpt": ("gpt-2", False),
+    "smollm": ("smollm", False),
+    "starcoder": ("smollm", False),
+    "refact": ("smollm", False),
+    "command-r": ("smollm", False),
+    "llama-bpe": ("llama-bpe", True),
+    "llama3": ("llama-bpe", True),
+    "llama-v3": ("llama-bpe", True),
+    "qwen2": ("qwen2", False),
+    "deepseek-r1-qwen": ("qwen2", False),
+}
+
+
+class Tokenizer:
+    """The tokenizer of one model. Immutable and thread-safe.
+
+    `end_ids` holds every token that ends a generation, `bos` and `eos` are None if the model has none.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, metadata: TokenizerMetadata) -> None:
+        self._vocabulary = vocabulary
+        self._strip_space = metadata.model == "llama" and metadata.add_space_prefix
+        self.n_vocab: int = vocabulary.count
+        self.bos = metadata.bos
+        self.eos = metadata.eos
+        self.add_bos = metadata.add_bos and self.bos is not None
+        self.add_eos = metadata.add_eos and self.eos is not None
+        self.end_ids = metadata.end_ids(vocabulary)
+
+    @classmethod
+    def from_gguf(cls, gguf: GGUFMetadata) -> Self:
+        """Build the tokenizer that a GGUF file describes."""
+        metadata = TokenizerMetadata(gguf)
+        if metadata.model not in ("gpt2", "llama"):
+            raise UnsupportedModelError(f"tokenizer model {metadata.model!r} is not supported")
+        byte_level = metadata.model == "gpt2"
+        if byte_level and metadata.pre not in _PRETOKENIZERS:
+            raise UnsupportedModelError(f"pre-tokenizer {metadata.pre!r} is not supported")
+        rules, ignore_merges = _PRETOKENIZERS[metadata.pre] if byte_level else ("gpt-2", False)
+        vocabulary = Vocabulary(
+            model=metadata.model,
+            pre=rules,
+            tokens=metadata.tokens,
+            merges=metadata.strings("tokenizer.ggml.merges") if byte_level else None,
+            scores=None if byte_level else metadata.numbers("tokenizer.ggml.scores", "f"),
+            types=metadata.types,
+            unknown=-1 if metadata.unknown is None else metadata.unknown,
+            ignore_merges=ignore_merges,
+            add_space_prefix=metadata.add_space_prefix,
+        )
+        return cls(vocabulary, metadata)
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Token ids of a text.
+
+        `add_special` puts BOS and EOS around it where the model asks for them. With `parse_special` the spelling
+        of a control token in the text becomes that token; leave it off for text that a user wrote. User-defined
+        tokens are always found. A lone surrogate counts as U+FFFD.
+        """
+        ids = self._vocabulary.encode(_utf8(text), parse_special)
+        if add_special and self.add_bos and self.bos is not None:
+            ids.insert(0, self.bos)
+        if add_special and self.add_eos and self.eos is not None:
+            ids.append(self.eos)
+        return ids
+
+    def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
+        """The text of token ids; bytes that are not UTF-8 become U+FFFD.
+
+        The space that `encode` put before the text is taken away again, where the model has one.
+        """
+        data = b"".join([self._vocabulary.piece(id, special) for id in ids])
+        if self._strip_space and data.startswith(b" "):
+            data = data[1:]
+        return data.decode("utf-8", "replace")
+
+    def token_bytes(self, id: int, *, special: bool = False) -> bytes:
+        """The bytes that a token adds to a text; control tokens add none unless `special`."""
+        return self._vocabulary.piece(id, special)
+
+    def token_text(self, id: int) -> str:
+        """The vocabulary's own spelling of a token, such as `Ġthe`, `▁the` or `<0x0A>`."""
+        return self._vocabulary.spelling(id).decode("utf-8", "replace")
+
+    def stream(self, *, special: bool = False) -> TokenStream:
+        """A decoder for tokens that come one by one and continue a text: no leading space is taken away."""
+        return TokenStream(self._vocabulary, special)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # surrogates: pairs are joined, lone ones become U+FFFD
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()

@@ -1,0 +1,119 @@
+"""The `tokenizer.ggml.*` metadata: arrays in the form that C reads, checked ids, defaults."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ollamacore._core import Vocabulary
+from ollamacore.errors import InvalidFileError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    #: Region of length-prefixed strings, u64 offsets into it, count.
+    StringRegion = tuple[ReadableBuffer, ReadableBuffer, int]
+
+_CONTROL, _USER_DEFINED = 3, 4
+
+#: Tokens that end a generation in some model family, by their spelling. They count only where the vocabulary marks
+#: them as control or user-defined; "</s>" only as control, for elsewhere it is an HTML tag.
+_END_TEXTS = (
+    "</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|return|>",
+    "<|call|>", "<|end_of_text|>", "<EOT>", "<|eot|>", "<|eom|>", "<|END_OF_TURN_TOKEN|>", "<end_of_utterance>",
+    "<|endofturn|>", "<|end_of_turn|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<|fim_pad|>", "<|repo_name|>",
+    "<|file_sep|>", "<fim_pad>", "<reponame>",
+)  # fmt: skip
+_END_KEYS = ("eos", "eot", "eom")
+
+
+class GGUFMetadata(Protocol):
+    """What is asked of a GGUF file (ollamacore.gguf.GGUFFile)."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """All keys."""
+
+    def get(self, key: str, kind: type, default: Any = ...) -> Any:
+        """One key of a known kind."""
+
+
+class TokenizerMetadata:
+    """The part of a GGUF file's metadata that describes its tokenizer."""
+
+    def __init__(self, gguf: GGUFMetadata) -> None:
+        self._gguf = gguf
+        self.model: str = gguf.get("tokenizer.ggml.model", str)
+        self.pre: str = gguf.get("tokenizer.ggml.pre", str, "default")
+        sentencepiece = self.model == "llama"
+        self.tokens = self.strings("tokenizer.ggml.tokens")
+        self.types = self.numbers("tokenizer.ggml.token_type", "i", required=False)
+        self.bos = self._id("bos", 1 if sentencepiece else None)
+        self.eos = self._id("eos", 2 if sentencepiece else None)
+        self.unknown = self._id("unknown", 0 if sentencepiece else None)
+        llama3 = self.pre in ("llama-bpe", "llama3", "llama-v3")
+        self.add_bos: bool = gguf.get("tokenizer.ggml.add_bos_token", bool, sentencepiece or llama3)
+        self.add_eos: bool = gguf.get("tokenizer.ggml.add_eos_token", bool, False)
+        self.add_space_prefix: bool = gguf.get("tokenizer.ggml.add_space_prefix", bool, sentencepiece)
+
+    def strings(self, key: str) -> "StringRegion":
+        """A string array as (region of length-prefixed strings, offsets into it, count)."""
+        value = self._gguf.metadata.get(key)
+        if value is None:
+            raise InvalidFileError(f"{key} is missing")
+        if hasattr(value, "buffer") and hasattr(value, "offsets"):
+            return value.buffer, value.offsets, len(value)
+        if not isinstance(value, list) or not all(isinstance(item, str | bytes) for item in value):
+            raise InvalidFileError(f"{key} is not an array of strings")
+        return _pack(value)
+
+    def numbers(self, key: str, code: str, *, required: bool = True) -> memoryview | None:
+        """A numeric array whose elements have the type `code` of the module array, one for each token."""
+        value = self._gguf.metadata.get(key)
+        if value is None and not required:
+            return None
+        if value is None:
+            raise InvalidFileError(f"{key} is missing")
+        try:
+            view = memoryview(array(code, value) if isinstance(value, list) else value)
+        except (TypeError, OverflowError):
+            raise InvalidFileError(f"{key} is not a numeric array") from None
+        if view.format.lstrip("<=@") != code:
+            raise InvalidFileError(f"{key} has elements of the wrong type ({view.format!r}, not {code!r})")
+        if view.nbytes != self.tokens[2] * 4:
+            raise InvalidFileError(f"{key} has {view.nbytes // 4} elements for {self.tokens[2]} tokens")
+        return view
+
+    def end_ids(self, vocabulary: Vocabulary) -> frozenset[int]:
+        """Every token that ends a generation."""
+        found = {id for name in _END_KEYS if (id := self._id(name, None)) is not None}
+        if self.eos is not None:
+            found.add(self.eos)
+        by_text = {text: id for text in _END_TEXTS if (id := _special_id(vocabulary, text)) is not None}
+        if "<|return|>" in by_text and "<|call|>" in by_text:  # gpt-oss: there <|end|> only closes a message
+            by_text.pop("<|end|>", None)
+        return frozenset(found | set(by_text.values()))
+
+    def _id(self, name: str, default: int | None) -> int | None:
+        key = f"tokenizer.ggml.{name}_token_id"
+        id: int | None = self._gguf.get(key, int, None)
+        if id is None:
+            return default if default is not None and default < self.tokens[2] else None
+        if not 0 <= id < self.tokens[2]:
+            raise InvalidFileError(f"{key} is {id}, but the vocabulary has {self.tokens[2]} tokens")
+        return id
+
+
+def _special_id(vocabulary: Vocabulary, text: str) -> int | None:
+    """The special token with this spelling that may end a generation."""
+    ids = vocabulary.encode(text.encode(), True)
+    kinds = (_CONTROL,) if text == "</s>" else (_CONTROL, _USER_DEFINED)
+    return ids[0] if len(ids) == 1 and vocabulary.type(ids[0]) in kinds else None
+
+
+def _pack(items: Sequence[str | bytes]) -> "StringRegion":
+    """Strings laid out as a GGUF array holds them."""
+    parts = [item.encode() if isinstance(item, str) else item for item in items]
+    region = b"".join([len(part).to_bytes(8, "little") + part for part in parts])
+    offsets = array("Q", accumulate((8 + len(part) for part in parts), initial=0))
+    return region, offsets, len(parts)

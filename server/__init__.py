@@ -1,0 +1,1 @@
+"""The Ollama-compatible server; see docs/architecture.md."""

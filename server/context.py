@@ -1,0 +1,20 @@
+"""What every handler works with."""
+
+from dataclasses import dataclass
+
+from server.config import Config
+from server.models.loaded import LoadedModels
+from server.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The settings, the store and the loaded models of one server."""
+
+    config: Config
+    store: Store
+    models: LoadedModels
+
+
+#: The Ollama version whose API this server speaks; clients refuse servers that report an old one.
+OLLAMA_VERSION = "0.33.0"

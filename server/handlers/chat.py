@@ -1,0 +1,149 @@
+"""POST /api/chat: continue a conversation."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from server.context import Context
+from server.errors import ApiError
+from server.handlers.body import receive
+from server.handlers.reference import Target, find_model
+from server.handlers.run import (
+    Clock,
+    Plan,
+    check_abilities,
+    check_logprobs,
+    check_template,
+    chunks_of,
+    fit,
+    joined_logprobs,
+    logprobs_field,
+    plan_run,
+    stamp,
+    thinking_variables,
+)
+from server.handlers.stream import Records, stream_records
+from server.http import Request, Response, StreamResponse, json_response
+from server.models.engine import Engine
+from server.schema import ChatRequest
+
+_Conversation = list[dict[str, Any]]
+
+
+async def chat(request: Request, context: Context) -> Response | StreamResponse:
+    """Answer with records of a message; no messages load the model or, with keep_alive 0, unload it."""
+    wanted = await receive(ChatRequest, request)
+    check_logprobs(wanted)
+    if not wanted.model:
+        raise ApiError(400, "model is required")
+    target = await find_model(context, wanted.model)
+    if not wanted.messages and wanted.keep_alive_ns == 0:
+        await context.models.unload(target.source.path)
+        return json_response({**_record(wanted, ""), "done": True, "done_reason": "unload"})
+    _check(wanted, target)
+    plan = plan_run(context, target, wanted)
+    if not wanted.messages:
+        async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns):
+            return json_response({**_record(wanted, ""), "done": True, "done_reason": "load"})
+    records = _records(context, target, plan, wanted)
+    if wanted.stream and not wanted.debug_render_only:
+        return await stream_records(records)
+    async with aclosing(records):
+        return json_response(_joined([record async for record in records]))
+
+
+def _check(wanted: ChatRequest, target: Target) -> None:
+    """Refuse what the model cannot do."""
+    if not target.supports("completion"):
+        raise ApiError(400, f'"{wanted.model}" does not support chat')
+    if wanted.tools and not target.supports("tools"):
+        raise ApiError(400, f"{target.stored.name.full} does not support tools")
+    check_abilities(wanted, target, images=any(message.images for message in wanted.messages))
+    check_template(target)
+
+
+def _record(wanted: ChatRequest, content: str) -> dict[str, Any]:
+    """The beginning of a record, up to the message."""
+    return {**stamp(wanted), "message": {"role": "assistant", "content": content}}
+
+
+async def _records(context: Context, target: Target, plan: Plan, wanted: ChatRequest) -> Records:
+    """The records of one run, from the lease of the model to the metrics."""
+    clock = Clock()
+    async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns) as lease:
+        clock.ready()
+        prompt = _Prompt(lease.engine, target, plan, wanted)
+        text, tokens = await prompt.fitting()
+        if wanted.debug_render_only:
+            yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": text}}
+            return
+        async with aclosing(chunks_of(lease.engine, fit(tokens, plan, wanted), plan.options)) as chunks:
+            async for chunk in chunks:
+                if chunk.text or chunk.logprobs:
+                    yield {**_record(wanted, chunk.text), "done": False, **logprobs_field(chunk)}
+                if chunk.done_reason is not None:
+                    final = {**_record(wanted, ""), "done": True, "done_reason": chunk.done_reason}
+                    yield {**final, **clock.metrics(chunk)}
+
+
+class _Prompt:
+    """The prompt of a conversation, with as much of its history as fits the context."""
+
+    def __init__(self, engine: Engine, target: Target, plan: Plan, wanted: ChatRequest):
+        self._engine = engine
+        self._template = target.description.chat_template
+        self._limit = plan.context - 1
+        self._truncate = wanted.truncate is not False
+        self._variables = thinking_variables(wanted, target)
+        if wanted.tools:
+            self._variables["tools"] = list(wanted.tools)
+        self._messages = _conversation(target, wanted)
+
+    async def fitting(self) -> tuple[str, list[int]]:
+        """Text and tokens of the prompt. System messages and the last message always stay.
+
+        Whole turns are dropped from the front, as many as needed: a history that begins with an answer is one
+        that many templates refuse. The prompt may still be too long when nothing is left to drop.
+        """
+        candidate = await self._from(0)
+        if not self._truncate or len(candidate[1]) <= self._limit:
+            return candidate
+        last = len(self._messages) - 1
+        starts = [n for n in range(1, last) if self._messages[n]["role"] == "user"] + [last] * (last > 0)
+        best = None
+        low, high = 0, len(starts)
+        while low < high:  # halving finds the first start from which the rest fits
+            middle = (low + high) // 2
+            candidate = await self._from(starts[middle])
+            if len(candidate[1]) <= self._limit:
+                best, high = candidate, middle
+            else:
+                low = middle + 1
+        return best or candidate
+
+    async def _from(self, start: int) -> tuple[str, list[int]]:
+        """The prompt without what comes before a message, system messages excepted."""
+        kept = [message for message in self._messages[:start] if message["role"] == "system"]
+        messages = kept + self._messages[start:]
+        if self._template:
+            text = await self._engine.render(messages, **self._variables)
+        else:  # a base model: its template is the prompt itself
+            text = "".join(message["content"] for message in messages if message["role"] != "system")
+        return text, await self._engine.tokenize(text)
+
+
+def _conversation(target: Target, wanted: ChatRequest) -> _Conversation:
+    """The model's own messages, then the request's; its system text only if the request brings none."""
+    asked = [message.for_template() for message in wanted.messages]
+    messages: _Conversation = [*target.messages, *asked]
+    if target.system and wanted.messages[0].role != "system":
+        messages.insert(0, {"role": "system", "content": target.system})
+    return messages
+
+
+def _joined(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All records of a run as one answer."""
+    content = "".join(record["message"]["content"] for record in records)
+    final = {**records[-1], "message": {"role": "assistant", "content": content}}
+    entries = joined_logprobs(records)
+    return {**final, "logprobs": entries} if entries else final

@@ -1,0 +1,117 @@
+"""POST /api/generate: complete a prompt."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from server.context import Context
+from server.errors import ApiError
+from server.handlers.body import receive
+from server.handlers.reference import Target, find_model
+from server.handlers.run import (
+    Clock,
+    Plan,
+    check_abilities,
+    check_logprobs,
+    check_template,
+    chunks_of,
+    fit,
+    joined_logprobs,
+    logprobs_field,
+    plan_run,
+    stamp,
+    thinking_variables,
+)
+from server.handlers.stream import Records, stream_records
+from server.http import Request, Response, StreamResponse, json_response
+from server.models.engine import Engine
+from server.schema import GenerateRequest
+
+
+async def generate(request: Request, context: Context) -> Response | StreamResponse:
+    """Answer with records of text; an empty prompt loads the model or, with keep_alive 0, unloads it."""
+    wanted = await receive(GenerateRequest, request)
+    check_logprobs(wanted)
+    if not wanted.model:
+        raise ApiError(404, "model '' not found")
+    target = await find_model(context, wanted.model)
+    if not wanted.prompt and wanted.keep_alive_ns == 0:
+        await context.models.unload(target.source.path)
+        return json_response({**stamp(wanted), "response": "", "done": True, "done_reason": "unload"})
+    _check(wanted, target)
+    plan = plan_run(context, target, wanted)
+    if not wanted.prompt:
+        async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns):
+            return json_response({**stamp(wanted), "response": "", "done": True, "done_reason": "load"})
+    records = _records(context, target, plan, wanted)
+    if wanted.stream and not wanted.debug_render_only:
+        return await stream_records(records)
+    async with aclosing(records):
+        return json_response(_joined([record async for record in records]))
+
+
+def _check(wanted: GenerateRequest, target: Target) -> None:
+    """Refuse contradictions and what the model cannot do, in Ollama's order."""
+    if wanted.raw and (wanted.template or wanted.system or wanted.context):
+        raise ApiError(400, "raw mode does not support template, system, or context")
+    if wanted.suffix:
+        raise ApiError(400, f"{target.stored.name.full} does not support insert")
+    if not target.supports("completion"):
+        raise ApiError(400, f'"{wanted.model}" does not support generate')
+    if wanted.template:
+        raise ApiError(400, "template is not supported by this server: it cannot run Go templates")
+    check_abilities(wanted, target, images=bool(wanted.images))
+    if not wanted.raw:
+        check_template(target)
+
+
+async def _records(context: Context, target: Target, plan: Plan, wanted: GenerateRequest) -> Records:
+    """The records of one run, from the lease of the model to the metrics."""
+    clock = Clock()
+    async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns) as lease:
+        clock.ready()
+        text = await _prompt(lease.engine, target, wanted)
+        if wanted.debug_render_only:
+            yield {**stamp(wanted), "response": "", "done": False, "_debug_info": {"rendered_template": text}}
+            return
+        tokens = fit(await _tokens(lease.engine, text, wanted), plan, wanted)
+        answer: list[int] = []
+        async with aclosing(chunks_of(lease.engine, tokens, plan.options)) as chunks:
+            async for chunk in chunks:
+                answer.extend(chunk.tokens)
+                if chunk.text or chunk.logprobs:
+                    yield {**stamp(wanted), "response": chunk.text, "done": False, **logprobs_field(chunk)}
+                if chunk.done_reason is not None:
+                    final = {**stamp(wanted), "response": "", "done": True, "done_reason": chunk.done_reason}
+                    if not wanted.raw:
+                        final["context"] = [*tokens, *answer]
+                    yield {**final, **clock.metrics(chunk)}
+
+
+async def _prompt(engine: Engine, target: Target, wanted: GenerateRequest) -> str:
+    """The text for the model: the prompt itself, or the prompt in the model's chat template."""
+    if wanted.raw or not target.description.chat_template:
+        return wanted.prompt
+    messages: list[dict[str, Any]] = []
+    system = wanted.system or target.system
+    if system:
+        messages.append({"role": "system", "content": system})
+    if not wanted.context:
+        messages.extend(target.messages)
+    messages.append({"role": "user", "content": wanted.prompt})
+    return await engine.render(messages, **thinking_variables(wanted, target))
+
+
+async def _tokens(engine: Engine, text: str, wanted: GenerateRequest) -> list[int]:
+    """The ids of the prompt, after those of the conversation that the client sent back."""
+    earlier = wanted.context
+    if not engine.accepts(earlier):
+        raise ApiError(400, "context holds a number that is not a token of this model")
+    return [*earlier, *await engine.tokenize(text, add_special=not earlier)]
+
+
+def _joined(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All records of a run as one answer."""
+    final = {**records[-1], "response": "".join(record["response"] for record in records)}
+    entries = joined_logprobs(records)
+    return {**final, "logprobs": entries} if entries else final

@@ -1,0 +1,167 @@
+"""What generate and chat share: checks, options, fitting the prompt, and the records of a run."""
+
+import time
+from array import array
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ollamacore import Chunk, ClosedError, ContextLengthError, SamplingOptions, TokenLogprob
+from ollamacore.scheduler import crop
+from server.context import Context
+from server.errors import ApiError
+from server.handlers.reference import Target
+from server.models.engine import Engine
+from server.schema import RunRequest
+from server.times import format_now
+
+MIN_CONTEXT = 4
+MAX_TOP_LOGPROBS = 20
+
+
+def check_logprobs(request: RunRequest) -> None:
+    """Refuse a number of alternatives that Ollama refuses."""
+    if not 0 <= request.top_logprobs <= MAX_TOP_LOGPROBS:
+        raise ApiError(400, "top_logprobs must be between 0 and 20")
+
+
+def check_abilities(request: RunRequest, target: Target, *, images: bool) -> None:
+    """Refuse what the model, or this server, cannot do."""
+    if request.think and not target.supports("thinking"):
+        raise ApiError(400, f'"{request.model}" does not support thinking')
+    if images:
+        raise ApiError(400, "images are not supported by this server")
+    wanted = request.format
+    if wanted is None or wanted == "":
+        return
+    if wanted != "json" and not isinstance(wanted, dict):
+        raise ApiError(500, f'invalid format: {wanted!r}; expected "json" or a valid JSON Schema object')
+    raise ApiError(400, "format is not supported by this server: generation cannot be constrained to JSON")
+
+
+def check_template(target: Target) -> None:
+    """Refuse a model whose only prompt template is one that cannot be run here."""
+    if target.has_go_template and not target.description.chat_template:
+        name = target.stored.name.short
+        raise ApiError(
+            400,
+            f'"{name}" has a Go template and its GGUF file has no chat template; '
+            "Go templates are not supported by this server, use raw mode",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The options in force for one run."""
+
+    context: int
+    options: SamplingOptions
+
+
+def plan_run(context: Context, target: Target, request: RunRequest) -> Plan:
+    """Overlay the defaults with the model's parameters and those with the request's."""
+    model = SamplingOptions.from_mapping(target.params)
+    options = SamplingOptions.from_mapping(request.options or {}, model)
+    size = options.num_ctx or context.config.context_length
+    if target.description.context_length:
+        size = min(size, target.description.context_length)
+    size = max(size, MIN_CONTEXT)
+    options = replace(
+        options,
+        num_ctx=size,
+        shift=request.shift is not False,
+        logprobs=request.logprobs,
+        top_logprobs=request.top_logprobs if request.logprobs else 0,
+    )
+    return Plan(size, options)
+
+
+def thinking_variables(request: RunRequest, target: Target) -> dict[str, Any]:
+    """What a thinking model's template is told; thinking is on unless the request turns it off."""
+    if not target.supports("thinking"):
+        return {}
+    think = True if request.think is None else request.think
+    variables: dict[str, Any] = {"enable_thinking": bool(think)}
+    if isinstance(think, str):
+        variables["reasoning_effort"] = think
+    return variables
+
+
+def fit(tokens: list[int], plan: Plan, request: RunRequest) -> list[int]:
+    """Leave room for an answer: of a long prompt keep the first num_keep tokens and the tail."""
+    if len(tokens) < plan.context:
+        return tokens
+    if request.truncate is False or request.shift is False:
+        raise ContextLengthError
+    return crop(array("i", tokens), plan.context, plan.options.num_keep).tolist()
+
+
+class Clock:
+    """The times of one request: from its start to the engine being ready, and to its end."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter_ns()
+        self._load_ns = 0
+
+    def ready(self) -> None:
+        """The model is loaded and free."""
+        self._load_ns = time.perf_counter_ns() - self._began
+
+    def metrics(self, chunk: Chunk) -> dict[str, int]:
+        """The six figures of a final record; those that are zero are left out."""
+        figures = {
+            "total_duration": time.perf_counter_ns() - self._began,
+            "load_duration": self._load_ns,
+        }
+        if chunk.stats is not None:
+            stats = chunk.stats
+            figures |= {
+                "prompt_eval_count": stats.prompt_tokens,
+                "prompt_eval_duration": stats.prompt_ns,
+                "eval_count": stats.generated_tokens,
+                "eval_duration": stats.eval_ns,
+            }
+        return {name: value for name, value in figures.items() if value}
+
+
+async def chunks_of(
+    engine: Engine, tokens: Sequence[int], options: SamplingOptions
+) -> AsyncGenerator[Chunk, None]:
+    """The chunks of a run, closed with the caller; a run that something else stopped is an error."""
+    async with aclosing(engine.generate(tokens, options)) as chunks:
+        async for chunk in chunks:
+            if chunk.done_reason == "cancelled":
+                raise ClosedError("the model was unloaded")
+            yield chunk
+
+
+def stamp(request: RunRequest) -> dict[str, Any]:
+    """The fields that begin every record."""
+    return {"model": request.model, "created_at": format_now()}
+
+
+def logprobs_field(chunk: Chunk) -> dict[str, Any]:
+    """The ``logprobs`` of a record, absent when the engine gave none."""
+    if not chunk.logprobs:
+        return {}
+    return {"logprobs": [_logprob(entry) for entry in chunk.logprobs]}
+
+
+def _logprob(entry: TokenLogprob) -> dict[str, Any]:
+    shown = _token(entry)
+    if entry.top:
+        shown["top_logprobs"] = [_token(other) for other in entry.top]
+    return shown
+
+
+def _token(entry: TokenLogprob) -> dict[str, Any]:
+    shown: dict[str, Any] = {"token": entry.token, "logprob": entry.logprob}
+    if entry.bytes:
+        shown["bytes"] = list(entry.bytes)
+    return shown
+
+
+def joined_logprobs(records: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """All entries of a run, for an answer in one piece."""
+    return [entry for record in records for entry in record.get("logprobs", ())]

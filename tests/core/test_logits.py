@@ -1,0 +1,60 @@
+"""Logits of tiny random models against a float64 computation of the same file."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+import ollamacore
+from tests.generate.numpy_reference import Reference, log_softmax
+from tests.generate.tiny import SHAPES, tiny_model
+
+#: longer than one step of prefill (256), so with every KV block and the sliding window crossed many times
+TOKENS = [(7 * i * i + 3 * i + 5) % 380 + 3 for i in range(300)]
+#: positions compared: more than one step gives at once
+LAST = 40
+
+
+def logits_and_exact(path, **options):
+    """Our logits and the reference's, at the last positions of TOKENS."""
+    with closing(ollamacore.Model.load(path, context=512, **options)) as model:
+        ours = model.logits(TOKENS, last=LAST)
+    return ours, Reference(path).logits(TOKENS)[-LAST:]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("tensor_type", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_float_logits_equal_reference(tmp_path, architecture, tensor_type, threads):
+    path = tiny_model(tmp_path / "m.gguf", architecture, tensor_type=tensor_type)
+    ours, exact = logits_and_exact(path, threads=threads, kv_type="f32")
+    assert ours.dtype == np.float32
+    assert ours.shape == exact.shape
+    assert np.abs(ours - exact).max() < 1e-3
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_half_kv_cache_costs_little(tmp_path, architecture):
+    path = tiny_model(tmp_path / "m.gguf", architecture)
+    ours, exact = logits_and_exact(path, threads=2, kv_type="f16")
+    # Keys and values rounded to 11 bits move a logit, of standard deviation 3, by about 2 ** -11 of it and more.
+    assert 0 < np.abs(ours - exact).max() < 0.05
+
+
+@pytest.mark.parametrize("tensor_type", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_quantised_logits_near_dequantised_reference(tmp_path, architecture, tensor_type):
+    path = tiny_model(tmp_path / "m.gguf", architecture, tensor_type=tensor_type)
+    ours, exact = logits_and_exact(path, threads=2)
+    ours, exact = log_softmax(ours.astype(np.float64)), log_softmax(exact)
+    divergence = (np.exp(exact) * (exact - ours)).sum(axis=1).mean()
+    assert divergence < 1e-2
+
+
+def test_logits_of_fewer_positions_are_the_last_rows(tmp_path):
+    path = tiny_model(tmp_path / "m.gguf", "gemma3", tensor_type="Q4_0")
+    with closing(ollamacore.Model.load(path, context=512, threads=2)) as model:
+        many, one = model.logits(TOKENS, last=LAST), model.logits(TOKENS)
+        np.testing.assert_array_equal(one, many[-1:])
+        # Alone at a time or many at once, cached or not: the same bits.
+        np.testing.assert_array_equal(model.logits(TOKENS, last=len(TOKENS))[-LAST:], many)

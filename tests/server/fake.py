@@ -1,0 +1,111 @@
+"""An engine without weights: it says what the test scripted, when the test lets it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+from ollamacore import Chunk, OllamaCoreError, SamplingOptions, Stats, TokenLogprob
+from server.models.engine import EngineStats
+
+BOS = 256
+END = 257
+N_VOCAB = 258
+
+
+class Script:
+    """What engines say and how they behave; shared by all engines of a loader, changed by tests."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = ["Hel", "lo"]
+        self.tail = ""  # text of the last chunk
+        self.done_reason = "stop"
+        self.error: OllamaCoreError | None = None
+        self.hold_load: asyncio.Event | None = None
+        self.hold_prompt: asyncio.Event | None = None
+        self.pause_s = 0.0  # between two pieces
+        self.load_errors: list[Exception] = []
+        self.loads: list[tuple[Path, int]] = []
+        self.unloads: list[Path] = []
+        self.prompts: list[list[int]] = []
+        self.options: list[SamplingOptions] = []
+        self.rendered: list[tuple[list[dict], dict]] = []
+        self.started = asyncio.Event()
+        self.cancelled = 0
+        self.running = 0
+
+    def text(self, index: int = -1) -> str:
+        """The text of a prompt that an engine got."""
+        return bytes(token for token in self.prompts[index] if token < 256).decode()
+
+
+class FakeEngine:
+    """Tokens are bytes; the chat template writes <role>content lines."""
+
+    def __init__(self, script: Script, path: Path, context: int):
+        self.script = script
+        self.path = path
+        self.context = context
+
+    def stats(self) -> EngineStats:
+        return EngineStats(memory_bytes=1000, max_context=self.context)
+
+    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        return [BOS] * add_special + list(text.encode())
+
+    async def render(self, messages, **variables) -> str:
+        self.script.rendered.append((list(messages), variables))
+        return "".join(f"<{m['role']}>{m['content']}\n" for m in messages) + "<assistant>"
+
+    def accepts(self, tokens: Sequence[int]) -> bool:
+        return all(0 <= token < N_VOCAB for token in tokens)
+
+    async def generate(self, tokens: Sequence[int], options: SamplingOptions) -> AsyncGenerator[Chunk, None]:
+        script = self.script
+        script.prompts.append(list(tokens))
+        script.options.append(options)
+        script.running += 1
+        done = False
+        try:
+            script.started.set()
+            if script.hold_prompt is not None:
+                await script.hold_prompt.wait()
+            pieces, reason = script.pieces, script.done_reason
+            if 0 <= options.num_predict < len(pieces):
+                pieces, reason = pieces[: options.num_predict], "length"
+            for piece in pieces:
+                if script.pause_s:
+                    await asyncio.sleep(script.pause_s)
+                yield Chunk(piece, tuple(piece.encode()), self._logprobs(piece, options))
+            if script.error is not None:
+                raise script.error
+            done = True
+            ended = reason == "stop"
+            stats = Stats(len(tokens), 0, 5_000_000, len(pieces) + ended, 7_000_000)
+            yield Chunk(script.tail, (END,) * ended, None, reason, stats)
+        finally:
+            script.running -= 1
+            script.cancelled += not done
+
+    def _logprobs(self, piece: str, options: SamplingOptions) -> tuple[TokenLogprob, ...] | None:
+        if not options.logprobs:
+            return None
+        top = TokenLogprob(piece, piece.encode(), 1, -0.25, ())
+        return (TokenLogprob(piece, piece.encode(), 1, -0.25, (top,) * options.top_logprobs),)
+
+    async def unload(self) -> None:
+        self.script.unloads.append(self.path)
+
+
+class FakeLoader:
+    """Loads fake engines."""
+
+    def __init__(self, script: Script):
+        self.script = script
+
+    async def load(self, path: Path, *, context: int) -> FakeEngine:
+        self.script.loads.append((path, context))
+        if self.script.hold_load is not None:
+            await self.script.hold_load.wait()
+        if self.script.load_errors:
+            raise self.script.load_errors.pop(0)
+        return FakeEngine(self.script, path, context)

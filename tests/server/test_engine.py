@@ -1,0 +1,103 @@
+"""The in-process engine over a stand-in for ollamacore.Model: chunks hop to the loop, leaving cancels."""
+
+import asyncio
+import threading
+from contextlib import aclosing
+
+import pytest
+
+from ollamacore import Chunk, EngineError, SamplingOptions
+from server.models.engine import INLINE_CHARACTERS, LocalEngine
+
+
+class Handle:
+    def __init__(self):
+        self.cancelled = False
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class StandIn:
+    """The methods of a Model that the engine uses; chunks come from another thread."""
+
+    class tokenizer:
+        bos = 1
+
+    n_vocab = 10
+    memory_bytes = 5
+    max_context = 7
+
+    def __init__(self, *chunks):
+        self.chunks = chunks
+        self.handle = Handle()
+        self.threads = []
+
+    def submit(self, tokens, options, on_chunk):
+        threading.Thread(target=lambda: [on_chunk(chunk) for chunk in self.chunks]).start()
+        return self.handle
+
+    def tokenize_prompt(self, text):
+        self.threads.append(threading.current_thread())
+        return [1, 2]
+
+    def tokenize(self, text, *, add_special):
+        assert not add_special
+        return [1, 3] if text == "<bos>" else [3]
+
+
+async def collect(engine):
+    async with aclosing(engine.generate([1], SamplingOptions())) as chunks:
+        return [chunk.text async for chunk in chunks]
+
+
+def test_generate_yields_every_chunk_and_does_not_cancel_a_finished_run():
+    model = StandIn(Chunk("a"), Chunk("b"), Chunk("c", done_reason="stop"))
+    assert asyncio.run(collect(LocalEngine(model))) == ["a", "b", "c"]
+    assert not model.handle.cancelled
+
+
+def test_generate_raises_the_error_of_a_chunk():
+    model = StandIn(Chunk("a"), Chunk("", done_reason="error", error=EngineError("broke")))
+    with pytest.raises(EngineError, match="broke"):
+        asyncio.run(collect(LocalEngine(model)))
+
+
+def test_closing_between_chunks_cancels():
+    async def scenario(model):
+        async with aclosing(LocalEngine(model).generate([1], SamplingOptions())) as chunks:
+            await anext(chunks)
+
+    model = StandIn(Chunk("a"))
+    asyncio.run(scenario(model))
+    assert model.handle.cancelled
+
+
+def test_cancelling_a_task_that_waits_for_a_chunk_cancels():
+    async def scenario(model):
+        task = asyncio.create_task(collect(LocalEngine(model)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    model = StandIn()
+    asyncio.run(scenario(model))
+    assert model.handle.cancelled
+
+
+def test_tokenize_begins_a_prompt_or_continues_one():
+    engine = LocalEngine(StandIn())
+    assert asyncio.run(engine.tokenize("x")) == [1, 2]
+    assert asyncio.run(engine.tokenize("x", add_special=False)) == [3]
+    assert asyncio.run(engine.tokenize("<bos>", add_special=False)) == [3]
+
+
+def test_tokenize_of_long_text_leaves_the_loop():
+    model = StandIn()
+    asyncio.run(LocalEngine(model).tokenize("x" * (INLINE_CHARACTERS + 1)))
+    assert model.threads[0] is not threading.current_thread()
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [([], True), ([0, 9], True), ([10], False), ([-1], False)])
+def test_accepts_only_tokens_of_the_vocabulary(tokens, expected):
+    assert LocalEngine(StandIn()).accepts(tokens) is expected

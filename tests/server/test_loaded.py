@@ -1,0 +1,294 @@
+"""The table of loaded models: one load at a time, leases, eviction, keep_alive, queue."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from ollamacore import ClosedError, InvalidFileError
+from server.errors import BusyError
+from server.models.loaded import LoadedModels, ModelSource
+from server.times import FOREVER, SECOND
+from tests.server.fake import FakeLoader, Script
+
+
+def source(name):
+    return ModelSource(Path(name), f"{name}:latest", "d" * 64, {})
+
+
+def table(script, **settings):
+    defaults = {"keep_alive_ns": FOREVER, "max_loaded": 2, "max_queue": 10, "parallel": 2}
+    return LoadedModels(FakeLoader(script), **(defaults | settings))
+
+
+def scenario(test):
+    """Run an async test on a loop of its own, with a limit."""
+
+    def run():
+        async def limited():
+            async with asyncio.timeout(20):
+                await test()
+
+        asyncio.run(limited())
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run
+
+
+async def settle():
+    """Let every task run until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def use(models, name, context=100, keep_alive_ns=None):
+    async with models.lease(source(name), context, keep_alive_ns) as lease:
+        return lease.engine
+
+
+def names(models):
+    return [model.source.name.removesuffix(":latest") for model in models.running()]
+
+
+@scenario
+async def test_lease_loads_once_and_shares_the_engine():
+    script = Script()
+    models = table(script)
+    script.hold_load = asyncio.Event()
+    users = [asyncio.create_task(use(models, "a")) for _ in range(5)]
+    await settle()
+    script.hold_load.set()
+    engines = await asyncio.gather(*users)
+    assert len(script.loads) == len(set(map(id, engines))) == 1
+    assert models.users == models.waiting == 0
+    await models.close()
+
+
+@scenario
+async def test_loads_run_one_at_a_time():
+    script = Script()
+    models = table(script)
+    script.hold_load = asyncio.Event()
+    users = [asyncio.create_task(use(models, name)) for name in "ab"]
+    await settle()
+    assert len(script.loads) == 1
+    script.hold_load.set()
+    await asyncio.gather(*users)
+    assert len(script.loads) == 2
+    await models.close()
+
+
+@scenario
+async def test_the_least_recently_used_idle_model_makes_room():
+    script = Script()
+    models = table(script)
+    for name in "aba":
+        await use(models, name)
+    await use(models, "c")
+    assert script.unloads == [Path("b")]
+    assert sorted(names(models)) == ["a", "c"]
+    await models.close()
+
+
+@scenario
+async def test_a_busy_model_is_never_unloaded_and_gets_no_new_requests():
+    script = Script()
+    models = table(script, max_loaded=1)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(models.lease(source("a"), 100))
+        other = asyncio.create_task(use(models, "b"))
+        await settle()
+        late = asyncio.create_task(use(models, "a"))
+        await settle()
+        assert script.unloads == []
+        assert len(script.loads) == 1
+    await other
+    await late
+    assert [path.name for path, _ in script.loads] == ["a", "b", "a"]
+    assert script.unloads == [Path("a"), Path("b")]
+    await models.close()
+
+
+@scenario
+async def test_slots_are_taken_in_order():
+    script = Script()
+    models = table(script, parallel=1)
+    order = []
+
+    async def user(number):
+        async with models.lease(source("a"), 100):
+            order.append(number)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(user(number) for number in range(5)))
+    assert order == [0, 1, 2, 3, 4]
+    await models.close()
+
+
+@scenario
+async def test_a_full_queue_refuses():
+    script = Script()
+    models = table(script, max_queue=2)
+    script.hold_load = asyncio.Event()
+    waiting = [asyncio.create_task(use(models, name)) for name in "ab"]
+    await settle()
+    for name in ("a", "c"):
+        with pytest.raises(BusyError):
+            await use(models, name)
+    script.hold_load.set()
+    await asyncio.gather(*waiting)
+    assert len(script.loads) == 2
+    await models.close()
+
+
+@scenario
+async def test_keep_alive_runs_from_the_end_of_the_last_lease():
+    script = Script()
+    models = table(script, keep_alive_ns=30_000_000)
+    async with models.lease(source("a"), 100):
+        await asyncio.sleep(0.1)
+        assert names(models) == ["a"]
+    assert names(models) == ["a"]
+    while names(models):  # noqa: ASYNC110  the clock of keep_alive is what is tested
+        await asyncio.sleep(0.005)
+    await settle()
+    assert script.unloads == [Path("a")]
+    await models.close()
+
+
+@scenario
+async def test_a_new_lease_stops_the_clock():
+    script = Script()
+    models = table(script)
+    await use(models, "a", keep_alive_ns=20_000_000)
+    async with models.lease(source("a"), 100):
+        await asyncio.sleep(0.06)
+        assert script.unloads == []
+    await models.close()
+
+
+@scenario
+async def test_keep_alive_of_a_request_replaces_the_earlier_one():
+    models = table(Script(), keep_alive_ns=60 * SECOND)
+    await use(models, "a")
+    await use(models, "b", keep_alive_ns=3600 * SECOND)
+    assert names(models) == ["b", "a"]
+    await use(models, "a", keep_alive_ns=FOREVER)
+    await use(models, "a")
+    assert names(models) == ["a", "b"]
+    await models.close()
+
+
+@scenario
+async def test_unload_waits_for_the_requests_that_use_the_model():
+    script = Script()
+    models = table(script)
+    async with models.lease(source("a"), 100):
+        await models.unload(Path("a"))
+        assert script.unloads == []
+    await settle()
+    assert script.unloads == [Path("a")]
+    await models.unload(Path("a"))
+    await models.close()
+
+
+@scenario
+async def test_a_longer_context_reloads_when_the_model_is_free():
+    script = Script()
+    models = table(script)
+    await use(models, "a", 100)
+    await use(models, "a", 50)
+    assert script.loads == [(Path("a"), 100)]
+    async with models.lease(source("a"), 100):
+        longer = asyncio.create_task(use(models, "a", 200))
+        await settle()
+        assert len(script.loads) == 1
+    engine = await longer
+    assert engine.context == 200
+    assert script.unloads == [Path("a")]
+    await use(models, "a", 100)
+    assert len(script.loads) == 2
+    await models.close()
+
+
+@scenario
+async def test_a_waiting_user_that_leaves_does_not_stop_the_load_of_others():
+    script = Script()
+    models = table(script)
+    script.hold_load = asyncio.Event()
+    first, second = (asyncio.create_task(use(models, "a")) for _ in range(2))
+    await settle()
+    first.cancel()
+    await settle()
+    script.hold_load.set()
+    assert await second
+    assert models.users == 0
+    await models.close()
+
+
+@scenario
+async def test_a_load_that_nobody_waits_for_any_more_is_not_begun():
+    script = Script()
+    models = table(script)
+    script.hold_load = asyncio.Event()
+    first, second = (asyncio.create_task(use(models, name)) for name in "ab")
+    await settle()
+    second.cancel()
+    await settle()
+    script.hold_load.set()
+    await first
+    await settle()
+    assert [path.name for path, _ in script.loads] == ["a"]
+    await models.close()
+
+
+@scenario
+async def test_a_model_whose_users_left_during_the_load_becomes_idle():
+    script = Script()
+    models = table(script, keep_alive_ns=0)
+    script.hold_load = asyncio.Event()
+    user = asyncio.create_task(use(models, "a"))
+    await settle()
+    user.cancel()
+    await settle()
+    script.hold_load.set()
+    await settle()
+    assert script.unloads == [Path("a")]
+    await models.close()
+
+
+@scenario
+async def test_a_failed_load_reaches_everyone_who_waits():
+    script = Script()
+    models = table(script)
+    script.hold_load = asyncio.Event()
+    script.load_errors = [InvalidFileError("bad")]
+    users = [asyncio.create_task(use(models, "a")) for _ in range(3)]
+    await settle()
+    script.hold_load.set()
+    found = await asyncio.gather(*users, return_exceptions=True)
+    assert [type(error) for error in found] == [InvalidFileError] * 3
+    assert await use(models, "a")
+    await models.close()
+
+
+@scenario
+async def test_close_finishes_loads_unloads_and_refuses():
+    script = Script()
+    models = table(script)
+    await use(models, "a")
+    script.hold_load = asyncio.Event()
+    waiting = asyncio.create_task(use(models, "b"))
+    await settle()
+    closing = asyncio.create_task(models.close())
+    await settle()
+    with pytest.raises(ClosedError):
+        await use(models, "a")
+    script.hold_load.set()
+    await closing
+    await asyncio.gather(waiting, return_exceptions=True)
+    await settle()
+    assert sorted(script.unloads) == [Path("a"), Path("b")]
+    assert names(models) == []
