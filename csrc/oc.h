@@ -94,6 +94,8 @@ oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *ca
 /* Bytes that the engine has reserved: packed weights, KV pool, scratch. */
 size_t oc_engine_weight_bytes(const oc_engine *engine);
 size_t oc_engine_kv_bytes(const oc_engine *engine);
+/* Of the KV pool, the bytes of blocks that were ever handed out: the others have no memory behind them yet. */
+size_t oc_engine_kv_bytes_used(const oc_engine *engine);
 size_t oc_engine_scratch_bytes(const oc_engine *engine);
 int64_t oc_engine_kv_blocks_free(const oc_engine *engine);
 int64_t oc_engine_kv_block_bytes(const oc_engine_params *params);

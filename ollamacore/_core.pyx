@@ -1,7 +1,8 @@
 """The one extension module: Python's door to csrc. The bodies stand in core/*.pxi, one file per part of oc.h."""
 from ollamacore.errors import (
-    EngineError, InvalidFileError, InvalidOptionError, OllamaCoreError, OutOfMemoryError, UnsupportedModelError,
+    ClosedError, EngineError, InvalidFileError, InvalidOptionError, OllamaCoreError, OutOfMemoryError, UnsupportedModelError,
 )
+cimport cython
 from libc.string cimport memcpy
 from ollamacore.oc cimport *
 

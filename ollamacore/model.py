@@ -110,8 +110,8 @@ class Model:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes reserved for weights, KV pool and activations."""
-        return self._engine.weight_bytes + self._engine.kv_bytes + self._engine.scratch_bytes
+        """Bytes in use: weights, activations, and the KV blocks that have been written since the model was loaded."""
+        return self._engine.weight_bytes + self._engine.scratch_bytes + self._engine.kv_bytes_used
 
     @property
     def weight_bytes(self) -> int:
@@ -235,6 +235,7 @@ class Model:
     def close(self) -> None:
         """End all generations with "cancelled" and give the memory back. May be called twice."""
         self._scheduler.close()
+        self._engine.close()
         _open_models.discard(self)
         self._file.close()
 

@@ -56,6 +56,7 @@ typedef struct oc_rope {
 typedef struct oc_kv {
     oc_arena arena;
     int64_t n_blocks, n_free;
+    int64_t n_touched; /* blocks that were handed out at least once: the lowest indices */
     int32_t *free;      /* (n_free) indices */
     int32_t *references; /* (n_blocks) */
     size_t tile_bytes, block_bytes;

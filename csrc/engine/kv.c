@@ -79,6 +79,7 @@ oc_status oc_seq_reserve(oc_seq *seq, int64_t length) {
     if (need > kv->n_free) return OC_ERR_FULL;
     for (; need > 0; need--) {
         int32_t block = kv->free[--kv->n_free];
+        if (block >= kv->n_touched) kv->n_touched = block + 1;
         kv->references[block] = 1;
         seq->blocks[seq->n_blocks++] = block;
     }

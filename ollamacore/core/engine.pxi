@@ -39,6 +39,7 @@ cdef class Engine:
     cdef int32_t _cancel_load
     cdef list _sources
     cdef oc_batch_item *_items
+    cdef int _n_sequences
 
     def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
                   int head_dim, str kv_type, long long kv_blocks):
@@ -61,10 +62,23 @@ cdef class Engine:
         oc_engine_destroy(self._engine)
         free(self._items)
 
+    def close(self) -> None:
+        """Give all memory back. Every sequence must be closed, and no other method works afterwards."""
+        if self._n_sequences:
+            raise EngineError(f"{self._n_sequences} sequences are open")
+        oc_engine_destroy(self._engine)
+        self._engine, self._logits = NULL, NULL
+
+    cdef int _need_open(self) except -1:
+        if self._engine == NULL:
+            raise ClosedError("the engine is closed")
+        return 0
+
     def add_matrix(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
         """A weight matrix (n_rows, k) in GGUF layout; the buffer is held until load() returns."""
         cdef char err[OC_ERR_LEN]
         cdef int32_t index
+        self._need_open()
         err[0] = 0
         if data.shape[0] == 0:
             raise InvalidFileError("matrix without data")
@@ -76,6 +90,7 @@ cdef class Engine:
         """A vector of floats, copied."""
         cdef char err[OC_ERR_LEN]
         cdef int32_t index
+        self._need_open()
         err[0] = 0
         if data.shape[0] == 0:
             raise InvalidFileError("vector without data")
@@ -86,6 +101,7 @@ cdef class Engine:
         """A buffer of `width` floats per token."""
         cdef char err[OC_ERR_LEN]
         cdef int32_t index
+        self._need_open()
         err[0] = 0
         _check(oc_engine_add_buffer(self._engine, width, &index, err), err)
         return index
@@ -94,6 +110,7 @@ cdef class Engine:
         """A rope table from angular frequencies in radians per position."""
         cdef char err[OC_ERR_LEN]
         cdef int32_t index
+        self._need_open()
         err[0] = 0
         if freq.shape[0] == 0:
             raise InvalidFileError("rope without frequencies")
@@ -106,6 +123,7 @@ cdef class Engine:
         """One op of the plan; oc.h says what each kind reads and writes."""
         cdef char err[OC_ERR_LEN]
         cdef oc_op op
+        self._need_open()
         op.kind, op.flags = OP_KINDS[kind], 0
         for flag in flags:
             op.flags |= <int32_t>OP_FLAGS[flag]
@@ -119,6 +137,7 @@ cdef class Engine:
     def finish(self, long long n_vocab) -> None:
         """Check the plan and reserve scratch memory; the last op writes n_vocab logits a column."""
         cdef char err[OC_ERR_LEN]
+        self._need_open()
         err[0] = 0
         _check(oc_engine_finish(self._engine, err), err)
         self._n_vocab = n_vocab
@@ -127,6 +146,7 @@ cdef class Engine:
         """Pack all weights in parallel; cancel_load() from another thread ends it with an EngineError."""
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
+        self._need_open()
         err[0] = 0
         with nogil:
             status = oc_engine_load(self._engine, &self._progress, &self._cancel_load, err)
@@ -144,23 +164,28 @@ cdef class Engine:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of packed weights."""
-        return oc_engine_weight_bytes(self._engine)
+        """Bytes of packed weights; 0 once closed, like all sizes here."""
+        return oc_engine_weight_bytes(self._engine) if self._engine != NULL else 0
 
     @property
     def kv_bytes(self) -> int:
         """Bytes reserved for KV blocks; memory is used as blocks are first written."""
-        return oc_engine_kv_bytes(self._engine)
+        return oc_engine_kv_bytes(self._engine) if self._engine != NULL else 0
+
+    @property
+    def kv_bytes_used(self) -> int:
+        """Bytes of KV blocks that have been handed out at least once."""
+        return oc_engine_kv_bytes_used(self._engine) if self._engine != NULL else 0
 
     @property
     def scratch_bytes(self) -> int:
         """Bytes reserved for activations and logits."""
-        return oc_engine_scratch_bytes(self._engine)
+        return oc_engine_scratch_bytes(self._engine) if self._engine != NULL else 0
 
     @property
     def kv_blocks_free(self) -> int:
         """KV blocks that no sequence holds."""
-        return oc_engine_kv_blocks_free(self._engine)
+        return oc_engine_kv_blocks_free(self._engine) if self._engine != NULL else 0
 
     def step(self, list batch) -> int:
         """Append tokens to sequences in one pass.
@@ -174,6 +199,7 @@ cdef class Engine:
         cdef Sequence sequence
         cdef const int32_t[::1] view
         cdef list views = []
+        self._need_open()
         if n > self._params.max_seqs:
             raise InvalidOptionError(f"batch of {n} sequences, the limit is {self._params.max_seqs}")
         for i in range(n):
@@ -212,6 +238,7 @@ cdef class Engine:
         memcpy(&out[0], source, self._n_vocab * sizeof(float))
 
 
+@cython.no_gc_clear  # __dealloc__ needs the engine
 cdef class Sequence:
     """One timeline of tokens in an engine's KV pool. Not thread-safe, but cancel() may come from any thread."""
 
@@ -221,16 +248,22 @@ cdef class Sequence:
     cdef int32_t _token
 
     def __cinit__(self, Engine engine):
-        self._engine = engine
+        engine._need_open()
         _check(oc_seq_create(engine._engine, &self._seq))
+        self._engine = engine
+        engine._n_sequences += 1
 
     def __dealloc__(self):
-        oc_seq_destroy(self._seq)
+        if self._seq != NULL:
+            self._engine._n_sequences -= 1
+            oc_seq_destroy(self._seq)
 
     def close(self) -> None:
         """Give the KV blocks back."""
-        oc_seq_destroy(self._seq)
-        self._seq = NULL
+        if self._seq != NULL:
+            self._engine._n_sequences -= 1
+            oc_seq_destroy(self._seq)
+            self._seq = NULL
 
     def __len__(self) -> int:
         return oc_seq_length(self._seq) if self._seq != NULL else 0

@@ -6,7 +6,7 @@ from array import array
 import numpy as np
 import pytest
 
-from ollamacore import InvalidFileError, InvalidOptionError, UnsupportedModelError, _core
+from ollamacore import ClosedError, EngineError, InvalidFileError, InvalidOptionError, UnsupportedModelError, _core
 from ollamacore.arch import build_plan, supports
 from ollamacore.gguf import GGUFFile
 from tests.generate.tiny import tiny_model
@@ -194,3 +194,18 @@ def test_plan_that_does_not_fit_is_refused(spoil):
     engine.add_op("linear", src=normed, dst=logits, matrix=matrix)
     with pytest.raises(InvalidOptionError):
         engine.finish(16)
+
+
+def test_closed_engine_refuses_and_has_no_memory(path):
+    engine, _ = open_engine(path)
+    sequence = _core.Sequence(engine)
+    with pytest.raises(EngineError, match="1 sequences are open"):
+        engine.close()
+    sequence.close()
+    engine.close()
+    engine.close()
+    assert (engine.weight_bytes, engine.kv_bytes, engine.scratch_bytes, engine.kv_blocks_free) == (0, 0, 0, 0)
+    with pytest.raises(ClosedError):
+        _core.Sequence(engine)
+    with pytest.raises(ClosedError):
+        engine.step([])
