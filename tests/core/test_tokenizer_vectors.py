@@ -1,0 +1,33 @@
+"""llama.cpp's own tokenizer vectors: real vocabularies, its test strings, its ids."""
+
+import pytest
+
+from ollamacore import GGUFFile, Tokenizer
+from tests.fetch import UnavailableError, fetch_vocabularies
+
+pytestmark = pytest.mark.model
+
+SEPARATOR = "\n__ggml_vocab_test__\n"
+#: every vocabulary with vectors whose tokenizer is supported
+NAMES = ("gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "mpt", "starcoder", "refact", "command-r")
+
+
+@pytest.fixture(scope="module")
+def folder():
+    try:
+        return fetch_vocabularies()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ids_equal_llama_cpp(folder, name):
+    path = folder / f"ggml-vocab-{name}.gguf"
+    texts = path.with_name(path.name + ".inp").read_bytes().decode().split(SEPARATOR)
+    lines = path.with_name(path.name + ".out").read_text().split("\n")
+    expected = [[int(word) for word in line.split()] for line in lines[: len(texts)]]
+    with GGUFFile.open(path) as file:
+        tokenizer = Tokenizer.from_gguf(file)
+    found = [tokenizer.encode(text, add_special=False, parse_special=False) for text in texts]
+    assert len(texts) >= 40
+    assert found == expected
