@@ -157,15 +157,15 @@ def test_small_pool_parks_runs_and_loses_none(tmp_path):
         assert model.kv_blocks_free == 8
 
 
-def test_memory_in_use_grows_with_the_longest_run_only(tmp_path):
+def test_memory_in_use_grows_with_blocks_in_use(tmp_path):
     path = tiny_model(tmp_path / "tiny.gguf", "llama", tensor_type="Q8_0")
     with ollamacore.load(path) as model:
         empty = model.memory_bytes
         model.generate([5] * 100, num_predict=1).text()
         used = model.memory_bytes
         assert used > empty > model.weight_bytes
-        model.generate([6] * 100, num_predict=1).text()
-        assert model.memory_bytes == used
+        model.generate([5] * 100, num_predict=1).text()
+        assert model.memory_bytes - used <= used - empty
 
 
 def test_threads_may_share_a_model(hello):
