@@ -32,7 +32,7 @@ def bench_matmul(benchmark, index, gguf_type, shape):
     rng = np.random.default_rng(0)
     x = rng.standard_normal(n * K).astype(np.float32)
     codes = rng.integers(-127, 127, n * K, dtype=np.int8, endpoint=True)
-    scale, total = np.full(n * K // 32, 0.01, np.float32), np.full(n * K // 32, 0.1, np.float32)
+    scale, total = np.full(n * K // 16, 0.01, np.float32), np.full(n * K // 32, 0.1, np.float32)
     y = np.empty(n * 8 * groups, np.float32)
     benchmark(_core.run_matmul, index, matrix, x, codes, scale, total, n, K, y, 8 * groups, 0, groups)
     if benchmark.enabled:
@@ -44,7 +44,7 @@ def bench_matmul(benchmark, index, gguf_type, shape):
 @pytest.mark.parametrize(("index", "_type"), named("quantize"))
 def bench_quantize(benchmark, index, _type):
     x = np.random.default_rng(0).standard_normal(1 << 14).astype(np.float32)
-    codes, scale, total = np.empty(1 << 14, np.int8), np.empty(512, np.float32), np.empty(512, np.float32)
+    codes, scale, total = np.empty(1 << 14, np.int8), np.empty(1024, np.float32), np.empty(512, np.float32)
     benchmark(_core.run_quantize, index, x, 1 << 14, codes, scale, total)
     if benchmark.enabled:
         benchmark.extra_info["values/ns"] = round((1 << 14) / (benchmark.stats.stats.min * 1e9), 2)

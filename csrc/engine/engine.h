@@ -31,7 +31,7 @@ typedef struct oc_vector {
 typedef struct oc_columns {
     float *f32;    /* (columns, width) */
     int8_t *codes; /* (columns, width) or NULL */
-    float *scale;  /* (columns, width / 32) or NULL */
+    float *scale;  /* (columns, width / 16) or NULL */
     float *sum;    /* (columns, width / 32) or NULL */
 } oc_columns;
 

@@ -9,7 +9,7 @@
 #include "base/pool.h"
 #include "engine/engine.h"
 
-#define ROW_CHUNK 4        /* groups: 32 rows, one activation block of the consumer */
+#define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised */
 #define TAIL_BYTES 32768   /* weight bytes of one stolen chunk of a GEMV */
 #define PANEL_GROUPS 8     /* groups whose outputs of all columns stay in cache between GLU's two matmuls */
 
@@ -37,7 +37,8 @@ static void quantize(const walker *w, int32_t index, int64_t c, int64_t from, in
     const oc_buffer *buffer = &w->engine->buffers[index];
     const oc_columns *at = columns_of(w, index);
     int64_t start = c * buffer->width + from;
-    oc_kernels.quantize(at->f32 + start, 1, n, at->codes + start, at->scale + start / OC_TILE, at->sum + start / OC_TILE);
+    float *scale = at->scale + start / OC_ACT_BLOCK, *sum = at->sum + start / OC_TILE;
+    oc_kernels.quantize(at->f32 + start, 1, n, at->codes + start, scale, sum);
 }
 
 static oc_act activations(const walker *w, int32_t index) {

@@ -288,7 +288,7 @@ static void lay_columns(layout *l, oc_columns *columns, const oc_buffer *buffer,
     columns->f32 = take(l, n * buffer->width, sizeof(float));
     if (!buffer->is_quantized) return;
     columns->codes = take(l, n * buffer->width, 1);
-    columns->scale = take(l, n * (buffer->width / OC_TILE), sizeof(float));
+    columns->scale = take(l, n * (buffer->width / OC_ACT_BLOCK), sizeof(float));
     columns->sum = take(l, n * (buffer->width / OC_TILE), sizeof(float));
 }
 

@@ -143,7 +143,7 @@ def run_quantize(int index, const float[::1] x, int64_t k, int8_t[::1] codes, fl
     cdef oc_quantize_fn fn = <oc_quantize_fn>_row(index, "quantize").fn
     _need(k > 0 and k % 32 == 0 and len(x) > 0 and len(x) % k == 0, "x is not rows of k values")
     _need(len(codes) == len(x), "sizes do not agree")
-    _need(len(scale) == len(x) // 32 and len(sum) == len(scale), "sizes do not agree")
+    _need(len(sum) == len(x) // 32 and len(scale) == 2 * len(sum), "sizes do not agree")
     with nogil:
         fn(&x[0], x.shape[0] // k, k, &codes[0], &scale[0], &sum[0])
 
@@ -156,7 +156,7 @@ def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const
     cdef oc_matmul_fn fn = <oc_matmul_fn>row.fn
     cdef oc_act act
     _need(n > 0 and k > 0 and len(f32) == n * k and len(codes) == n * k, "activations have another size")
-    _need(len(scale) == n * (k // 32) and len(sum) == len(scale), "activations have another size")
+    _need(len(sum) == n * (k // 32) and len(scale) == 2 * len(sum), "activations have another size")
     _need(k % format.block == 0, "k is not a multiple of the block")
     _need(0 <= g0 <= g1 and 8 * g1 <= ldy and len(y) == n * ldy, "y has another size")
     _need(oc_format_packed_bytes(format, 8 * g1, k) <= <size_t>len(packed), "packed is too short")

@@ -101,13 +101,13 @@ class Activations:
             "alternating": np.where(np.arange(k) % 2, 127, -127) * np.ones((n, k)),
             "one_hot": np.where(np.arange(k) == k // 2, 127, 0) * np.ones((n, k)),
         }[fill]
-        n_blocks = k // 32
+        n_blocks = k // 32 * 2
         self.codes = codes.astype(np.int8)
         scale = np.ones((n, n_blocks)) if unit else rng.uniform(0.001, 0.1, (n, n_blocks))
         self.scale = scale.astype(np.float32)
-        blocks = self.codes[:, : 32 * n_blocks].reshape(n, n_blocks, 32)
-        self.sum = self.scale * blocks.sum(-1, dtype=np.int32).astype(np.float32)
+        blocks = self.codes[:, : 16 * n_blocks].reshape(n, n_blocks, 16)
         self.values = (blocks * self.scale[:, :, None].astype(np.float64)).reshape(n, -1)
+        self.sum = self.values.reshape(n, n_blocks // 2, 32).sum(-1).astype(np.float32)
         self.f32 = (self.codes * np.float32(0.01)).astype(np.float32)
 
     def read_by(self, gguf_type):

@@ -1,27 +1,33 @@
 /* matmul_block32.c - reference matmul of the formats with one scale per 32 weights: Q4_0, Q4_1, Q5_0,
- * Q5_1, Q8_0. The integer dot product of a block is exact; per block and output the float operations are
- * those of the formulas below, and y itself is the running sum. */
+ * Q5_1, Q8_0. The integer dot products of the halves of a block are exact; per block and output the float
+ * operations are those of the formulas below, and y itself is the running sum. */
 #include <string.h>
 
 #include "base/fp16.h"
 #include "kernels/kernels.h"
 #include "quant/codecs.h"
 
-static inline int dot(const int16_t q[32], const int16_t a[32]) {
+/* GCC unrolls so short a loop before it looks for vectors, and then finds none: hence the pragma. */
+static inline int dot(const int16_t q[16], const int16_t a[16]) {
     int sum = 0;
-    for (int i = 0; i < 32; i++) sum += q[i] * a[i];
+#pragma GCC unroll 1
+    for (int i = 0; i < 16; i++) sum += q[i] * a[i];
     return sum;
 }
 
-/* weight = d (q - m):  sum += d * (scale * dot - m * sum of activations) */
-static inline float add_centred(float sum, float d, float m, int dot, float scale, float act_sum) {
-    float product = (float)dot * scale;
+/* Both halves of a block, each with its scale of activations. */
+static inline float sum_products(const int16_t q[32], const int16_t a[32], const float scale[2]) {
+    float product = (float)dot(q, a) * scale[0];
+    return product + (float)dot(q + 16, a + 16) * scale[1];
+}
+
+/* weight = d (q - m):  sum += d * (product - m * sum of activations) */
+static inline float add_centred(float sum, float d, float m, float product, float act_sum) {
     return sum + d * (product - m * act_sum);
 }
 
-/* weight = d q + m:  sum += d * (scale * dot);  sum += m * sum of activations */
-static inline float add_shifted(float sum, float d, float m, int dot, float scale, float act_sum) {
-    float product = (float)dot * scale;
+/* weight = d q + m:  sum += d * product;  sum += m * sum of activations */
+static inline float add_shifted(float sum, float d, float m, float product, float act_sum) {
     sum += d * product;
     return sum + m * act_sum;
 }
@@ -49,10 +55,11 @@ static inline void oc_codes_q8_0(const oc_packed_q8_0 *w, uint8_t q[256]) { memc
                 }                                                                                            \
                 for (int64_t c = 0; c < x->n; c++) {                                                         \
                     for (int e = 0; e < 32; e++) a[e] = x->codes[c * x->k + 32 * b + e];                     \
-                    const float scale = x->scale[c * n_blocks + b], act_sum = x->sum[c * n_blocks + b];      \
+                    const float *scale = x->scale + 2 * (c * n_blocks + b);                                  \
+                    const float act_sum = x->sum[c * n_blocks + b];                                          \
                     float *sum = y + c * ldy + 8 * g;                                                        \
                     for (int r = 0; r < 8; r++)                                                              \
-                        sum[r] = add(sum[r], d[r], m[r], dot(rows[r], a), scale, act_sum);                   \
+                        sum[r] = add(sum[r], d[r], m[r], sum_products(rows[r], a, scale), act_sum);          \
                 }                                                                                            \
             }                                                                                                \
         }                                                                                                    \

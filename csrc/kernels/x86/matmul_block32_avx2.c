@@ -2,19 +2,15 @@
  * Q5_1, Q8_0.
  *
  * 4- and 5-bit codes stay unsigned: vpmaddubsw multiplies them with the signed activations, and the offset
- * (8, 16 or the block's minimum) is applied to the float sum of the activations. Every int16 lane sums 2
- * products per vpmaddubsw:
- *   4 bits: 8 of them, 16 * 15 * 127 = 30480 < 32768      5 bits: 4 of them, 8 * 31 * 127 = 31496 < 32768
+ * (8, 16 or the block's minimum) is applied to the float sum of the activations. A block meets two scales
+ * of activations, so its halves of 16 are summed apart; the low nibbles are the first half. Every int16
+ * lane sums 2 products per vpmaddubsw:
+ *   4 and 5 bits: 4 of them, the whole half, 8 * 31 * 127 = 31496 < 32768
  *   8 bits: |weight| <= 128, 2 * 128 * 127 = 32512 < 32768, widened to int32 each time
- * The int32 sums reach at most 32 * 128 * 127 = 520192, exact in float. */
+ * The int32 sums reach at most 16 * 128 * 127 = 260096, exact in float. */
 #include "kernels/x86/target_avx2.h"
 
 #include "kernels/x86/matmul_avx2.h"
-
-/* sum16 += unsigned weights q * the columns' codes from element `first` on */
-#define ADD_PRODUCTS(q, first)                                                                               \
-    for (int i = 0; i < cols; i++)                                                                           \
-        sum16[i] = _mm256_add_epi16(sum16[i], _mm256_maddubs_epi16(q, oc_codes4(a[i] + (first))))
 
 /* Q4_0, Q4_1, Q5_0, Q5_1: scales, then minima if `shifted`, then fifth bits if `fifth`, then 4 code
  * vectors. */
@@ -23,43 +19,45 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
     const __m256i low4 = _mm256_set1_epi8(15), bit4 = _mm256_set1_epi8(16), ones = _mm256_set1_epi16(1);
     const int64_t n_blocks = x->k / 32;
     const int8_t *a[6];
-    const float *scale = x->scale + c * n_blocks, *sum = x->sum + c * n_blocks;
+    const float *scale = x->scale + c * 2 * n_blocks, *sum = x->sum + c * n_blocks;
     __m256 acc[6];
     for (int i = 0; i < cols; i++) {
         a[i] = x->codes + (c + i) * x->k;
         acc[i] = _mm256_setzero_ps();
     }
-    for (int64_t b = 0; b < n_blocks; b++) {
+    for (int64_t b = 0; b < n_blocks; b++, scale += 2, sum++) {
         oc_prefetch(w, 144 + (shifted ? 16 : 0) + (fifth ? 32 : 0));
         const __m256 d = oc_halves((const uint16_t *)w);
         const __m256 m = shifted ? oc_halves((const uint16_t *)w + 8) : _mm256_set1_ps(fifth ? 16 : 8);
         const __m256i qh = fifth ? oc_load(w + (shifted ? 32 : 16)) : _mm256_setzero_si256();
         const uint8_t *qs = w + (shifted ? 32 : 16) + (fifth ? 32 : 0);
-        __m256i sum16[6], total[6];
-        for (int i = 0; i < cols; i++) sum16[i] = total[i] = _mm256_setzero_si256();
-        for (int j = 0; j < 4; j++) {
-            const __m256i bytes = oc_load(qs + 32 * j);
-            __m256i low = _mm256_and_si256(bytes, low4);
-            __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low4);
-            if (fifth) {
-                low = _mm256_or_si256(low, _mm256_and_si256(_mm256_slli_epi16(qh, 4 - j), bit4));
-                high = _mm256_or_si256(high, _mm256_and_si256(_mm256_srli_epi16(qh, j), bit4));
-            }
-            ADD_PRODUCTS(low, 4 * j);
-            ADD_PRODUCTS(high, 16 + 4 * j);
-            if (fifth ? j % 2 == 1 : j == 3) {
-                for (int i = 0; i < cols; i++) {
-                    total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(sum16[i], ones));
-                    sum16[i] = _mm256_setzero_si256();
+        __m256 product[6];
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            __m256i sum16[6];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                __m256i q = oc_load(qs + 32 * j);
+                q = _mm256_and_si256(h ? _mm256_srli_epi16(q, 4) : q, low4);
+                if (fifth) {
+                    const __m256i bit = h ? _mm256_srli_epi16(qh, j) : _mm256_slli_epi16(qh, 4 - j);
+                    q = _mm256_or_si256(q, _mm256_and_si256(bit, bit4));
                 }
+                for (int i = 0; i < cols; i++) {
+                    const __m256i pairs16 = _mm256_maddubs_epi16(q, oc_codes4(a[i] + 16 * h + 4 * j));
+                    sum16[i] = j ? _mm256_add_epi16(sum16[i], pairs16) : pairs16;
+                }
+            }
+            for (int i = 0; i < cols; i++) {
+                const __m256 total = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16[i], ones));
+                const __m256 s = _mm256_set1_ps(scale[i * 2 * n_blocks + h]);
+                product[i] = h ? _mm256_fmadd_ps(total, s, product[i]) : _mm256_mul_ps(total, s);
             }
         }
         for (int i = 0; i < cols; i++) {
-            const __m256 s = _mm256_set1_ps(scale[i * n_blocks + b]);
-            const __m256 t = _mm256_set1_ps(sum[i * n_blocks + b]);
-            __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(total[i]), s);
-            if (!shifted) product = _mm256_fnmadd_ps(m, t, product);
-            acc[i] = _mm256_fmadd_ps(d, product, acc[i]);
+            const __m256 t = _mm256_set1_ps(sum[i * n_blocks]);
+            if (!shifted) product[i] = _mm256_fnmadd_ps(m, t, product[i]);
+            acc[i] = _mm256_fmadd_ps(d, product[i], acc[i]);
             if (shifted) acc[i] = _mm256_fmadd_ps(m, t, acc[i]);
             a[i] += 32;
         }
@@ -79,28 +77,36 @@ OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w, const oc_act *x, int64_t c, fl
     const __m256i ones = _mm256_set1_epi16(1);
     const int64_t n_blocks = x->k / 32;
     const int8_t *a[6];
-    const float *scale = x->scale + c * n_blocks;
+    const float *scale = x->scale + c * 2 * n_blocks;
     __m256 acc[6];
     for (int i = 0; i < cols; i++) {
         a[i] = x->codes + (c + i) * x->k;
         acc[i] = _mm256_setzero_ps();
     }
-    for (int64_t b = 0; b < n_blocks; b++, w++) {
+    for (int64_t b = 0; b < n_blocks; b++, w++, scale += 2) {
         oc_prefetch(w, sizeof *w);
         const __m256 d = oc_halves(w->d);
-        __m256i total[6];
-        for (int i = 0; i < cols; i++) total[i] = _mm256_setzero_si256();
-        for (int j = 0; j < 8; j++) {
-            const __m256i q = oc_load(w->qs[j]), magnitude = _mm256_abs_epi8(q);
+        __m256 product[6];
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            __m256i total[6];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                const __m256i q = oc_load(w->qs[4 * h + j]), magnitude = _mm256_abs_epi8(q);
+                for (int i = 0; i < cols; i++) {
+                    const __m256i codes = _mm256_sign_epi8(oc_codes4(a[i] + 16 * h + 4 * j), q);
+                    const __m256i fours = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, codes), ones);
+                    total[i] = j ? _mm256_add_epi32(total[i], fours) : fours;
+                }
+            }
             for (int i = 0; i < cols; i++) {
-                const __m256i codes = _mm256_sign_epi8(oc_codes4(a[i] + 4 * j), q);
-                const __m256i pairs = _mm256_maddubs_epi16(magnitude, codes);
-                total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones));
+                const __m256 s = _mm256_set1_ps(scale[i * 2 * n_blocks + h]);
+                const __m256 t = _mm256_cvtepi32_ps(total[i]);
+                product[i] = h ? _mm256_fmadd_ps(t, s, product[i]) : _mm256_mul_ps(t, s);
             }
         }
         for (int i = 0; i < cols; i++) {
-            const __m256 s = _mm256_set1_ps(scale[i * n_blocks + b]);
-            acc[i] = _mm256_fmadd_ps(d, _mm256_mul_ps(_mm256_cvtepi32_ps(total[i]), s), acc[i]);
+            acc[i] = _mm256_fmadd_ps(d, product[i], acc[i]);
             a[i] += 32;
         }
     }

@@ -1,12 +1,13 @@
 /* matmul_k_avx2.c - AVX2 matmul of Q4_K, Q5_K and Q6_K.
  *
- * The integer scale of a sub-block is the second operand of the vpmaddwd that widens the int16 sums.
- * Bounds per int16 lane (2 products per vpmaddubsw, |code of an activation| <= 127):
- *   Q4_K: 8 of them, 16 * 15 * 127 = 30480        Q5_K: 4 of them, 8 * 31 * 127 = 31496
- *   Q6_K: the sums wrap around, and that is harmless: with 32 * (sum of the activations) taken off, 4 of them
- *         make |sum of 8 (q - 32) a| <= 8 * 32 * 127 = 32512 < 32768; a vpmaddubsw reaches 2 * 63 * 127.
- * int32, after the scales: Q4_K 30480 * 2 * 63 = 3.9e6, Q5_K 2 * 31496 * 2 * 63 = 8.0e6, Q6_K 2 * 32512 *
- * 2 * 128 = 16.7e6 < 2^24: all exact in float. */
+ * 16 elements share a scale of activations: 4 vectors, whose products are summed in int16. The integer scale
+ * of their sub-block is the second operand of the vpmaddwd that widens those sums.
+ * Bounds per int16 lane (4 vpmaddubsw of 2 products, |code of an activation| <= 127):
+ *   Q4_K, Q5_K: 8 * 31 * 127 = 31496 < 32768
+ *   Q6_K: the sums wrap around, and that is harmless: with 32 * (sum of the activations) taken off they are
+ *         |sum of 8 (q - 32) a| <= 8 * 32 * 127 = 32512 < 32768; a vpmaddubsw reaches 2 * 63 * 127.
+ * int32, after the scales: Q4_K and Q5_K 31496 * 2 * 63 = 4.0e6, Q6_K 32512 * 2 * 128 = 8.3e6 < 2^24: all
+ * exact in float. */
 #include "kernels/x86/target_avx2.h"
 
 #include "kernels/x86/matmul_avx2.h"
@@ -35,9 +36,9 @@ OC_INLINE __m256 bytes_to_floats(const uint8_t bytes[8]) {
 OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out, int64_t ldy, const int cols,
                        const int fifth) {
     const __m256i low4 = _mm256_set1_epi8(15), bit4 = _mm256_set1_epi8(16);
-    const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
+    const int64_t n_blocks = x->k / 256, n_scales = x->k / 16, n_sums = x->k / 32;
     const int8_t *a[6];
-    const float *scale = x->scale + c * n_scales, *sum = x->sum + c * n_scales;
+    const float *scale = x->scale + c * n_scales, *sum = x->sum + c * n_sums;
     __m256 acc[6];
     for (int i = 0; i < cols; i++) {
         a[i] = x->codes + (c + i) * x->k;
@@ -52,40 +53,36 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
             const uint8_t *qs = w + 32 + (fifth ? 64 : 0);
             oc_prefetch(w, 288 + (fifth ? 64 : 0));
 #pragma GCC unroll 2
-            for (int s = 0; s < 2; s++) {
+            for (int s = 0; s < 2; s++, sum++) {
                 const __m256i pairs = scale_pairs(w + 8 * s);
                 const __m256 min = bytes_to_floats(w + 16 + 8 * s);
                 const __m256i qh = fifth ? oc_load(w + 32 + 32 * s) : _mm256_setzero_si256();
-                __m256i sum16[6], total[6];
-                for (int i = 0; i < cols; i++) sum16[i] = total[i] = _mm256_setzero_si256();
-#pragma GCC unroll 8
-                for (int j = 0; j < 8; j++) {
-                    __m256i q = oc_load(qs + 32 * j);
-                    q = _mm256_and_si256(s ? _mm256_srli_epi16(q, 4) : q, low4);
-                    if (fifth) {
-                        const __m256i bit =
-                            j < 4 ? _mm256_slli_epi16(qh, 4 - j) : _mm256_srli_epi16(qh, j - 4);
-                        q = _mm256_or_si256(q, _mm256_and_si256(bit, bit4));
+#pragma GCC unroll 2
+                for (int h = 0; h < 2; h++, scale++) {
+                    __m256i sum16[6];
+#pragma GCC unroll 4
+                    for (int j = 0; j < 4; j++) {
+                        __m256i q = oc_load(qs + 128 * h + 32 * j);
+                        q = _mm256_and_si256(s ? _mm256_srli_epi16(q, 4) : q, low4);
+                        if (fifth) {
+                            const __m256i bit = h ? _mm256_srli_epi16(qh, j) : _mm256_slli_epi16(qh, 4 - j);
+                            q = _mm256_or_si256(q, _mm256_and_si256(bit, bit4));
+                        }
+                        for (int i = 0; i < cols; i++) {
+                            const __m256i pairs16 = _mm256_maddubs_epi16(q, oc_codes4(a[i] + 16 * h + 4 * j));
+                            sum16[i] = j ? _mm256_add_epi16(sum16[i], pairs16) : pairs16;
+                        }
                     }
                     for (int i = 0; i < cols; i++) {
-                        const __m256i pairs16 = _mm256_maddubs_epi16(q, oc_codes4(a[i] + 4 * j));
-                        sum16[i] = _mm256_add_epi16(sum16[i], pairs16);
-                    }
-                    if (fifth ? j % 4 == 3 : j == 7) {
-                        for (int i = 0; i < cols; i++) {
-                            total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(sum16[i], pairs));
-                            sum16[i] = _mm256_setzero_si256();
-                        }
+                        const __m256 total = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16[i], pairs));
+                        const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);
+                        products[i] = _mm256_fmadd_ps(total, act_scale, products[i]);
                     }
                 }
                 for (int i = 0; i < cols; i++) {
-                    const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);
-                    const __m256 act_sum = _mm256_set1_ps(sum[i * n_scales]);
-                    products[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[i]), act_scale, products[i]);
-                    mins[i] = _mm256_fmadd_ps(min, act_sum, mins[i]);
+                    mins[i] = _mm256_fmadd_ps(min, _mm256_set1_ps(sum[i * n_sums]), mins[i]);
                     a[i] += 32;
                 }
-                scale++, sum++;
             }
             w = qs + 256;
         }
@@ -114,7 +111,7 @@ OC_INLINE void offsets_of_16(const int8_t *a, __m256i offset[2]) {
 OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, float *out, int64_t ldy,
                          const int cols) {
     const __m256i low4 = _mm256_set1_epi8(15), bits45 = _mm256_set1_epi8(48);
-    const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
+    const int64_t n_blocks = x->k / 256, n_scales = x->k / 16;
     const int8_t *a[6];
     const float *scale = x->scale + c * n_scales;
     __m256 acc[6];
@@ -130,7 +127,7 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, fl
             oc_prefetch(pair, sizeof *pair);
 #pragma GCC unroll 2
             for (int s = 0; s < 2; s++) { /* the 32 elements in the low, then in the high nibbles */
-                __m256i sum16[6][2], total[6];
+                __m256i sum16[6][2];
                 for (int i = 0; i < cols; i++) offsets_of_16(a[i], sum16[i]);
 #pragma GCC unroll 8
                 for (int j = 0; j < 8; j++) {
@@ -146,16 +143,16 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, fl
                         sum16[i][j / 4] = _mm256_add_epi16(sum16[i][j / 4], pairs16);
                     }
                 }
-                const __m256i first = signed_scale_pairs(pair->scale[2 * s]);
-                const __m256i second = signed_scale_pairs(pair->scale[2 * s + 1]);
-                for (int i = 0; i < cols; i++) {
-                    total[i] = _mm256_add_epi32(_mm256_madd_epi16(sum16[i][0], first),
-                                                _mm256_madd_epi16(sum16[i][1], second));
-                    const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);
-                    products[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[i]), act_scale, products[i]);
-                    a[i] += 32;
+#pragma GCC unroll 2
+                for (int h = 0; h < 2; h++, scale++) {
+                    const __m256i pairs = signed_scale_pairs(pair->scale[2 * s + h]);
+                    for (int i = 0; i < cols; i++) {
+                        const __m256 total = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16[i][h], pairs));
+                        const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);
+                        products[i] = _mm256_fmadd_ps(total, act_scale, products[i]);
+                    }
                 }
-                scale++;
+                for (int i = 0; i < cols; i++) a[i] += 32;
             }
         }
         for (int i = 0; i < cols; i++) acc[i] = _mm256_fmadd_ps(oc_halves(w->d), products[i], acc[i]);

@@ -1,4 +1,4 @@
-/* matmul_k_avx512vnni.c - AVX-512 VNNI matmul of Q4_K, Q5_K and Q6_K. The int32 sum of a sub-block meets
+/* matmul_k_avx512vnni.c - AVX-512 VNNI matmul of Q4_K, Q5_K and Q6_K. The int32 sum of 16 products meets
  * its integer scale as a float: the product stays below 2^24 (see matmul_k_avx2.c), so it is exact, and
  * the results are those of AVX2. */
 #include "kernels/x86/target_avx512vnni.h"
@@ -17,10 +17,10 @@ OC_INLINE __m512 signed_to_floats(const int8_t *p0, const int8_t *p1) {
 OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, int64_t c, float *out,
                        int64_t ldy, const int cols, const int pair, const int fifth) {
     const __m512i low4 = _mm512_set1_epi8(15), bit4 = _mm512_set1_epi8(16);
-    const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
+    const int64_t n_blocks = x->k / 256, n_scales = x->k / 16, n_sums = x->k / 32;
     const int qs_at = fifth ? 96 : 32, size = qs_at + 256;
     const int8_t *a = x->codes + c * x->k;
-    const float *scale = x->scale + c * n_scales, *sum = x->sum + c * n_scales;
+    const float *scale = x->scale + c * n_scales, *sum = x->sum + c * n_sums;
     __m512 acc[8];
     for (int i = 0; i < cols; i++) acc[i] = _mm512_setzero_ps();
     for (int64_t b = 0; b < n_blocks; b++) {
@@ -32,30 +32,36 @@ OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
             oc_prefetch(w0, size);
             oc_prefetch(w1, size);
 #pragma GCC unroll 2
-            for (int s = 0; s < 2; s++, a += 32, scale++, sum++) {
+            for (int s = 0; s < 2; s++, a += 32, sum++) {
                 const __m512 weight_scale = unsigned_to_floats(w0 + 8 * s, w1 + 8 * s);
                 const __m512 min = unsigned_to_floats(w0 + 16 + 8 * s, w1 + 16 + 8 * s);
                 const __m512i qh =
                     fifth ? oc_load2(w0 + 32 + 32 * s, w1 + 32 + 32 * s) : _mm512_setzero_si512();
-                __m512i total[8];
-                for (int i = 0; i < cols; i++) total[i] = _mm512_setzero_si512();
-#pragma GCC unroll 8
-                for (int j = 0; j < 8; j++) {
-                    __m512i q = oc_load2(w0 + qs_at + 32 * j, w1 + qs_at + 32 * j);
-                    q = _mm512_and_si512(s ? _mm512_srli_epi16(q, 4) : q, low4);
-                    if (fifth) { /* bit & 16 | q */
-                        const __m512i bit =
-                            j < 4 ? _mm512_slli_epi16(qh, 4 - j) : _mm512_srli_epi16(qh, j - 4);
-                        q = _mm512_ternarylogic_epi32(bit, bit4, q, 0xEA);
+#pragma GCC unroll 2
+                for (int h = 0; h < 2; h++, scale++) {
+                    const int qs = qs_at + 128 * h;
+                    __m512i total[8];
+                    for (int i = 0; i < cols; i++) total[i] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+                    for (int j = 0; j < 4; j++) {
+                        const int8_t *codes = a + 16 * h + 4 * j;
+                        __m512i q = oc_load2(w0 + qs + 32 * j, w1 + qs + 32 * j);
+                        q = _mm512_and_si512(s ? _mm512_srli_epi16(q, 4) : q, low4);
+                        if (fifth) { /* bit & 16 | q */
+                            const __m512i bit = h ? _mm512_srli_epi16(qh, j) : _mm512_slli_epi16(qh, 4 - j);
+                            q = _mm512_ternarylogic_epi32(bit, bit4, q, 0xEA);
+                        }
+                        for (int i = 0; i < cols; i++)
+                            total[i] = _mm512_dpbusd_epi32(total[i], q, oc_codes4_wide(codes + i * x->k));
                     }
-                    for (int i = 0; i < cols; i++)
-                        total[i] = _mm512_dpbusd_epi32(total[i], q, oc_codes4_wide(a + i * x->k + 4 * j));
+                    for (int i = 0; i < cols; i++) {
+                        const __m512 act_scale = _mm512_set1_ps(scale[i * n_scales]);
+                        const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total[i]), weight_scale);
+                        products[i] = _mm512_fmadd_ps(product, act_scale, products[i]);
+                    }
                 }
-                for (int i = 0; i < cols; i++) {
-                    const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total[i]), weight_scale);
-                    products[i] = _mm512_fmadd_ps(product, _mm512_set1_ps(scale[i * n_scales]), products[i]);
-                    mins[i] = _mm512_fmadd_ps(min, _mm512_set1_ps(sum[i * n_scales]), mins[i]);
-                }
+                for (int i = 0; i < cols; i++)
+                    mins[i] = _mm512_fmadd_ps(min, _mm512_set1_ps(sum[i * n_sums]), mins[i]);
             }
         }
         const __m512 d = oc_halves2(d0, d1), dmin = oc_halves2(d0 + 8, d1 + 8);
@@ -78,7 +84,7 @@ OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
 OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, const oc_act *x, int64_t c,
                          float *out, int64_t ldy, const int cols, const int pair) {
     const __m512i low4 = _mm512_set1_epi8(15), bits45 = _mm512_set1_epi8(48), top = _mm512_set1_epi8(-128);
-    const int64_t n_blocks = x->k / 256, n_scales = x->k / 32;
+    const int64_t n_blocks = x->k / 256, n_scales = x->k / 16;
     const int8_t *a = x->codes + c * x->k;
     const float *scale = x->scale + c * n_scales;
     __m512 acc[8];
@@ -91,9 +97,10 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
             oc_prefetch(p0, sizeof *p0);
             oc_prefetch(p1, sizeof *p1);
 #pragma GCC unroll 2
-            for (int s = 0; s < 2; s++, a += 32, scale++) { /* the low, then the high nibbles */
-                const __m512 first = signed_to_floats(p0->scale[2 * s], p1->scale[2 * s]);
-                const __m512 second = signed_to_floats(p0->scale[2 * s + 1], p1->scale[2 * s + 1]);
+            for (int s = 0; s < 2; s++, a += 32, scale += 2) { /* the low, then the high nibbles */
+                const __m512 weight_scale[2] = {
+                    signed_to_floats(p0->scale[2 * s], p1->scale[2 * s]),
+                    signed_to_floats(p0->scale[2 * s + 1], p1->scale[2 * s + 1])};
                 __m512i q[8], offset[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 #pragma GCC unroll 8
                 for (int j = 0; j < 8; j++) {
@@ -116,9 +123,11 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
                         const __m512i codes = _mm512_xor_si512(oc_codes4_wide(a + i * x->k + 4 * j), top);
                         total[j / 4] = _mm512_dpbusd_epi32(total[j / 4], codes, q[j]);
                     }
-                    __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total[0]), first);
-                    product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[1]), second, product);
-                    products[i] = _mm512_fmadd_ps(product, _mm512_set1_ps(scale[i * n_scales]), products[i]);
+                    for (int h = 0; h < 2; h++) {
+                        const __m512 act_scale = _mm512_set1_ps(scale[i * n_scales + h]);
+                        const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total[h]), weight_scale[h]);
+                        products[i] = _mm512_fmadd_ps(product, act_scale, products[i]);
+                    }
                 }
             }
         }
