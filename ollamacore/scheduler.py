@@ -306,8 +306,9 @@ class Scheduler:
         if not run.generation.options.shift:
             self._finish(run, "length", text=run.assembler.flush())
             return
-        run.tokens = crop(run.tokens, run.generation.num_ctx, run.generation.options.num_keep)
-        run.sequence.truncate(min(run.generation.options.num_keep, len(run.tokens)))
+        context, wanted = run.generation.num_ctx, run.generation.options.num_keep
+        run.tokens = crop(run.tokens, context, wanted)
+        run.sequence.truncate(_kept(context, wanted))
         run.pending = run.tokens[len(run.sequence) :]
 
     def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
@@ -363,9 +364,14 @@ def _blocks(n_tokens: int) -> int:
 
 def crop(tokens: array[int], num_ctx: int, num_keep: int) -> array[int]:
     """The first num_keep tokens and the newest of the rest, so that about half of what is not kept is free again."""
-    keep = min(max(num_keep, 0), max(num_ctx - 2, 0))
+    keep = _kept(num_ctx, num_keep)
     tail = max((num_ctx - keep) // 2, 1)
     return tokens[:keep] + tokens[max(len(tokens) - tail, keep) :]
+
+
+def _kept(num_ctx: int, num_keep: int) -> int:
+    """Tokens at the start that a shift leaves alone: one newer token must fit beside them, and room for another."""
+    return min(max(num_keep, 0), max(num_ctx - 2, 0))
 
 
 def _no_stats(generation: Generation) -> Stats:

@@ -134,6 +134,12 @@ def test_full_context_is_shifted(endless):
     assert generation.text() == "tick tock " * 50
 
 
+@pytest.mark.parametrize("num_ctx", [1, 2, 3, 5, 6])
+def test_tiny_context_is_shifted_again_and_again(endless, num_ctx):
+    text = endless.generate("<|go|>", num_ctx=num_ctx, num_predict=40).text()
+    assert text == "tick tock " * (min(40, 10 * num_ctx) // 2)
+
+
 def test_many_generations_at_once_equal_single_ones(tiny):
     prompts = [[(11 * i + 5 * j) % 250 + 3 for j in range(3 + 7 * i)] for i in range(20)]
     options = SamplingOptions(seed=7, num_predict=24)
