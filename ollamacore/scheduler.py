@@ -126,12 +126,19 @@ class Scheduler:
                     self._wake.wait()
                 if self._closing:
                     break
-            self._serve_calls()
-            self._drop_cancelled()
-            self._admit()
-            if self._active:
-                self._pass()
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - a defect ends the runs at hand, never the thread
+                for run in [*self._active, *self._parked]:
+                    self._finish(run, "error", error)
         self._shut_down()
+
+    def _turn(self) -> None:
+        self._serve_calls()
+        self._drop_cancelled()
+        self._admit()
+        if self._active:
+            self._pass()
 
     def _shut_down(self) -> None:
         for run in [*self._active, *self._parked]:
@@ -207,7 +214,7 @@ class Scheduler:
         )
 
     def _compose(self) -> list[_Run]:
-        """Runs of the next step with their tokens: streams first, then prompts up to the budget."""
+        """All runs in the order in which the next step serves them: streams first, then prompts by age."""
         return sorted(self._active, key=lambda run: not run.is_decoding)
 
     def _pass(self) -> None:

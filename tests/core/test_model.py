@@ -9,6 +9,7 @@ import ollamacore
 from ollamacore import (
     ClosedError,
     ContextLengthError,
+    EngineError,
     InvalidFileError,
     InvalidOptionError,
     OutOfMemoryError,
@@ -204,6 +205,19 @@ def test_callback_gets_every_chunk_and_may_fail(hello):
 
     hello.submit(hello.tokenize("<|go|>"), SamplingOptions(), fail)
     assert hello.generate("<|go|>").text() == TEXT
+
+
+def test_defect_ends_its_generations_and_not_the_thread(tmp_path, monkeypatch, caplog):
+    path = scripted_model(tmp_path / "loop.gguf", ["tick "], loop=True)
+    with ollamacore.load(path) as model:
+        chunks = iter(model.generate("<|go|>"))
+        next(chunks)
+        with monkeypatch.context() as patch:
+            patch.setattr(model._scheduler, "_compose", lambda: 1 / 0)
+            with pytest.raises(EngineError, match="ZeroDivisionError"):
+                list(chunks)
+        assert "generation failed" in caplog.text
+        assert model.generate("<|go|>", num_predict=2).text() == "tick tick "
 
 
 @pytest.mark.parametrize(("prompt", "options"), [([], {}), ([-1], {}), ([1 << 20], {})])
