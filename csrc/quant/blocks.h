@@ -70,6 +70,33 @@ typedef struct { /* 16 sub-blocks of 16: element = d * scale * (q - 32) */
 } oc_block_q6_k;
 OC_BLOCK_IS(oc_block_q6_k, 210);
 
+typedef struct { /* element = d * oc_book_iq4[q]; q as in q4_0 */
+    uint16_t d;
+    uint8_t qs[16];
+} oc_block_iq4_nl;
+OC_BLOCK_IS(oc_block_iq4_nl, 18);
+
+typedef struct { /* element = 2^(e - 128) * oc_book_mxfp4[q]; q as in q4_0 */
+    uint8_t e;
+    uint8_t qs[16];
+} oc_block_mxfp4;
+OC_BLOCK_IS(oc_block_mxfp4, 17);
+
+typedef struct { /* 8 sub-blocks of 32: element = d * (scale - 32) * oc_book_iq4[q]; q as in q4_0 */
+    uint16_t d;
+    uint8_t scales_h[2]; /* bits 4-5 of the scale of sub-block s: from bit 2 s of the 16-bit word */
+    uint8_t scales_l[4]; /* bits 0-3: nibble s */
+    uint8_t qs[8][16];
+} oc_block_iq4_xs;
+OC_BLOCK_IS(oc_block_iq4_xs, 136);
+
+/* ---- codebooks: the values that 4-bit codes stand for ---- */
+
+static const int8_t oc_book_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                       1,    13,   25,  38,  53,  69,  89,  113};
+/* twice the values of an E2M1 float */
+static const int8_t oc_book_mxfp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
 /* ---- as the kernels stream them: 8 rows ---- */
 
 typedef struct { /* one element of each row */
@@ -153,6 +180,25 @@ typedef struct {
 } oc_packed_q6_k;
 OC_BLOCK_IS(oc_packed_q6_k, 1680);
 
+typedef oc_packed_q4_0 oc_packed_iq4_nl;
+
+typedef struct { /* vectors as in q4_0 */
+    uint8_t e[8];
+    uint8_t qs[4][8][4];
+} oc_packed_mxfp4;
+OC_BLOCK_IS(oc_packed_mxfp4, 136);
+
+/* Codebook formats with blocks of 256: in each part of 32 elements the vectors are those of q4_0; the values
+ * that codes stand for, and the unit of the scales, are in OC_BOOKS. */
+typedef struct { /* one scale for 32 elements */
+    uint16_t d[8];
+    struct {
+        int8_t scale[1][8];
+        uint8_t qs[4][8][4];
+    } part[8];
+} oc_packed_book32;
+OC_BLOCK_IS(oc_packed_book32, 1104);
+
 /* Scale (first = 0) or min (first = 4) of sub-block s of a q4_k / q5_k block. Sub-blocks 0-3 hold six bits
  * in one byte; 4-7 hold four bits in the last four bytes (scale low, min high nibble) and two in the top
  * of the first ones. */
@@ -161,5 +207,14 @@ static inline uint8_t oc_k_scale(const uint8_t scales[12], int s, int first) {
     uint8_t low = first == 0 ? scales[4 + s] & 15 : scales[4 + s] >> 4;
     return (uint8_t)(low | (scales[first + s - 4] >> 6 << 4));
 }
+
+/* The scale of an mxfp4 block, 2^(e - 128): the two lowest are subnormal floats. 255 is not NaN here. */
+static inline uint32_t oc_mxfp4_scale_bits(uint8_t e) {
+    return e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23;
+}
+
+/* Codebook formats with blocks of 256: X(suffix, packed block, values of the codes, largest of them, unit).
+ * element = d * unit * scale * value; d is a half float, scale an integer, |scale| <= 32. */
+#define OC_BOOKS(X) X(iq4_xs, oc_packed_book32, oc_book_iq4, 127, 1.0f)
 
 #endif

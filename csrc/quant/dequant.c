@@ -121,3 +121,39 @@ void oc_dequantize_q6_k(const void *row, float *y, int64_t k) {
         }
     }
 }
+
+void oc_dequantize_iq4_nl(const void *row, float *y, int64_t k) {
+    const oc_block_iq4_nl *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_f16_to_f32(block->d);
+        for (int i = 0; i < 16; i++) {
+            y[i] = d * (float)oc_book_iq4[block->qs[i] & 15];
+            y[16 + i] = d * (float)oc_book_iq4[block->qs[i] >> 4];
+        }
+    }
+}
+
+void oc_dequantize_mxfp4(const void *row, float *y, int64_t k) {
+    const oc_block_mxfp4 *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_bits_to_f32(oc_mxfp4_scale_bits(block->e));
+        for (int i = 0; i < 16; i++) {
+            y[i] = d * (float)oc_book_mxfp4[block->qs[i] & 15];
+            y[16 + i] = d * (float)oc_book_mxfp4[block->qs[i] >> 4];
+        }
+    }
+}
+
+#define OC_BOOK(suffix, packed, values, largest, unit)                                                       \
+    void oc_dequantize_##suffix(const void *row, float *y, int64_t k) {                                      \
+        const oc_block_##suffix *block = row;                                                                \
+        for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {                                           \
+            oc_book_block book;                                                                              \
+            oc_read_##suffix(block, &book);                                                                  \
+            const float d = oc_f16_to_f32(book.d) * unit;                                                    \
+            for (int e = 0; e < 256; e++)                                                                    \
+                y[e] = d * (float)book.scale[e / 16] * (float)values[book.code[e]];                          \
+        }                                                                                                    \
+    }
+OC_BOOKS(OC_BOOK)
+#undef OC_BOOK

@@ -49,4 +49,12 @@ OC_INLINE void oc_prefetch(const void *p, int bytes) {
 /* 8 half floats */
 OC_INLINE __m256 oc_halves(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
+/* 8 signed scales as pairs of int16, one pair per lane: each byte goes to the top and is shifted down */
+OC_INLINE __m256i oc_signed_scale_pairs(const int8_t scale[8]) {
+    const __m256i spread = _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,  //
+                                            -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7);
+    __m256i bytes = _mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale));
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, spread), 8);
+}
+
 #endif
