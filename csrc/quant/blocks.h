@@ -47,6 +47,21 @@ typedef struct { /* element = d * q */
 } oc_block_q8_0;
 OC_BLOCK_IS(oc_block_q8_0, 34);
 
+typedef struct { /* 16 sub-blocks of 16: element = d * scale * q - dmin * min */
+    uint8_t scales[16]; /* scale in the low, min in the high nibble */
+    uint8_t qs[64];     /* half h, element 32 e + i: qs[32 h + i] >> 2 e, two bits */
+    uint16_t d, dmin;
+} oc_block_q2_k;
+OC_BLOCK_IS(oc_block_q2_k, 84);
+
+typedef struct {       /* 16 sub-blocks of 16: element = d * (scale - 32) * (q - 4); scales: oc_q3_k_scale */
+    uint8_t hmask[32]; /* the third bit of element 32 e + i: bit e of hmask[i] */
+    uint8_t qs[64];    /* two bits as in q2_k */
+    uint8_t scales[12];
+    uint16_t d;
+} oc_block_q3_k;
+OC_BLOCK_IS(oc_block_q3_k, 110);
+
 typedef struct { /* 8 sub-blocks of 32: element = d * scale * q - dmin * min; scales, mins: oc_k_scale */
     uint16_t d, dmin;
     uint8_t scales[12];
@@ -141,6 +156,29 @@ typedef struct { /* vector j: elements 4j .. 4j+3 */
 } oc_packed_q8_0;
 OC_BLOCK_IS(oc_packed_q8_0, 272);
 
+typedef struct { /* 32 elements: two sub-blocks. Bits 2v, 2v+1 of qs[h]: elements 16h+4v .. 16h+4v+3 */
+    uint8_t scale[2][8]; /* scale in the low, min in the high nibble */
+    uint8_t qs[2][8][4];
+} oc_packed_q2_k_part;
+
+typedef struct {
+    uint16_t d[8], dmin[8];
+    oc_packed_q2_k_part part[8];
+} oc_packed_q2_k;
+OC_BLOCK_IS(oc_packed_q2_k, 672);
+
+typedef struct { /* as q2_k, and byte i of a row's qh: bit j = third bit of element 4j+i */
+    int8_t scale[2][8];
+    uint8_t qh[8][4];
+    uint8_t qs[2][8][4];
+} oc_packed_q3_k_part;
+
+typedef struct { /* the 6-bit scales are widened to bytes: 3.6 % more than in the file */
+    uint16_t d[8];
+    oc_packed_q3_k_part part[8];
+} oc_packed_q3_k;
+OC_BLOCK_IS(oc_packed_q3_k, 912);
+
 typedef struct { /* 64 elements: sub-block 0 in the low nibbles, 1 in the high; vector j: 4j .. 4j+3 */
     uint8_t scale[2][8], min[2][8];
     uint8_t qs[8][8][4];
@@ -206,6 +244,13 @@ static inline uint8_t oc_k_scale(const uint8_t scales[12], int s, int first) {
     if (s < 4) return scales[first + s] & 63;
     uint8_t low = first == 0 ? scales[4 + s] & 15 : scales[4 + s] >> 4;
     return (uint8_t)(low | (scales[first + s - 4] >> 6 << 4));
+}
+
+/* Scale of sub-block s of a q3_k block: four bits in the nibbles of the first 8 bytes, two more in the
+ * last 4. */
+static inline int8_t oc_q3_k_scale(const uint8_t scales[12], int s) {
+    int low = scales[s % 8] >> (s / 8 * 4) & 15, high = scales[8 + s % 4] >> (s / 4 * 2) & 3;
+    return (int8_t)((low | high << 4) - 32);
 }
 
 /* The scale of an mxfp4 block, 2^(e - 128): the two lowest are subnormal floats. 255 is not NaN here. */

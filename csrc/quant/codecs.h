@@ -63,6 +63,22 @@ static inline void oc_codes_q5_1(const oc_packed_q5_1 *w, uint8_t q[256]) {
     oc_codes_fifth((const uint8_t *)w->qh, q);
 }
 
+static inline void oc_codes_q2_k(const oc_packed_q2_k *w, uint8_t q[2048]) {
+    for (int v = 0; v < 64; v++) { /* vectors of codes: 8 in each part */
+        const uint8_t *qs = (const uint8_t *)w->part[v / 8].qs[v / 4 % 2];
+        for (int i = 0; i < 32; i++) q[32 * v + i] = qs[i] >> (2 * (v % 4)) & 3;
+    }
+}
+
+static inline void oc_codes_q3_k(const oc_packed_q3_k *w, uint8_t q[2048]) {
+    for (int v = 0; v < 64; v++) {
+        const oc_packed_q3_k_part *part = &w->part[v / 8];
+        const uint8_t *qs = (const uint8_t *)part->qs[v / 4 % 2], *qh = (const uint8_t *)part->qh;
+        for (int i = 0; i < 32; i++)
+            q[32 * v + i] = (uint8_t)((qs[i] >> (2 * (v % 4)) & 3) | (qh[i] >> (v % 8) & 1) << 2);
+    }
+}
+
 static inline void oc_codes_q4_k(const oc_packed_q4_k *w, uint8_t q[2048]) {
     for (int p = 0; p < 4; p++) oc_codes_nibbles((const uint8_t *)w->pair[p].qs, 256, q + 512 * p);
 }

@@ -80,6 +80,32 @@ void oc_dequantize_q8_0(const void *row, float *y, int64_t k) {
     }
 }
 
+static inline int two_bits(const uint8_t qs[64], int e) {
+    return qs[e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2) & 3;
+}
+
+void oc_dequantize_q2_k(const void *row, float *y, int64_t k) {
+    const oc_block_q2_k *block = row;
+    for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
+        float d = oc_f16_to_f32(block->d), dmin = oc_f16_to_f32(block->dmin);
+        for (int e = 0; e < 256; e++) {
+            uint8_t both = block->scales[e / 16];
+            y[e] = d * (float)(both & 15) * (float)two_bits(block->qs, e) - dmin * (float)(both >> 4);
+        }
+    }
+}
+
+void oc_dequantize_q3_k(const void *row, float *y, int64_t k) {
+    const oc_block_q3_k *block = row;
+    for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
+        float d = oc_f16_to_f32(block->d);
+        for (int e = 0; e < 256; e++) {
+            int q = two_bits(block->qs, e) | (block->hmask[e % 32] >> (e / 32) & 1) << 2;
+            y[e] = d * (float)oc_q3_k_scale(block->scales, e / 16) * (float)(q - 4);
+        }
+    }
+}
+
 void oc_dequantize_q4_k(const void *row, float *y, int64_t k) {
     const oc_block_q4_k *block = row;
     for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {

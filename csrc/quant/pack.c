@@ -79,6 +79,47 @@ static void pack_block_q8_0(const oc_block_q8_0 *const row[8], oc_packed_q8_0 *o
     }
 }
 
+/* Two bits of 32 elements, at `shift` of `qs`: vector v of 16 elements into bits 2v, 2v+1. */
+static inline void interleave_pairs(uint8_t out[2][8][4], int r, const uint8_t qs[32], int shift) {
+    for (int h = 0; h < 2; h++)
+        for (int i = 0; i < 4; i++) {
+            int bits = 0;
+            for (int v = 0; v < 4; v++) bits |= (qs[16 * h + 4 * v + i] >> shift & 3) << (2 * v);
+            out[h][r][i] = (uint8_t)bits;
+        }
+}
+
+/* Bit s of 32 bytes: that of byte 4j+i into bit j of out[i]. */
+static inline void interleave_bit(uint8_t out[4], const uint8_t qh[32], int s) {
+    for (int i = 0; i < 4; i++) {
+        int bits = 0;
+        for (int j = 0; j < 8; j++) bits |= (qh[4 * j + i] >> s & 1) << j;
+        out[i] = (uint8_t)bits;
+    }
+}
+
+static void pack_block_q2_k(const oc_block_q2_k *const row[8], oc_packed_q2_k *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        out->dmin[r] = row[r]->dmin;
+        for (int p = 0; p < 8; p++) {
+            for (int h = 0; h < 2; h++) out->part[p].scale[h][r] = row[r]->scales[2 * p + h];
+            interleave_pairs(out->part[p].qs, r, row[r]->qs + p / 4 * 32, p % 4 * 2);
+        }
+    }
+}
+
+static void pack_block_q3_k(const oc_block_q3_k *const row[8], oc_packed_q3_k *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        for (int p = 0; p < 8; p++) {
+            for (int h = 0; h < 2; h++) out->part[p].scale[h][r] = oc_q3_k_scale(row[r]->scales, 2 * p + h);
+            interleave_bit(out->part[p].qh[r], row[r]->hmask, p);
+            interleave_pairs(out->part[p].qs, r, row[r]->qs + p / 4 * 32, p % 4 * 2);
+        }
+    }
+}
+
 static void pack_block_q4_k(const oc_block_q4_k *const row[8], oc_packed_q4_k *out) {
     for (int r = 0; r < 8; r++) {
         out->d[r] = row[r]->d;
@@ -99,11 +140,7 @@ static void pack_block_q5_k(const oc_block_q5_k *const row[8], oc_packed_q5_k *o
             oc_packed_q5_k_pair *pair = &out->pair[s / 2];
             pair->scale[s % 2][r] = oc_k_scale(row[r]->scales, s, 0);
             pair->min[s % 2][r] = oc_k_scale(row[r]->scales, s, 4);
-            for (int i = 0; i < 4; i++) {
-                int bits = 0;
-                for (int j = 0; j < 8; j++) bits |= (row[r]->qh[4 * j + i] >> s & 1) << j;
-                pair->qh[s % 2][r][i] = (uint8_t)bits;
-            }
+            interleave_bit(pair->qh[s % 2][r], row[r]->qh, s);
         }
         for (int j = 0; j < 32; j++) memcpy(out->pair[j / 8].qs[j % 8][r], row[r]->qs + 4 * j, 4);
     }
@@ -214,6 +251,10 @@ UNPACK_BLOCK(q4_1, oc_packed_q4_1, uint8_t, 32, 32, HALF(d), HALF(m), d * q + m)
 UNPACK_BLOCK(q5_0, oc_packed_q5_0, uint8_t, 32, 32, HALF(d), 16, d * (q - m))
 UNPACK_BLOCK(q5_1, oc_packed_q5_1, uint8_t, 32, 32, HALF(d), HALF(m), d * q + m)
 #define SCALED(field, bytes, pair_of, at) HALF(field) * (float)in->pair[pair_of].bytes[at][r]
+UNPACK_BLOCK(q2_k, oc_packed_q2_k, uint8_t, 256, 16, HALF(d) * (float)(in->part[s / 2].scale[s % 2][r] & 15),
+             HALF(dmin) * (float)(in->part[s / 2].scale[s % 2][r] >> 4), d * q - m)
+UNPACK_BLOCK(q3_k, oc_packed_q3_k, uint8_t, 256, 16, HALF(d) * (float)in->part[s / 2].scale[s % 2][r], 4,
+             d * (q - m))
 #define SCALE_45 SCALED(d, scale, s / 2, s % 2)
 #define MIN_45 SCALED(dmin, min, s / 2, s % 2)
 UNPACK_BLOCK(q4_k, oc_packed_q4_k, uint8_t, 256, 32, SCALE_45, MIN_45, d * q - m)

@@ -21,7 +21,7 @@ def row_length(gguf_type, n_blocks):
 
 def test_table_holds_the_supported_formats():
     names = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"}
-    names |= {"IQ4_NL", "IQ4_XS", "MXFP4"}
+    names |= {"Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"}
     assert {row[0] for row in FORMATS.values()} == names
 
 
@@ -34,7 +34,7 @@ def test_table_agrees_with_gguf(gguf_type):
 @ids
 def test_packed_size_is_close_to_the_file(gguf_type):
     _, _, block_bytes, group_bytes, _ = FORMATS[gguf_type]
-    assert 8 * block_bytes <= group_bytes <= 1.03 * 8 * block_bytes
+    assert 8 * block_bytes <= group_bytes <= 1.04 * 8 * block_bytes
 
 
 @ids

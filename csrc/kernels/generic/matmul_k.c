@@ -29,7 +29,19 @@ static inline float sum_mins(const uint8_t min[8], const float act_sum[8]) {
     return mins;
 }
 
-/* The minima of row r of a q4_k or q5_k block; q6_k has none. */
+/* The same for row r of a q2_k block, whose minima are for 16 elements: their sums are worked out here. */
+static inline float sum_mins_q2_k(const oc_packed_q2_k *w, int r, const int16_t a[256],
+                                  const float act_scale[16]) {
+    float mins = 0;
+    for (int s = 0; s < 16; s++) {
+        int sum = 0;
+        for (int i = 0; i < 16; i++) sum += a[16 * s + i];
+        mins += (float)(w->part[s / 2].scale[s % 2][r] >> 4) * ((float)sum * act_scale[s]);
+    }
+    return mins;
+}
+
+/* The minima of row r of a q4_k or q5_k block; the other formats have none of this kind. */
 #define MINS_OF_ROW(out, w, r)                                                                               \
     for (int s = 0; s < 8; s++) (out)[s] = (w)->pair[s / 2].min[s % 2][r]
 #define NO_MINS(out, w, r) (void)out
@@ -60,6 +72,7 @@ static inline float sum_mins(const uint8_t min[8], const float act_sum[8]) {
                 for (int64_t c = 0; c < x->n; c++) {                                                         \
                     const float *act_scale = x->scale + (c * n_blocks + b) * 16;                             \
                     const float *act_sum = x->sum + (c * n_blocks + b) * 8;                                  \
+                    (void)act_sum;                                                                           \
                     float *sum = y + c * ldy + 8 * g;                                                        \
                     for (int e = 0; e < 256; e++) a[e] = x->codes[c * x->k + 256 * b + e];                   \
                     for (int r = 0; r < 8; r++) {                                                            \
@@ -75,10 +88,15 @@ static inline float sum_mins(const uint8_t min[8], const float act_sum[8]) {
 #define MINUS_45 sum[r] -= oc_f16_to_f32(w->dmin[r]) * sum_mins(mins[r], act_sum)
 DEFINE_MATMUL(q4_k, oc_packed_q4_k, uint8_t, 0, SCALE_45, 1, MINS_OF_ROW, MINUS_45)
 DEFINE_MATMUL(q5_k, oc_packed_q5_k, uint8_t, 0, SCALE_45, 1, MINS_OF_ROW, MINUS_45)
-DEFINE_MATMUL(q6_k, oc_packed_q6_k, uint8_t, 32, w->pair[s / 4].scale[s % 4][r], 1, NO_MINS, (void)act_sum)
+DEFINE_MATMUL(q6_k, oc_packed_q6_k, uint8_t, 32, w->pair[s / 4].scale[s % 4][r], 1, NO_MINS, )
+
+#define PART_SCALE w->part[s / 2].scale[s % 2][r]
+#define MINUS_2 sum[r] -= oc_f16_to_f32(w->dmin[r]) * sum_mins_q2_k(w, r, a, act_scale)
+DEFINE_MATMUL(q2_k, oc_packed_q2_k, uint8_t, 0, PART_SCALE & 15, 1, NO_MINS, MINUS_2)
+DEFINE_MATMUL(q3_k, oc_packed_q3_k, uint8_t, 4, PART_SCALE, 1, NO_MINS, )
 
 #define BOOK_SCALE w->part[s / 2].scale[s % 2 % (sizeof w->part->scale / 8)][r]
 #define OC_BOOK(suffix, packed, values, largest, unit)                                                       \
-    DEFINE_MATMUL(suffix, packed, int8_t, 0, BOOK_SCALE, unit, NO_MINS, (void)act_sum)
+    DEFINE_MATMUL(suffix, packed, int8_t, 0, BOOK_SCALE, unit, NO_MINS, )
 OC_BOOKS(OC_BOOK)
 #undef OC_BOOK
