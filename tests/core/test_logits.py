@@ -41,7 +41,7 @@ def test_half_kv_cache_costs_little(tmp_path, architecture):
     assert 0 < np.abs(ours - exact).max() < 0.05
 
 
-@pytest.mark.parametrize("tensor_type", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+@pytest.mark.parametrize("tensor_type", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"])
 @pytest.mark.parametrize("architecture", SHAPES)
 def test_quantised_logits_near_dequantised_reference(tmp_path, architecture, tensor_type):
     path = tiny_model(tmp_path / "m.gguf", architecture, tensor_type=tensor_type)

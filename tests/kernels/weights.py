@@ -11,16 +11,21 @@ WEIGHT_FILLS = ("random", "zero", "max", "min", "alternating", "subnormal", "one
 ACTIVATION_FILLS = ("random", "zero", "plus", "minus", "alternating", "one_hot")
 
 _F16 = ("d", "<f2")
-#: fields of a GGUF block, in file order; f2 fields are scales and minima, all others are codes
+#: fields of a GGUF block, in file order; d, m and e are scales, minima and exponents, all others are codes
 BLOCKS = {
     "Q4_0": [_F16, ("qs", "u1", 16)],
     "Q4_1": [_F16, ("m", "<f2"), ("qs", "u1", 16)],
     "Q5_0": [_F16, ("qs", "u1", 20)],
     "Q5_1": [_F16, ("m", "<f2"), ("qs", "u1", 20)],
     "Q8_0": [_F16, ("qs", "i1", 32)],
+    "Q2_K": [("scales", "u1", 16), ("qs", "u1", 64), _F16, ("m", "<f2")],
+    "Q3_K": [("qs", "u1", 96), ("scales", "u1", 12), _F16],
     "Q4_K": [_F16, ("m", "<f2"), ("scales", "u1", 12), ("qs", "u1", 128)],
     "Q5_K": [_F16, ("m", "<f2"), ("scales", "u1", 12), ("qs", "u1", 160)],
     "Q6_K": [("qs", "u1", 192), ("scales", "i1", 16), _F16],
+    "IQ4_NL": [_F16, ("qs", "u1", 16)],
+    "MXFP4": [("e", "u1"), ("qs", "u1", 16)],
+    "IQ4_XS": [_F16, ("scales", "u1", 6), ("qs", "u1", 128)],
 }
 
 
@@ -44,7 +49,7 @@ def _codes(blocks, fill, rng):
     """Fill the code fields in place."""
     for field in blocks.dtype.names:
         part = blocks[field]
-        if part.dtype == np.float16:
+        if field in ("d", "m", "e"):
             continue
         low, high = (-128, 127) if part.dtype == np.int8 else (0, 255)
         if fill in ("random", "subnormal", "one_block"):
@@ -63,21 +68,26 @@ def weights(gguf_type, n_rows, k, fill="random", rng=None, unit=False):
         return _float_weights(name, (n_rows, k), fill, rng).view(np.uint8).reshape(n_rows, -1)
     blocks = np.zeros((n_rows, k // block), BLOCKS[name])
     _codes(blocks, fill, rng)
-    for field in set(blocks.dtype.names) & {"d", "m"}:
+    if "e" in blocks.dtype.names:  # 2 ** (e - 128)
+        constant = {"zero": 0, "max": 128, "min": 128, "alternating": 128, "subnormal": 0}
+        values = 128 if unit else rng.integers(120, 132, blocks.shape)
+        blocks["e"] = constant.get(fill, values)
+    for field in [name for name in blocks.dtype.names if name in ("d", "m")]:
         if unit:
             values = 1 if field == "d" else rng.integers(-1, 1, blocks.shape, endpoint=True)
         else:
             values = rng.standard_normal(blocks.shape) * 0.1
         constant = {"zero": 0, "max": 1, "min": 1, "alternating": 1, "subnormal": 2.0**-24}
         blocks[field] = constant.get(fill, values)
-        if fill == "one_block":
-            blocks[field][:, np.arange(blocks.shape[1]) != blocks.shape[1] // 2] = 0
+    if fill == "one_block":
+        blocks[:, np.arange(blocks.shape[1]) != blocks.shape[1] // 2] = np.zeros((), blocks.dtype)
     return blocks.view(np.uint8).reshape(n_rows, -1)
 
 
 def decoded(gguf_type, data):
     """Decode rows by the gguf package."""
-    return gguf.dequantize(data, gguf.GGMLQuantizationType(gguf_type)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return gguf.dequantize(data, gguf.GGMLQuantizationType(gguf_type)).astype(np.float32)
 
 
 def packed(gguf_type, data, k):
