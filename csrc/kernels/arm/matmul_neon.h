@@ -10,6 +10,12 @@
 #include "kernels/kernels.h"
 #include "quant/blocks.h"
 
+/* The order of the source keeps few vectors alive. Scheduling before register allocation unpacks everything first and
+ * then spills: 489 of the 1319 instructions of Q4_K's widest loop, against 13 of 673 without. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns")
+#endif
+
 #define OC_INLINE static inline __attribute__((always_inline))
 
 /* oc_matmul_<suffix>_<isa> from tile(weights of the group, x, first column, its outputs, ldy, cols). `wide` is the widest
