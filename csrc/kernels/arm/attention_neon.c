@@ -5,6 +5,10 @@
  * not reach the result: each score is one fused chain over d, each output one fused chain over the keys, whatever block
  * the row is in.
  */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns") /* see matmul_neon.h */
+#endif
+
 #include <float.h>
 #include <string.h>
 
