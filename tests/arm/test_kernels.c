@@ -1,6 +1,7 @@
 /* test_kernels.c - every row of kernels.def on this processor, against exact arithmetic and the reference row.
  *     test_kernels ISA        ISA: the best level that this processor should turn out to have
  * No Python, so that it runs under qemu-user within seconds: `make test-arm`. */
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,6 +23,16 @@ void check(int ok, const char *kernel, const char *what, ...) {
     vprintf(what, list);
     printf("\n");
     va_end(list);
+}
+
+static const char *running = "nothing"; /* the row under test */
+
+/* An access past a guarded buffer ends the program: say whose. */
+static void on_fault(int signal) {
+    printf("FAILED %s: signal %d, an access past the end of a buffer or an unknown instruction\n", running, signal);
+    printf("%d passed, %d failed\n", passed, failed + 1);
+    fflush(stdout);
+    _exit(1);
 }
 
 /* ---- random numbers: xorshift, the same in every run ---- */
@@ -135,6 +146,8 @@ int main(int argc, char **argv) {
         printf("usage: test_kernels neon|dotprod|i8mm\n");
         return 2;
     }
+    signal(SIGSEGV, on_fault);
+    signal(SIGILL, on_fault);
     test_dispatch("generic", OC_ISA_GENERIC);
     test_dispatch("neon", OC_ISA_NEON);
     if (best >= OC_ISA_DOTPROD) test_dispatch("dotprod", OC_ISA_DOTPROD);
@@ -144,6 +157,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < oc_kernel_count(); i++) {
         const oc_kernel *row = oc_kernel_at(i);
         if (!oc_cpu_has(row->isa)) continue;
+        running = row->symbol;
         if (!strcmp(row->op, "matmul"))
             test_matmul(row);
         else if (!strncmp(row->op, "attention", 9))
