@@ -63,7 +63,7 @@ build/arm/%.o: %.c Makefile
 	@command -v $(ARM_CC) >/dev/null || \
 	    { echo "needs $(ARM_CC): apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross"; exit 1; }
 	@mkdir -p $(@D)
-	$(ARM_CC) $(ARM_FLAGS) -MMD -c -o $@ $<
+	$(ARM_CC) $(ARM_FLAGS) -MMD -MP -c -o $@ $<
 
 -include $(ARM_O:.o=.d)
 

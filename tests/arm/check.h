@@ -1,5 +1,5 @@
-/* check.h - what the ARM kernel tests share: counted checks, random numbers, and buffers that end at an unreadable
- * page, so that a kernel that reads or writes one byte too far does not go unnoticed. */
+/* check.h - what the ARM kernel tests share: counted checks, random numbers, and buffers that end at an
+ * unreadable page, so that a kernel that reads or writes one byte too far does not go unnoticed. */
 #ifndef OC_TESTS_ARM_CHECK_H
 #define OC_TESTS_ARM_CHECK_H
 
@@ -17,8 +17,8 @@ uint32_t random_bits(void);
 int random_below(int n);
 float random_between(float low, float high);
 
-/* `bytes` bytes of 0xA5 whose end is the end of readable memory. release checks that nothing in front of any of them
- * was written, and gives all of them back. */
+/* `bytes` bytes of 0xA5 whose end is the end of readable memory. release checks that nothing in front of any
+ * of them was written, and gives all of them back. */
 void *guarded(size_t bytes);
 void release(const char *kernel);
 

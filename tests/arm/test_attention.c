@@ -22,7 +22,10 @@ static void put(void *tile, int64_t at, float value, int is_f16) {
 }
 
 static sequence make_sequence(int64_t head_dim, int is_f16, int from, int to) {
-    sequence s = {.head_dim = head_dim, .is_f16 = is_f16, .k = guarded_floats(to * head_dim), .v = guarded_floats(to * head_dim)};
+    sequence s = {.head_dim = head_dim,
+                  .is_f16 = is_f16,
+                  .k = guarded_floats(to * head_dim),
+                  .v = guarded_floats(to * head_dim)};
     const size_t bytes = (size_t)(OC_TILE * head_dim) * (is_f16 ? 2 : 4);
     for (int t = from / OC_TILE; t * OC_TILE < to; t++) {
         void *k = guarded(bytes), *v = guarded(bytes);
@@ -56,8 +59,18 @@ static float *attend(const oc_kernel *row, const sequence *s, const queries *q, 
     float *out = guarded_floats((n - 1) * q->out_stride + s->head_dim);
     float *scratch = guarded_floats((int64_t)oc_attention_scratch(n, s->head_dim));
     const oc_attention_args args = {
-        q->q + from * q->q_stride, q->first + from, q->last + from, s->k_tiles, s->v_tiles, out, scratch, n,
-        s->head_dim, q->q_stride, q->out_stride, q->softcap,
+        q->q + from * q->q_stride,
+        q->first + from,
+        q->last + from,
+        s->k_tiles,
+        s->v_tiles,
+        out,
+        scratch,
+        n,
+        s->head_dim,
+        q->q_stride,
+        q->out_stride,
+        q->softcap,
     };
     ((oc_attention_fn)row->fn)(&args);
     return out;
@@ -99,18 +112,22 @@ static void compare(const oc_kernel *row, const sequence *s, const queries *q, c
 
     int zones = 1, bits = 1;
     for (int64_t r = 0; r + 1 < q->n_rows; r++)
-        for (int64_t d = s->head_dim; d < q->out_stride; d++) zones &= oc_f32_to_bits(out[r * q->out_stride + d]) == 0xA5A5A5A5u;
+        for (int64_t d = s->head_dim; d < q->out_stride; d++)
+            zones &= oc_f32_to_bits(out[r * q->out_stride + d]) == 0xA5A5A5A5u;
     for (int64_t r = 0; r < q->n_rows; r++) {
         const int64_t more = q->n_rows - r < 3 ? q->n_rows - r : 3;
         const float *alone = attend(row, s, q, r, 1), *three = attend(row, s, q, r, more);
-        bits &= same_floats(alone, out + r * q->out_stride, s->head_dim) && same_floats(three, alone, s->head_dim);
+        bits &= same_floats(alone, out + r * q->out_stride, s->head_dim) &&
+                same_floats(three, alone, s->head_dim);
     }
     check(zones, row->symbol, "%s, head size %d: wrote between its rows", what, (int)s->head_dim);
     check(bits, row->symbol, "%s, head size %d: a row depends on the others", what, (int)s->head_dim);
 }
 
-static queries make_queries(const sequence *s, int64_t n_rows, int from, int to, int run, float scale, float softcap) {
-    queries q = {.n_rows = n_rows, .q_stride = s->head_dim + 3, .out_stride = s->head_dim + 5, .softcap = softcap};
+static queries make_queries(const sequence *s, int64_t n_rows, int from, int to, int run, float scale,
+                            float softcap) {
+    queries q = {
+        .n_rows = n_rows, .q_stride = s->head_dim + 3, .out_stride = s->head_dim + 5, .softcap = softcap};
     q.q = guarded_floats((n_rows - 1) * q.q_stride + s->head_dim);
     for (int64_t r = 0; r < n_rows; r++) {
         if (r % run == 0) { /* `run` rows share a range, as the heads of one token do */
@@ -120,7 +137,8 @@ static queries make_queries(const sequence *s, int64_t n_rows, int from, int to,
             q.first[r] = q.first[r - 1];
             q.last[r] = q.last[r - 1];
         }
-        for (int64_t d = 0; d < s->head_dim; d++) q.q[r * q.q_stride + d] = random_between(-scale, scale) / sqrtf((float)s->head_dim);
+        for (int64_t d = 0; d < s->head_dim; d++)
+            q.q[r * q.q_stride + d] = random_between(-scale, scale) / sqrtf((float)s->head_dim);
     }
     q.first[0] = from;
     q.last[0] = to;

@@ -1,6 +1,6 @@
 /* test_kernels.c - every row of kernels.def on this processor, against exact arithmetic and the reference row.
- *     test_kernels ISA        ISA: the best level that this processor should turn out to have
- * No Python, so that it runs under qemu-user within seconds: `make test-arm`. */
+ * Its argument is the best level that this processor should turn out to have: neon, dotprod or i8mm. There is
+ * no Python in it, so that it runs under qemu-user within seconds: `make test-arm`. */
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/mman.h>
@@ -29,7 +29,8 @@ static const char *running = "nothing"; /* the row under test */
 
 /* An access past a guarded buffer ends the program: say whose. */
 static void on_fault(int signal) {
-    printf("FAILED %s: signal %d, an access past the end of a buffer or an unknown instruction\n", running, signal);
+    printf("FAILED %s: signal %d, an access past the end of a buffer or an unknown instruction\n", running,
+           signal);
     printf("%d passed, %d failed\n", passed, failed + 1);
     fflush(stdout);
     _exit(1);
@@ -47,7 +48,9 @@ uint32_t random_bits(void) {
 
 int random_below(int n) { return (int)(random_bits() >> 8) % n; }
 
-float random_between(float low, float high) { return low + (high - low) * (float)(random_bits() >> 8) * 0x1p-24f; }
+float random_between(float low, float high) {
+    return low + (high - low) * (float)(random_bits() >> 8) * 0x1p-24f;
+}
 
 /* ---- guarded memory ---- */
 
@@ -86,7 +89,8 @@ void release(const char *kernel) {
 const oc_kernel *generic_of(const oc_kernel *row) {
     for (int i = 0; i < oc_kernel_count(); i++) {
         const oc_kernel *other = oc_kernel_at(i);
-        if (other->isa == OC_ISA_GENERIC && other->gguf_type == row->gguf_type && !strcmp(other->op, row->op)) return other;
+        if (other->isa == OC_ISA_GENERIC && other->gguf_type == row->gguf_type && !strcmp(other->op, row->op))
+            return other;
     }
     printf("%s has no reference\n", row->symbol);
     exit(2);
@@ -95,7 +99,7 @@ const oc_kernel *generic_of(const oc_kernel *row) {
 /* What oc_kernels holds for the op of a row. */
 static void (*chosen(const oc_kernel *row))(void) {
     if (row->gguf_type >= 0) return (void (*)(void))oc_kernels.matmul[row->gguf_type];
-#define OC_CHOSEN(name, type) \
+#define OC_CHOSEN(name, type)                                                                                \
     if (!strcmp(row->op, #name)) return (void (*)(void))oc_kernels.name;
     OC_OPS(OC_CHOSEN)
 #undef OC_CHOSEN
@@ -110,12 +114,15 @@ static void test_dispatch(const char *mask, oc_isa highest) {
         const oc_kernel *row = oc_kernel_at(i), *best = row;
         for (int j = 0; j < oc_kernel_count(); j++) {
             const oc_kernel *other = oc_kernel_at(j);
-            if (other->isa <= highest && other->gguf_type == row->gguf_type && !strcmp(other->op, row->op)) best = other;
+            if (other->isa <= highest && other->gguf_type == row->gguf_type && !strcmp(other->op, row->op))
+                best = other;
         }
-        check(chosen(row) == best->fn, row->symbol, "mask %s: not %s is chosen", mask ? mask : "none", best->symbol);
+        check(chosen(row) == best->fn, row->symbol, "mask %s: not %s is chosen", mask ? mask : "none",
+              best->symbol);
     }
     for (oc_isa isa = OC_ISA_NEON; isa < OC_ISA_COUNT; isa++)
-        check(oc_cpu_has(isa) == (isa <= highest), oc_isa_name(isa), "mask %s: oc_cpu_has", mask ? mask : "none");
+        check(oc_cpu_has(isa) == (isa <= highest), oc_isa_name(isa), "mask %s: oc_cpu_has",
+              mask ? mask : "none");
 }
 
 /* Unpacked rows are the decoded ones: the packed layout does not depend on the processor. */
@@ -132,7 +139,8 @@ static void test_packing(const oc_format *format) {
         if (r < n_rows) format->dequantize(file + (size_t)r * row_bytes, decoded, k);
         format->unpack_row(packed, k, r, unpacked);
         int equal = 1; /* rows past the end may be zero of either sign */
-        for (int64_t i = 0; i < k; i++) equal &= unpacked[i] == decoded[i] || (isnan(unpacked[i]) && isnan(decoded[i]));
+        for (int64_t i = 0; i < k; i++)
+            equal &= unpacked[i] == decoded[i] || (isnan(unpacked[i]) && isnan(decoded[i]));
         check(equal, format->name, "row %d is not what was packed", (int)r);
     }
     release(format->name);

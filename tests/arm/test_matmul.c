@@ -34,10 +34,13 @@ static uint16_t f16_bits(float value) { return oc_f32_to_f16(value); }
 static void fill_block(const oc_format *format, uint8_t *block, int fill, int unit) {
     const char *name = format->name;
     if (format->needs_f32) {
-        const float extreme = fill == HIGH || (fill == EXTREMES && random_bits() >> 16 & 1) ? 60000.0f : -60000.0f;
+        const float extreme =
+            fill == HIGH || (fill == EXTREMES && random_bits() >> 16 & 1) ? 60000.0f : -60000.0f;
         const float value = fill == RANDOM ? random_between(-2, 2) : extreme;
-        const uint16_t half = format->gguf_type == 1 ? f16_bits(value) : (uint16_t)(oc_f32_to_bits(value) >> 16);
-        memcpy(block, format->gguf_type == 0 ? (const void *)&value : (const void *)&half, (size_t)format->block_bytes);
+        const uint16_t half =
+            format->gguf_type == 1 ? f16_bits(value) : (uint16_t)(oc_f32_to_bits(value) >> 16);
+        memcpy(block, format->gguf_type == 0 ? (const void *)&value : (const void *)&half,
+               (size_t)format->block_bytes);
         return;
     }
     const int is_signed = !strcmp(name, "Q8_0"), is_q6_k = !strcmp(name, "Q6_K");
@@ -45,7 +48,8 @@ static void fill_block(const oc_format *format, uint8_t *block, int fill, int un
         const int signed_byte = is_signed || (is_q6_k && i >= 192);
         block[i] = code_byte(fill, signed_byte ? 0x80 : 0x00, signed_byte ? 0x7F : 0xFF);
     }
-    const int has_min = !strcmp(name, "Q4_1") || !strcmp(name, "Q5_1") || !strcmp(name, "Q4_K") || !strcmp(name, "Q5_K");
+    const int has_min =
+        !strcmp(name, "Q4_1") || !strcmp(name, "Q5_1") || !strcmp(name, "Q4_K") || !strcmp(name, "Q5_K");
     const uint16_t d = f16_bits(unit ? 1.0f : random_between(-0.1f, 0.1f));
     const uint16_t m = f16_bits(unit ? (float)(random_below(3) - 1) : random_between(-0.1f, 0.1f));
     memcpy(block + (is_q6_k ? 208 : 0), &d, 2);
@@ -80,12 +84,18 @@ typedef struct activations {
 
 static oc_act columns(const activations *x, int64_t first, int64_t n) {
     const int64_t k = x->k;
-    return (oc_act){x->f32 + first * k, x->codes + first * k, x->scale + first * (k / 16), x->sum + first * (k / 32), n, k};
+    return (oc_act){x->f32 + first * k,
+                    x->codes + first * k,
+                    x->scale + first * (k / 16),
+                    x->sum + first * (k / 32),
+                    n,
+                    k};
 }
 
 /* [from, to): where the codes are not zero */
 static activations make_activations(int64_t n, int64_t k, int fill, int unit, int64_t from, int64_t to) {
-    activations x = {n, k, guarded_floats(n * k), guarded_floats(n * (k / 16)), guarded_floats(n * (k / 32)), NULL};
+    activations x = {
+        n, k, guarded_floats(n * k), guarded_floats(n * (k / 16)), guarded_floats(n * (k / 32)), NULL};
     x.codes = guarded((size_t)(n * k));
     for (int64_t i = 0; i < n * k; i++) {
         const int code = fill == RANDOM ? random_below(255) - 127 : (int8_t)code_byte(fill, 0x81, 0x7F);
@@ -102,7 +112,8 @@ static activations make_activations(int64_t n, int64_t k, int fill, int unit, in
 }
 
 static double value_at(const activations *x, int needs_f32, int64_t c, int64_t i) {
-    return needs_f32 ? x->f32[c * x->k + i] : (double)x->scale[c * (x->k / 16) + i / 16] * x->codes[c * x->k + i];
+    return needs_f32 ? x->f32[c * x->k + i]
+                     : (double)x->scale[c * (x->k / 16) + i / 16] * x->codes[c * x->k + i];
 }
 
 /* ---- running a row ---- */
@@ -110,8 +121,8 @@ static double value_at(const activations *x, int needs_f32, int64_t c, int64_t i
 static int64_t stride(const weights *w) { return 8 * w->n_groups + 8; }
 
 /* Groups [g0, g1) of columns [first, first + n) between red zones. */
-static float *multiply(const oc_kernel *row, const weights *w, const activations *x, int64_t first, int64_t n, int64_t g0,
-                       int64_t g1) {
+static float *multiply(const oc_kernel *row, const weights *w, const activations *x, int64_t first, int64_t n,
+                       int64_t g0, int64_t g1) {
     const int64_t ldy = stride(w), size = n * ldy - 8;
     float *y = guarded_floats(size);
     for (int64_t i = 0; i < size; i++) y[i] = GUARD;
@@ -124,8 +135,10 @@ static float *multiply(const oc_kernel *row, const weights *w, const activations
     return y;
 }
 
-/* Against the exact product: no difference if `exact`, else the tolerance of kernels.h; and against the reference. */
-static void compare(const oc_kernel *row, const weights *w, const activations *x, int exact, const char *what) {
+/* Against the exact product: no difference if `exact`, else the tolerance of kernels.h; and against the
+ * reference. */
+static void compare(const oc_kernel *row, const weights *w, const activations *x, int exact,
+                    const char *what) {
     const float *y = multiply(row, w, x, 0, x->n, 0, w->n_groups);
     const float *reference = multiply(generic_of(row), w, x, 0, x->n, 0, w->n_groups);
     int right = 1, close = 1, zero = 1;
@@ -140,7 +153,8 @@ static void compare(const oc_kernel *row, const weights *w, const activations *x
             for (int64_t b = 0; b < w->k; b += 32) {
                 double largest = 0, total = 0;
                 for (int64_t i = b; i < w->k && i < b + 32; i++) {
-                    const double weight = w->decoded[r * w->k + i], value = value_at(x, w->format->needs_f32, c, i);
+                    const double weight = w->decoded[r * w->k + i],
+                                 value = value_at(x, w->format->needs_f32, c, i);
                     expected += weight * value;
                     largest = fmax(largest, fabs(weight));
                     total += fabs(value);
@@ -151,8 +165,10 @@ static void compare(const oc_kernel *row, const weights *w, const activations *x
             right &= fabs(got - expected) <= allowed;
             close &= fabs((double)got - ref) <= allowed;
         }
-    check(right, row->symbol, "%s, %dx%d, %d columns: not the exact product", what, (int)w->n_rows, (int)w->k, (int)x->n);
-    check(close, row->symbol, "%s, %dx%d, %d columns: not the reference", what, (int)w->n_rows, (int)w->k, (int)x->n);
+    check(right, row->symbol, "%s, %dx%d, %d columns: not the exact product", what, (int)w->n_rows, (int)w->k,
+          (int)x->n);
+    check(close, row->symbol, "%s, %dx%d, %d columns: not the reference", what, (int)w->n_rows, (int)w->k,
+          (int)x->n);
     check(zero, row->symbol, "%s: rows past the end are not zero", what);
 }
 
@@ -168,7 +184,9 @@ static void test_values(const oc_kernel *row, const oc_format *format, int64_t k
         }
     for (int64_t n_rows = 1; n_rows <= 37; n_rows += 12)
         for (int i = 1; i <= 13; i++) {
-            const int64_t length = format->block == 1 ? 1 + random_below(75) : format->block * (1 + random_below(format->block == 32 ? 9 : 3));
+            const int64_t length = format->block == 1
+                                       ? 1 + random_below(75)
+                                       : format->block * (1 + random_below(format->block == 32 ? 9 : 3));
             const weights w = make_weights(row->gguf_type, n_rows, length, RANDOM, 0);
             const activations x = make_activations(i, length, RANDOM, 0, 0, length);
             compare(row, &w, &x, 0, "any shape");
@@ -200,7 +218,8 @@ static void test_bits(const oc_kernel *row, int64_t k) {
     for (int64_t n = 1; n <= 13; n++) {
         const float *part = multiply(row, &w, &x, 13 - n, n, 0, w.n_groups);
         int equal = 1;
-        for (int64_t c = 0; c < n; c++) equal &= !memcmp(part + c * ldy, whole + (13 - n + c) * ldy, (size_t)width * sizeof *part);
+        for (int64_t c = 0; c < n; c++)
+            equal &= !memcmp(part + c * ldy, whole + (13 - n + c) * ldy, (size_t)width * sizeof *part);
         check(equal, row->symbol, "other bits in %d columns", (int)n);
     }
     for (int64_t g0 = 0; g0 <= w.n_groups; g0++)
@@ -208,15 +227,18 @@ static void test_bits(const oc_kernel *row, int64_t k) {
             const float *part = multiply(row, &w, &x, 0, 13, g0, g1);
             int equal = 1;
             for (int64_t c = 0; c < 13; c++)
-                equal &= !memcmp(part + c * ldy + 8 * g0, whole + c * ldy + 8 * g0, (size_t)(8 * (g1 - g0)) * sizeof *part);
+                equal &= !memcmp(part + c * ldy + 8 * g0, whole + c * ldy + 8 * g0,
+                                 (size_t)(8 * (g1 - g0)) * sizeof *part);
             check(equal, row->symbol, "other bits in groups %d to %d", (int)g0, (int)g1);
         }
     /* Vector rows agree to the bit, so a newer processor does not change what a model says. */
     for (int i = 0; row->isa != OC_ISA_GENERIC && i < oc_kernel_count(); i++) {
         const oc_kernel *other = oc_kernel_at(i);
-        if (other->gguf_type != row->gguf_type || other->isa >= row->isa || other->isa == OC_ISA_GENERIC) continue;
+        if (other->gguf_type != row->gguf_type || other->isa >= row->isa || other->isa == OC_ISA_GENERIC)
+            continue;
         const float *same = multiply(other, &w, &x, 0, 13, 0, w.n_groups);
-        check(!memcmp(same, whole, (size_t)(13 * ldy - 8) * sizeof *same), row->symbol, "other bits than %s", other->symbol);
+        check(!memcmp(same, whole, (size_t)(13 * ldy - 8) * sizeof *same), row->symbol, "other bits than %s",
+              other->symbol);
     }
     release(row->symbol);
 }
@@ -233,18 +255,22 @@ static void test_not_finite(const oc_kernel *row, const oc_format *format, int64
     const float *after = multiply(row, &w, &x, 0, 7, 0, 1);
     for (int c = 0; c < 7; c++) {
         int ok = 1;
-        for (int r = 0; r < 8; r++) ok &= c == 4 ? isnan(after[c * 16 + r]) : after[c * 16 + r] == before[c * 16 + r];
+        for (int r = 0; r < 8; r++)
+            ok &= c == 4 ? isnan(after[c * 16 + r]) : after[c * 16 + r] == before[c * 16 + r];
         check(ok, row->symbol, "NaN in column 4, column %d", c);
     }
     for (int i = 0; i < 3; i++) {
-        const uint16_t half = format->gguf_type == 30 ? (uint16_t)(oc_f32_to_bits(bad[i]) >> 16) : f16_bits(bad[i]);
+        const uint16_t half =
+            format->gguf_type == 30 ? (uint16_t)(oc_f32_to_bits(bad[i]) >> 16) : f16_bits(bad[i]);
         uint8_t *at = w.file + 3 * w.row_bytes + (format->gguf_type == 14 ? 208 : 0);
-        memcpy(at, format->gguf_type == 0 ? (const void *)&bad[i] : (const void *)&half, format->gguf_type == 0 ? 4 : 2);
+        memcpy(at, format->gguf_type == 0 ? (const void *)&bad[i] : (const void *)&half,
+               format->gguf_type == 0 ? 4 : 2);
         pack(&w);
         after = multiply(row, &w, &x, 0, 4, 0, 1);
         for (int c = 0; c < 4; c++) {
             int ok = 1;
-            for (int r = 0; r < 8; r++) ok &= r == 3 ? !isfinite(after[c * 16 + r]) : after[c * 16 + r] == before[c * 16 + r];
+            for (int r = 0; r < 8; r++)
+                ok &= r == 3 ? !isfinite(after[c * 16 + r]) : after[c * 16 + r] == before[c * 16 + r];
             check(ok, row->symbol, "%f in row 3, column %d", (double)bad[i], c);
         }
     }

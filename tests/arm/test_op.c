@@ -1,8 +1,9 @@
 /* test_op.c - the rows of all other ops: quantize, rmsnorm, rope, swiglu, geglu, add, argmax, kv_store. */
 #include "check.h"
 
-static const int sizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  11, 12, 13, 15, 16, 17,  19,  20,  23,  24,
-                            28, 31, 32, 33, 36, 39, 40, 47, 63, 64, 65, 96, 97, 100, 127, 128, 255, 256, 257, 300};
+static const int sizes[] = {1,  2,  3,  4,  5,  6,  7,   8,   9,   11,  12,  13,  15,
+                            16, 17, 19, 20, 23, 24, 28,  31,  32,  33,  36,  39,  40,
+                            47, 63, 64, 65, 96, 97, 100, 127, 128, 255, 256, 257, 300};
 #define N_SIZES (int)(sizeof sizes / sizeof *sizes)
 
 static float *random_floats(int64_t n, float size) {
@@ -11,11 +12,14 @@ static float *random_floats(int64_t n, float size) {
     return x;
 }
 
-static float *copy_of(const float *x, int64_t n) { return memcpy(guarded_floats(n), x, (size_t)n * sizeof *x); }
+static float *copy_of(const float *x, int64_t n) {
+    return memcpy(guarded_floats(n), x, (size_t)n * sizeof *x);
+}
 
 /* ---- quantize: bits are the contract ---- */
 
-static void quantize_like_reference(const oc_kernel *row, const float *x, int64_t n, int64_t k, const char *what) {
+static void quantize_like_reference(const oc_kernel *row, const float *x, int64_t n, int64_t k,
+                                    const char *what) {
     int8_t *codes[2];
     float *scale[2], *sum[2];
     for (int i = 0; i < 2; i++) {
@@ -47,7 +51,8 @@ static void quantize_like_reference(const oc_kernel *row, const float *x, int64_
 }
 
 static void test_quantize(const oc_kernel *row) {
-    static const float peaks[] = {0.0f, 0x1p-149f, 0x1p-101f, 0x1p-100f, 1.0f, 3.4e38f, INFINITY, -INFINITY, NAN};
+    static const float peaks[] = {0.0f,    0x1p-149f, 0x1p-101f, 0x1p-100f, 1.0f,
+                                  3.4e38f, INFINITY,  -INFINITY, NAN};
     for (int exponent = -130; exponent <= 127; exponent += 3) {
         const int64_t n = 1 + random_below(3), k = 32 * (1 + random_below(5));
         quantize_like_reference(row, random_floats(n * k, ldexpf(1, exponent)), n, k, "random");
@@ -71,7 +76,8 @@ static void test_quantize(const oc_kernel *row) {
 
 /* ---- rmsnorm ---- */
 
-static void rmsnorm_of(const oc_kernel *row, const float *x, const float *w, int64_t n, float eps, const char *what) {
+static void rmsnorm_of(const oc_kernel *row, const float *x, const float *w, int64_t n, float eps,
+                       const char *what) {
     float *y = guarded_floats(n), *own = copy_of(x, n);
     ((oc_rmsnorm_fn)row->fn)(x, w, y, n, eps);
     ((oc_rmsnorm_fn)row->fn)(own, w, own, n, eps);
@@ -105,7 +111,8 @@ static void test_rmsnorm(const oc_kernel *row) {
 static void test_rope(const oc_kernel *row) {
     for (int i = 0; i < 2 * N_SIZES; i++) {
         const int half = sizes[i / 2], neox = i % 2, rest = half % 4, n = 2 * half + rest;
-        float *x = random_floats(n, 3), *cos = guarded_floats(half), *sin = guarded_floats(half), *old = copy_of(x, n);
+        float *x = random_floats(n, 3), *cos = guarded_floats(half), *sin = guarded_floats(half),
+              *old = copy_of(x, n);
         for (int j = 0; j < half; j++) {
             const float angle = random_between(0, 1000);
             cos[j] = cosf(angle);
@@ -116,7 +123,8 @@ static void test_rope(const oc_kernel *row) {
         for (int j = 0; j < half; j++) {
             const int p = neox ? j : 2 * j, q = neox ? j + half : 2 * j + 1;
             const double a = old[p], b = old[q];
-            right &= fabs(x[p] - (a * cos[j] - b * sin[j])) <= 2e-6 && fabs(x[q] - (b * cos[j] + a * sin[j])) <= 2e-6;
+            right &= fabs(x[p] - (a * cos[j] - b * sin[j])) <= 2e-6 &&
+                     fabs(x[q] - (b * cos[j] + a * sin[j])) <= 2e-6;
         }
         check(right, row->symbol, "%d pairs, neox %d", half, neox);
         release(row->symbol);
@@ -126,7 +134,8 @@ static void test_rope(const oc_kernel *row) {
 /* ---- swiglu, geglu ---- */
 
 static int glu_is_right(const oc_kernel *row, float gate, float up, float got) {
-    const double g = gate, u = !strcmp(row->op, "swiglu") ? g : 2 * 0.7978845608028654 * (g + 0.044715 * g * g * g);
+    const double g = gate,
+                 u = !strcmp(row->op, "swiglu") ? g : 2 * 0.7978845608028654 * (g + 0.044715 * g * g * g);
     const double expected = g / (1 + exp(-u)) * up;
     return fabs(got - expected) <= 2e-6 * fabs(expected) + 1e-7;
 }
@@ -224,11 +233,14 @@ static void test_kv_store(const oc_kernel *row) {
             tile[j][1] = guarded(bytes);
             ((oc_kv_store_fn)(j ? row : generic_of(row))->fn)(k, v, tile[j][0], tile[j][1], slot, head_dim);
         }
-        check(!memcmp(tile[0][0], tile[1][0], bytes), row->symbol, "K, head size %d, slot %d", head_dim, slot);
-        check(!memcmp(tile[0][1], tile[1][1], bytes), row->symbol, "V, head size %d, slot %d", head_dim, slot);
+        check(!memcmp(tile[0][0], tile[1][0], bytes), row->symbol, "K, head size %d, slot %d", head_dim,
+              slot);
+        check(!memcmp(tile[0][1], tile[1][1], bytes), row->symbol, "V, head size %d, slot %d", head_dim,
+              slot);
         int right = 1;
         for (int d = 0; item == 4 && d < head_dim; d++)
-            right &= !memcmp(tile[1][0] + 4 * (d * OC_TILE + slot), k + d, 4) && !memcmp(tile[1][1] + 4 * (slot * head_dim + d), v + d, 4);
+            right &= !memcmp(tile[1][0] + 4 * (d * OC_TILE + slot), k + d, 4) &&
+                     !memcmp(tile[1][1] + 4 * (slot * head_dim + d), v + d, 4);
         check(right, row->symbol, "head size %d, slot %d: not what was stored", head_dim, slot);
         release(row->symbol);
     }
@@ -239,9 +251,15 @@ void test_op(const oc_kernel *row) {
         const char *op;
         void (*test)(const oc_kernel *row);
     } tests[] = {
-        {"quantize", test_quantize}, {"rmsnorm", test_rmsnorm},       {"rope", test_rope},
-        {"swiglu", test_glu},        {"geglu", test_glu},             {"add", test_add},
-        {"argmax", test_argmax},     {"kv_store_f16", test_kv_store}, {"kv_store_f32", test_kv_store},
+        {"quantize", test_quantize},
+        {"rmsnorm", test_rmsnorm},
+        {"rope", test_rope},
+        {"swiglu", test_glu},
+        {"geglu", test_glu},
+        {"add", test_add},
+        {"argmax", test_argmax},
+        {"kv_store_f16", test_kv_store},
+        {"kv_store_f32", test_kv_store},
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         if (!strcmp(row->op, tests[i].op)) {

@@ -5,7 +5,9 @@
 #include "kernels/kernels.h"
 
 /* The larger lanes; NaN in x loses, which the maximum instructions do not promise for signalling NaN. */
-static inline float32x4_t larger(float32x4_t top, float32x4_t x) { return vbslq_f32(vcgtq_f32(x, top), x, top); }
+static inline float32x4_t larger(float32x4_t top, float32x4_t x) {
+    return vbslq_f32(vcgtq_f32(x, top), x, top);
+}
 
 int64_t oc_argmax_neon(const float *x, int64_t n) {
     float32x4_t top[4];

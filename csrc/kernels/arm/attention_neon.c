@@ -1,9 +1,9 @@
 /* attention_neon.c - attention_f16 and attention_f32 for head sizes that are multiples of 4.
  *
- * Tiles are the outer loop. In a tile, runs of rows with the same key range (the query heads of one token; in full tiles
- * all rows) are cut into blocks of at most 6 rows, so that every loaded vector of K or V serves the whole block. That does
- * not reach the result: each score is one fused chain over d, each output one fused chain over the keys, whatever block
- * the row is in.
+ * Tiles are the outer loop. In a tile, runs of rows with the same key range (the query heads of one token; in
+ * full tiles all rows) are cut into blocks of at most 6 rows, so that every loaded vector of K or V serves
+ * the whole block. That does not reach the result: each score is one fused chain over d, each output one
+ * fused chain over the keys, whatever block the row is in.
  */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("no-schedule-insns") /* see matmul_neon.h */
@@ -41,10 +41,10 @@ INLINE float32x4_t load4(const void *base, int64_t index, int is_f16) {
     return vld1q_f32((const float *)base + index);
 }
 
-/* sum[row][w] += factors[row * stride] * (vector w from `index` of base on): up to 24 sums, 6 factors and a vector
- * fill the 32 registers. */
-INLINE void outer_product(float32x4_t sum[][MAX_WIDTH], const float *factors, int64_t stride, const void *base,
-                          int64_t index, int is_f16, int rows, int width) {
+/* sum[row][w] += factors[row * stride] * (vector w from `index` of base on): up to 24 sums, 6 factors and a
+ * vector fill the 32 registers. */
+INLINE void outer_product(float32x4_t sum[][MAX_WIDTH], const float *factors, int64_t stride,
+                          const void *base, int64_t index, int is_f16, int rows, int width) {
     float factor[MAX_BLOCK];
     for (int row = 0; row < rows; row++) factor[row] = factors[row * stride];
     for (int w = 0; w < width; w++) {
@@ -85,8 +85,10 @@ INLINE uint32x4_t keys_inside(const tile *t, int w) {
     return vandq_u32(vcgeq_s32(key, vdupq_n_s32(t->low)), vcltq_s32(key, vdupq_n_s32(t->high)));
 }
 
-/* Scores of one row to weights e^(score - max), 0 outside the range; returns the factor for what was summed before. */
-static __attribute__((noinline)) float row_weights(float *score, const tile *t, float softcap, float *max, float *sum) {
+/* Scores of one row to weights e^(score - max), 0 outside the range; returns the factor for what was summed
+ * before. */
+static __attribute__((noinline)) float row_weights(float *score, const tile *t, float softcap, float *max,
+                                                   float *sum) {
     const int partial = t->low > 0 || t->high < OC_TILE;
     float32x4_t s[VECTORS], top = vdupq_n_f32(*max), total = vdupq_n_f32(0);
     for (int w = 0; w < VECTORS; w++) {
@@ -107,11 +109,13 @@ static __attribute__((noinline)) float row_weights(float *score, const tile *t, 
     return rescale;
 }
 
-INLINE void block_attend(block *b, const tile *t, int is_f16, float softcap, float *max, float *sum, int rows) {
+INLINE void block_attend(block *b, const tile *t, int is_f16, float softcap, float *max, float *sum,
+                         int rows) {
     const int width = rows > 3 ? 4 : 8; /* up to 24 sums */
     int64_t d = 0;
     block_scores(b, t->k, is_f16, rows, width);
-    for (int row = 0; row < rows; row++) b->rescale[row] = row_weights(b->score[row], t, softcap, &max[row], &sum[row]);
+    for (int row = 0; row < rows; row++)
+        b->rescale[row] = row_weights(b->score[row], t, softcap, &max[row], &sum[row]);
     for (; d + 4 * width <= b->head_dim; d += 4 * width) block_values(b, t, d, is_f16, rows, width);
     for (; d < b->head_dim; d += 4) block_values(b, t, d, is_f16, rows, 1);
 }
@@ -155,7 +159,7 @@ INLINE void tile_attend(const oc_attention_args *args, int32_t start, int is_f16
     }
 }
 
-/* The running maxima and sums stand where the reference has them; its room for a widened tile is not needed. */
+/* The running maxima and sums stand where the reference has them; the room in front is not needed here. */
 INLINE void attention(const oc_attention_args *args, int is_f16) {
     float *max = args->scratch + 2 * OC_TILE * args->head_dim, *sum = max + args->n_rows;
     int32_t begin = INT32_MAX, end = 0;
@@ -166,7 +170,8 @@ INLINE void attention(const oc_attention_args *args, int is_f16) {
         sum[row] = 0;
         memset(args->out + row * args->out_stride, 0, (size_t)args->head_dim * sizeof(float));
     }
-    for (int32_t start = begin / OC_TILE * OC_TILE; start < end; start += OC_TILE) tile_attend(args, start, is_f16, max, sum);
+    for (int32_t start = begin / OC_TILE * OC_TILE; start < end; start += OC_TILE)
+        tile_attend(args, start, is_f16, max, sum);
     for (int64_t row = 0; row < args->n_rows; row++)
         for (int64_t d = 0; d < args->head_dim; d += 4) {
             float *out = args->out + row * args->out_stride + d;

@@ -1,4 +1,5 @@
-/* kv_store_neon.c - kv_store_f16 with hardware conversion; head sizes off the vector width go to the reference. */
+/* kv_store_neon.c - kv_store_f16 with hardware conversion; head sizes off the vector width go to the
+ * reference. */
 #include <arm_neon.h>
 
 #include "kernels/kernels.h"
@@ -6,7 +7,8 @@
 extern void oc_kv_store_f16_generic(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot,
                                     int64_t head_dim);
 
-void oc_kv_store_f16_neon(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot, int64_t head_dim) {
+void oc_kv_store_f16_neon(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot,
+                          int64_t head_dim) {
     if (head_dim % 4) {
         oc_kv_store_f16_generic(k, v, k_tile, v_tile, slot, head_dim);
         return;

@@ -1,4 +1,5 @@
-/* matmul_dotprod.c - matmul of the quantised formats for processors with sdot (Cortex-A76, Apple and Neoverse cores). */
+/* matmul_dotprod.c - matmul of the quantised formats for processors with sdot (Cortex-A76, Apple and Neoverse
+ * cores). */
 #include "kernels/arm/target_dotprod.h"
 
 #include "kernels/arm/dot16_dotprod.h"

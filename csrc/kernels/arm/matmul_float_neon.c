@@ -1,10 +1,12 @@
-/* matmul_float_neon.c - NEON matmul of F32, F16 and BF16 weights: four chains of fused multiply-adds over k mod 4 per
- * output, which hide the latency when there is one column; joined as (0 + 1) + (2 + 3). */
+/* matmul_float_neon.c - NEON matmul of F32, F16 and BF16 weights: four chains of fused multiply-adds over k
+ * mod 4 per output, which hide the latency when there is one column; joined as (0 + 1) + (2 + 3). */
 #include <arm_neon.h>
 
 #include "kernels/arm/matmul_neon.h"
 
-OC_INLINE oc_rows load_f32(const oc_packed_f32 *w) { return (oc_rows){{vld1q_f32(w->w), vld1q_f32(w->w + 4)}}; }
+OC_INLINE oc_rows load_f32(const oc_packed_f32 *w) {
+    return (oc_rows){{vld1q_f32(w->w), vld1q_f32(w->w + 4)}};
+}
 OC_INLINE oc_rows load_f16(const oc_packed_16 *w) { return oc_halves(w->w); }
 OC_INLINE oc_rows load_bf16(const oc_packed_16 *w) {
     const uint16x8_t bits = vld1q_u16(w->w);

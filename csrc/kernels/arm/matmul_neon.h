@@ -1,25 +1,26 @@
-/* matmul_neon.h - what the ARM matmul kernels share: the walk over groups and columns, 8 rows of floats, and the
- * unpacking of codes.
+/* matmul_neon.h - what the ARM matmul kernels share: the walk over groups and columns, 8 rows of floats, and
+ * the unpacking of codes.
  *
- * A tile function computes 8 rows x `cols` columns over the whole of k. It is inlined once per `cols`, so that the loops
- * over columns unroll and weights unpacked in registers serve all of them; one source for every width also means that an
- * output gets the same operations in the same order whatever the number of columns is. They are those of the x86 rows. */
+ * A tile function computes 8 rows x `cols` columns over the whole of k. It is inlined once per `cols`, so
+ * that the loops over columns unroll and weights unpacked in registers serve all of them; one source for
+ * every width also means that an output gets the same operations in the same order whatever the number of
+ * columns is. They are those of the x86 rows. */
 #ifndef OC_KERNELS_ARM_MATMUL_NEON_H
 #define OC_KERNELS_ARM_MATMUL_NEON_H
 
 #include "kernels/kernels.h"
 #include "quant/blocks.h"
 
-/* The order of the source keeps few vectors alive. Scheduling before register allocation unpacks everything first and
- * then spills: 489 of the 1319 instructions of Q4_K's widest loop, against 13 of 673 without. */
+/* The order of the source keeps few vectors alive. Scheduling before register allocation unpacks everything
+ * first and then spills: 489 of the 1319 instructions of Q4_K's widest loop, against 13 of 673 without. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("no-schedule-insns")
 #endif
 
 #define OC_INLINE static inline __attribute__((always_inline))
 
-/* oc_matmul_<suffix>_<isa> from tile(weights of the group, x, first column, its outputs, ldy, cols). `wide` is the widest
- * tile, 3 or 4; the rest goes through narrower ones. */
+/* oc_matmul_<suffix>_<isa> from tile(weights of the group, x, first column, its outputs, ldy, cols). `wide`
+ * is the widest tile, 3 or 4; the rest goes through narrower ones. */
 #define OC_DEFINE_MATMUL(suffix, isa, tile, block, elements, wide)                                           \
     OC_DEFINE_MATMUL_OF_ISA(suffix, isa, tile, block, elements, wide)
 #define OC_DEFINE_MATMUL_OF_ISA(suffix, isa, tile, block, elements, wide)                                    \
@@ -58,12 +59,14 @@ OC_INLINE oc_rows oc_rows_fms(oc_rows sum, oc_rows v, float by) {
 
 /* sum + v * by, row by row */
 OC_INLINE oc_rows oc_rows_fma_each(oc_rows sum, oc_rows v, oc_rows by) {
-    return (oc_rows){{vfmaq_f32(sum.val[0], v.val[0], by.val[0]), vfmaq_f32(sum.val[1], v.val[1], by.val[1])}};
+    return (oc_rows){
+        {vfmaq_f32(sum.val[0], v.val[0], by.val[0]), vfmaq_f32(sum.val[1], v.val[1], by.val[1])}};
 }
 
 /* sum - v * by, row by row */
 OC_INLINE oc_rows oc_rows_fms_each(oc_rows sum, oc_rows v, oc_rows by) {
-    return (oc_rows){{vfmsq_f32(sum.val[0], v.val[0], by.val[0]), vfmsq_f32(sum.val[1], v.val[1], by.val[1])}};
+    return (oc_rows){
+        {vfmsq_f32(sum.val[0], v.val[0], by.val[0]), vfmsq_f32(sum.val[1], v.val[1], by.val[1])}};
 }
 
 OC_INLINE oc_rows oc_rows_from_int(int32x4x2_t v) {
@@ -80,8 +83,8 @@ OC_INLINE oc_rows oc_halves(const uint16_t *p) {
 /* 8 bytes */
 OC_INLINE int32x4x2_t oc_rows_of_bytes(const uint8_t *p) {
     const uint16x8_t wide = vmovl_u8(vld1_u8(p));
-    return (int32x4x2_t){{vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide))),
-                          vreinterpretq_s32_u32(vmovl_high_u16(wide))}};
+    return (int32x4x2_t){
+        {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide))), vreinterpretq_s32_u32(vmovl_high_u16(wide))}};
 }
 
 OC_INLINE int32x4x2_t oc_rows_of_signed_bytes(const int8_t *p) {
@@ -117,8 +120,8 @@ OC_INLINE uint8x16_t oc_nibbles(const uint8_t *p, const int high) {
 }
 
 /* 4 vectors of nibbles from qs on; with `fifth`, bit `bit` + j of qh (rows 0-3, rows 4-7) tops vector j. */
-OC_INLINE void oc_codes_45(int8x16_t q[8], const uint8_t *qs, const int high, const int fifth, const uint8x16_t qh[2],
-                           const int bit) {
+OC_INLINE void oc_codes_45(int8x16_t q[8], const uint8_t *qs, const int high, const int fifth,
+                           const uint8x16_t qh[2], const int bit) {
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
         uint8x16_t code = oc_nibbles(qs + 16 * i, high);

@@ -1,5 +1,5 @@
-/* quantize_neon.c - NEON quantisation of activations, bit for bit the reference: two blocks at a time, which share the
- * divisions. */
+/* quantize_neon.c - NEON quantisation of activations, bit for bit the reference: two blocks at a time, which
+ * share the divisions. */
 #include <arm_neon.h>
 #include <math.h>
 
@@ -8,7 +8,8 @@
 static inline uint32_t peak_of_block(const float32x4_t v[4]) {
     uint32x4_t magnitude[4];
     for (int j = 0; j < 4; j++) magnitude[j] = vreinterpretq_u32_f32(vabsq_f32(v[j]));
-    return vmaxvq_u32(vmaxq_u32(vmaxq_u32(magnitude[0], magnitude[1]), vmaxq_u32(magnitude[2], magnitude[3])));
+    return vmaxvq_u32(
+        vmaxq_u32(vmaxq_u32(magnitude[0], magnitude[1]), vmaxq_u32(magnitude[2], magnitude[3])));
 }
 
 /* The codes of a block, all 0 unless `plain` is all ones; the result is their sum. */
@@ -38,7 +39,8 @@ void oc_quantize_neon(const float *x, int64_t n, int64_t k, int8_t *codes, float
         vst1_f32(scale, s);
 
         const int first = codes_of_block(v, vget_lane_f32(inverse, 0), vget_lane_u32(is_plain, 0), codes);
-        const int second = codes_of_block(v + 4, vget_lane_f32(inverse, 1), vget_lane_u32(is_plain, 1), codes + 16);
+        const int second =
+            codes_of_block(v + 4, vget_lane_f32(inverse, 1), vget_lane_u32(is_plain, 1), codes + 16);
         sum[i] = fmaf(vget_lane_f32(s, 1), (float)second, vget_lane_f32(s, 0) * (float)first);
     }
 }

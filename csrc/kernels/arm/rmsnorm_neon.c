@@ -1,4 +1,5 @@
-/* rmsnorm_neon.c - rmsnorm with 16 partial sums in float; sums outside the safe range of floats go to the reference. */
+/* rmsnorm_neon.c - rmsnorm with 16 partial sums in float; sums outside the safe range of floats go to the
+ * reference. */
 #include <arm_neon.h>
 #include <math.h>
 

@@ -1,4 +1,5 @@
-/* vecmath_neon.h - exp and tanh of four floats, the formulas of kernels/vecmath.h with fused multiply-adds. */
+/* vecmath_neon.h - exp and tanh of four floats, the formulas of kernels/vecmath.h with fused multiply-adds.
+ */
 #ifndef OC_KERNELS_ARM_VECMATH_NEON_H
 #define OC_KERNELS_ARM_VECMATH_NEON_H
 
@@ -22,7 +23,8 @@ static inline float32x4_t oc_exp_parts_neon(float32x4_t x, float32x4_t *half) {
 }
 
 static inline float32x4_t oc_exp_neon(float32x4_t x) {
-    float32x4_t half, y = oc_exp_parts_neon(vminq_f32(x, vdupq_n_f32(OC_EXP_MAX)), &half); /* vminq keeps NaN */
+    float32x4_t half,
+        y = oc_exp_parts_neon(vminq_f32(x, vdupq_n_f32(OC_EXP_MAX)), &half); /* vminq keeps NaN */
     y = vfmaq_f32(half, y, half);
     y = vaddq_f32(y, y);
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltq_f32(x, vdupq_n_f32(OC_EXP_MIN))));
