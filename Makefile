@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := $(shell find csrc ollamacore -name '*.[ch]' -o -name '*.def' -o -name '*.p[yx][xd]' -o -name '*.pxi' 2>/dev/null | grep -v -e _core.c -e include/)
 
-.PHONY: help build run test bench lint fmt asan wheel clean
+.PHONY: help build run test test-arm bench lint fmt asan wheel clean
 
 help:
 	@echo "make run      set up, fetch the starter model once, serve on port 11434"
 	@echo "make test     set up, run the whole suite"
+	@echo "make test-arm cross-compile the ARM64 kernels and test them under qemu-user"
 	@echo "make build    .venv with an editable install"
 	@echo "make bench    benchmarks (see bench/README.md for the comparison with llama.cpp)"
 	@echo "make lint     ruff, mypy, cython-lint"
@@ -38,6 +39,33 @@ run: build
 test: $(VENV)/test-tools
 	$(BIN)/python -m pytest tests
 	OLLAMACORE_CPU=generic $(BIN)/python -m pytest -q tests/kernels tests/core -m "not model"
+
+# The ARM64 kernels without ARM64: a static test program for three processors. NEON only is a Raspberry Pi 4, dotprod a
+# Raspberry Pi 5. The flags are those of setup.py.
+ARM_CC    ?= aarch64-linux-gnu-gcc
+ARM_QEMU  ?= qemu-aarch64-static
+ARM_FLAGS := -std=c11 -O3 -g1 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall -Wextra -Werror \
+             -Wno-unused-parameter -D_GNU_SOURCE -Icsrc -Itests/arm
+ARM_C     := csrc/base/cpu.c csrc/kernels/dispatch.c \
+             $(wildcard csrc/quant/*.c csrc/kernels/generic/*.c csrc/kernels/arm/*.c tests/arm/*.c)
+ARM_O     := $(ARM_C:%.c=build/arm/%.o)
+
+test-arm: build/arm/test_kernels
+	@command -v $(ARM_QEMU) >/dev/null || { echo "needs $(ARM_QEMU): apt-get install qemu-user-static"; exit 1; }
+	$(ARM_QEMU) -cpu cortex-a72 $< neon
+	$(ARM_QEMU) -cpu cortex-a76 $< dotprod
+	$(ARM_QEMU) -cpu max $< i8mm
+
+build/arm/test_kernels: $(ARM_O)
+	$(ARM_CC) -static -o $@ $^ -lm
+
+build/arm/%.o: %.c Makefile
+	@command -v $(ARM_CC) >/dev/null || \
+	    { echo "needs $(ARM_CC): apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross"; exit 1; }
+	@mkdir -p $(@D)
+	$(ARM_CC) $(ARM_FLAGS) -MMD -MP -c -o $@ $<
+
+-include $(ARM_O:.o=.d)
 
 bench: $(VENV)/test-tools
 	$(BIN)/python -m pytest bench --benchmark-sort=name

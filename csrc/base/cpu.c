@@ -39,6 +39,9 @@ static int cpu_supports(oc_isa isa) {
     if (isa == OC_ISA_DOTPROD) return (cap >> 20) & 1;
     if (isa == OC_ISA_I8MM) return ((cap >> 20) & 1) && ((cap2 >> 13) & 1);
 #endif
+#if defined(__ARM_FEATURE_DOTPROD)
+    if (isa == OC_ISA_DOTPROD) return 1; /* the compiler takes it for granted, as on macOS */
+#endif
     return isa == OC_ISA_NEON; /* part of the base architecture */
 }
 #else
