@@ -51,6 +51,14 @@ def test_quantised_logits_near_dequantised_reference(tmp_path, architecture, ten
     assert divergence < 1e-2
 
 
+@pytest.mark.parametrize("tensor_type", ["TQ1_0", "TQ2_0"])
+def test_formats_with_blocks_of_256_near_dequantised_reference(tmp_path, tensor_type):
+    path = tiny_model(tmp_path / "m.gguf", "llama", tensor_type=tensor_type, n_embd=256, head_dim=64, n_ff=256)
+    ours, exact = logits_and_exact(path, threads=2)
+    ours, exact = log_softmax(ours.astype(np.float64)), log_softmax(exact)
+    assert (np.exp(exact) * (exact - ours)).sum(axis=1).mean() < 1e-2
+
+
 def test_logits_of_fewer_positions_are_the_last_rows(tmp_path):
     path = tiny_model(tmp_path / "m.gguf", "gemma3", tensor_type="Q4_0")
     with closing(ollamacore.Model.load(path, context=512, threads=2)) as model:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from ollamacore import _core
 from tests.kernels.weights import (
     ACTIVATION_FILLS,
-    BLOCKS,
     FORMATS,
     WEIGHT_FILLS,
     Activations,
     decoded,
     packed,
+    set_first_scale,
     weights,
 )
 
@@ -147,12 +147,7 @@ def test_scales_that_are_not_finite_stay_in_their_row(index, gguf_type, bad):
     data = weights(gguf_type, 8, k)
     x = Activations(3, k)
     before = multiply(index, packed(gguf_type, data, k), x, 8)
-    name = FORMATS[gguf_type][0]
-    offset = np.dtype(BLOCKS[name]).fields["d"][1] if name in BLOCKS else 0
-    kind = {"F32": np.float32, "BF16": np.uint32}.get(name, np.float16)
-    value = np.array([bad], np.float32).view(np.uint32) >> 16 if name == "BF16" else np.array([bad], kind)
-    raw = value.astype(np.uint16).view(np.uint8) if name == "BF16" else value.view(np.uint8)
-    data[3, offset : offset + len(raw)] = raw
+    set_first_scale(gguf_type, data[3], bad)
     after = multiply(index, packed(gguf_type, data, k), x, 8)
     others = np.arange(8) != 3
     assert not np.isfinite(after[:, 3]).any()
