@@ -7,3 +7,7 @@
 
 #include "kernels/arm/matmul_block32.inc"
 #include "kernels/arm/matmul_k.inc"
+
+#if defined(__clang__)
+#pragma clang attribute pop /* of target_dotprod.h */
+#endif

@@ -3,6 +3,9 @@
  * is part of the base architecture. */
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+#if !defined(__ARM_FEATURE_DOTPROD)
+#define __ARM_FEATURE_DOTPROD 1 /* before clang 16 the intrinsics are declared only where this is defined */
+#endif
 #elif defined(__GNUC__)
 #pragma GCC target("arch=armv8.2-a+dotprod")
 #endif
