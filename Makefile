@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCES := $(shell find csrc ollamacore -name '*.[ch]' -o -name '*.def' -o -name '*.p[yx][xd]' -o -name '*.pxi' 2>/dev/null | grep -v -e _core.c -e include/)
+SOURCES := $(shell find csrc ollamacore -name '*.[ch]' -o -name '*.def' -o -name '*.inc' -o -name '*.p[yx][xd]' -o -name '*.pxi' 2>/dev/null | grep -v -e _core.c -e include/)
 
 .PHONY: help build run test test-arm bench lint fmt asan wheel clean
 
@@ -86,7 +86,7 @@ asan: $(VENV)/test-tools
 	git ls-files -co --exclude-standard | tar -cf - -T - | tar -xf - -C build/asan
 	cd build/asan && OLLAMACORE_SANITIZE=address,undefined ../../$(BIN)/python setup.py -q build_ext --inplace
 	cd build/asan && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc ../../$(BIN)/python -m pytest -q -x tests/kernels tests/core tests/server
+	    ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc ../../$(BIN)/python -m pytest -q -s -m "not model" tests
 
 wheel: $(VENV)/made
 	$(BIN)/pip wheel -q --no-deps -w dist .

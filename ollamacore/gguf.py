@@ -224,7 +224,11 @@ class _Reader:
         start = self.take(count * dtype.itemsize, what)
         if kind == _BOOL and np.frombuffer(self.view, np.uint8, count, start).max(initial=0) > 1:
             raise InvalidFileError(f"{what} has bools other than 0 and 1")
-        return np.frombuffer(self.view, dtype, count, start)
+        items = np.frombuffer(self.view, dtype, count, start)
+        if not items.flags.aligned:  # the file aligns tensors only; C reads these arrays as they are
+            items = items.copy()
+            items.flags.writeable = False
+        return items
 
     def strings(self, count: int, what: str) -> StringArray:
         if count * 8 > self.left:

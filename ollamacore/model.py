@@ -18,9 +18,10 @@ from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
 from ollamacore.errors import ContextLengthError, InvalidOptionError, OutOfMemoryError, TemplateError
 from ollamacore.gguf import GGUFFile
+from ollamacore.prefix import BLOCK
 from ollamacore.prompt.jinja import ChatTemplate
 from ollamacore.sampling import SamplingOptions
-from ollamacore.scheduler import KV_BLOCK, Scheduler, crop
+from ollamacore.scheduler import Scheduler, crop
 from ollamacore.session import Chunk, Generation
 from ollamacore.tokenizer import Tokenizer
 
@@ -94,7 +95,7 @@ class Model:
         engine.load()
         if on_progress:
             on_progress(1.0)
-        return cls(file, engine, tokenizer, blocks * KV_BLOCK)
+        return cls(file, engine, tokenizer, blocks * BLOCK)
 
     # ---- what it is ----
 
@@ -125,8 +126,8 @@ class Model:
 
     @property
     def kv_blocks_free(self) -> int:
-        """KV blocks of 32 positions that no generation holds."""
-        return self._engine.kv_blocks_free
+        """KV blocks of 32 positions that a new generation could take: unused ones, and cached ones no other uses."""
+        return self._scheduler.kv_blocks_free
 
     # ---- text and tokens ----
 
@@ -267,13 +268,13 @@ def _pool_blocks(file: GGUFFile, plan: Plan, context: int, kv_bytes: int | None,
     """KV blocks to reserve: pages are only used once written, so a large pool costs nothing until it is needed."""
     block_bytes = _core.kv_block_bytes(plan.kv.n_layer, plan.kv.n_kv_head, plan.kv.head_dim, kv_type)
     trained: int = file.get(f"{file.get('general.architecture', str)}.context_length", int)
-    least = -(-min(context, trained) // KV_BLOCK)
+    least = -(-min(context, trained) // BLOCK)
     if kv_bytes is not None:
         blocks = kv_bytes // block_bytes
     else:
         weights = sum(file.tensors[name].n_bytes for name in plan.used_tensors())
         free = (machine.available_memory() - weights) // 2
-        blocks = max(min(POOL_SEQUENCES * -(-trained // KV_BLOCK), free // block_bytes), 0)
+        blocks = max(min(POOL_SEQUENCES * -(-trained // BLOCK), free // block_bytes), 0)
     if blocks < least:
         raise OutOfMemoryError(
             f"a context of {min(context, trained)} tokens needs {least * block_bytes} bytes of KV memory, "

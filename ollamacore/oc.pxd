@@ -71,6 +71,11 @@ cdef extern from "oc.h" nogil:
     void oc_seq_destroy(oc_seq *seq) noexcept
     int64_t oc_seq_length(const oc_seq *seq) noexcept
     void oc_seq_truncate(oc_seq *seq, int64_t length) noexcept
+    int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity) noexcept
+    oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n) noexcept
+    void oc_block_retain(oc_engine *engine, int32_t block) noexcept
+    void oc_block_release(oc_engine *engine, int32_t block) noexcept
+    int32_t oc_block_references(const oc_engine *engine, int32_t block) noexcept
     oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
                       int64_t *stride, char *err) noexcept
 

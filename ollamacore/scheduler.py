@@ -19,6 +19,7 @@ from typing import Any
 
 from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence, logprobs
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
+from ollamacore.prefix import BLOCK, PrefixCache
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
 from ollamacore.tokenizer import Tokenizer
@@ -27,12 +28,10 @@ log = logging.getLogger(__name__)
 
 #: prompt tokens beside running streams: enough for full GEMM tiles, short enough to keep their pace
 PROMPT_TOKENS_BESIDE_STREAMS = 64
+#: cached blocks given back when the pool is full in the middle of a step
+RECLAIMED_AT_ONCE = 16
 #: a generation without a limit of its own ends after so many contexts
 MAX_CONTEXTS = 10
-
-
-#: positions of one KV block
-KV_BLOCK = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +48,7 @@ class _Run:
     started_ns: int = 0
     first_ns: int = 0
     generated: int = 0
+    cached: int = 0  # prompt tokens whose keys and values came from the prefix cache
     unsent: list[int] = field(default_factory=list)  # tokens whose text is not out yet
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
@@ -63,6 +63,7 @@ class Scheduler:
     def __init__(self, engine: Engine, tokenizer: Tokenizer, *, max_tokens: int, max_seqs: int) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
+        self._prefixes = PrefixCache(engine, limit=engine.kv_blocks_free // 2)
         self._max_tokens = max_tokens
         self._max_seqs = max_seqs
         self._wake = threading.Condition()
@@ -111,6 +112,11 @@ class Scheduler:
         """(running, waiting) generations."""
         return len(self._active), len(self._waiting) + len(self._parked)
 
+    @property
+    def kv_blocks_free(self) -> int:
+        """KV blocks that a new generation could take."""
+        return self._engine.kv_blocks_free + self._prefixes.reclaimable
+
     # ---- the thread ----
 
     def _main(self) -> None:
@@ -120,12 +126,19 @@ class Scheduler:
                     self._wake.wait()
                 if self._closing:
                     break
-            self._serve_calls()
-            self._drop_cancelled()
-            self._admit()
-            if self._active:
-                self._pass()
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - a defect ends the runs at hand, never the thread
+                for run in [*self._active, *self._parked]:
+                    self._finish(run, "error", error)
         self._shut_down()
+
+    def _turn(self) -> None:
+        self._serve_calls()
+        self._drop_cancelled()
+        self._admit()
+        if self._active:
+            self._pass()
 
     def _shut_down(self) -> None:
         for run in [*self._active, *self._parked]:
@@ -134,6 +147,7 @@ class Scheduler:
             self._deliver(generation, Chunk("", done_reason="cancelled", stats=_no_stats(generation)))
         for _, future in self._calls:
             future.set_exception(ClosedError("the model is closed"))
+        self._prefixes.clear()
 
     def _serve_calls(self) -> None:
         while self._calls:
@@ -175,7 +189,8 @@ class Scheduler:
     def _has_room(self, n_tokens: int) -> bool:
         """Whether the pool holds so many tokens and one block more; a run alone may always try."""
         promised = sum(_blocks(len(run.tokens)) - _blocks(len(run.sequence)) for run in self._active)
-        return not self._active or _blocks(n_tokens) + 1 <= self._engine.kv_blocks_free - promised
+        missing = _blocks(n_tokens) + 1 + promised - self._engine.kv_blocks_free
+        return not self._active or missing <= 0 or self._prefixes.reclaim(missing) == missing
 
     def _start(self, generation: Generation) -> _Run:
         options = generation.options
@@ -184,20 +199,22 @@ class Scheduler:
         sampler = Sampler(options, generation.num_ctx)
         prompt = array("i", generation.prompt)
         sampler.accept_all(prompt)
+        sequence.share(self._prefixes.find(prompt))
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
             sequence,
             sampler,
             TextAssembler(self._tokenizer.stream(), options.stop),
-            pending=prompt,
-            tokens=array("i", prompt),
+            pending=prompt[len(sequence) :],
+            tokens=prompt,
+            cached=len(sequence),
             started_ns=time.monotonic_ns(),
             limit=options.num_predict if 0 <= options.num_predict < most else most,
         )
 
     def _compose(self) -> list[_Run]:
-        """Runs of the next step with their tokens: streams first, then prompts up to the budget."""
+        """All runs in the order in which the next step serves them: streams first, then prompts by age."""
         return sorted(self._active, key=lambda run: not run.is_decoding)
 
     def _pass(self) -> None:
@@ -244,13 +261,18 @@ class Scheduler:
             row += 1
 
     def _make_room(self) -> None:
-        """The pool is full: the youngest run waits and is computed again later; a run alone has reached its end."""
+        """The pool is full: cached blocks go first; then the youngest run waits and is computed again later.
+
+        A run alone has reached its end.
+        """
+        if self._prefixes.reclaim(RECLAIMED_AT_ONCE):
+            return
         run = self._active[-1]
         if len(self._active) == 1:
             self._finish(run, "length")
             return
         run.sequence.truncate(0)
-        run.pending = array("i", run.tokens)
+        run.pending = run.tokens[:]
         self._active.remove(run)
         self._parked.append(run)
 
@@ -260,6 +282,7 @@ class Scheduler:
         now = time.monotonic_ns()
         if run.first_ns == 0:
             run.first_ns = now
+            self._prefixes.add(run.tokens, run.sequence)
             if run.limit == 0:
                 self._finish(run, "length")
                 return
@@ -290,8 +313,9 @@ class Scheduler:
         if not run.generation.options.shift:
             self._finish(run, "length", text=run.assembler.flush())
             return
-        run.tokens = crop(run.tokens, run.generation.num_ctx, run.generation.options.num_keep)
-        run.sequence.truncate(min(run.generation.options.num_keep, len(run.tokens)))
+        context, wanted = run.generation.num_ctx, run.generation.options.num_keep
+        run.tokens = crop(run.tokens, context, wanted)
+        run.sequence.truncate(_kept(context, wanted))
         run.pending = run.tokens[len(run.sequence) :]
 
     def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
@@ -315,13 +339,15 @@ class Scheduler:
         if reason is not None:
             now = time.monotonic_ns()
             first = run.first_ns or now
-            stats = Stats(len(run.generation.prompt), 0, first - run.started_ns, run.generated, now - first)
+            stats = Stats(len(run.generation.prompt), run.cached, first - run.started_ns, run.generated, now - first)
         return Chunk(text, tokens, logprobs, reason, stats, error)
 
     def _finish(
         self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
     ) -> None:
         (self._active if run in self._active else self._parked).remove(run)
+        if reason != "error":
+            self._prefixes.add(run.tokens, run.sequence)
         run.sequence.close()
         if text is None:
             text = run.assembler.flush() if reason in ("stop", "length") else ""
@@ -340,14 +366,19 @@ class Scheduler:
 
 
 def _blocks(n_tokens: int) -> int:
-    return -(-n_tokens // KV_BLOCK)
+    return -(-n_tokens // BLOCK)
 
 
 def crop(tokens: array[int], num_ctx: int, num_keep: int) -> array[int]:
     """The first num_keep tokens and the newest of the rest, so that about half of what is not kept is free again."""
-    keep = min(max(num_keep, 0), max(num_ctx - 2, 0))
+    keep = _kept(num_ctx, num_keep)
     tail = max((num_ctx - keep) // 2, 1)
     return tokens[:keep] + tokens[max(len(tokens) - tail, keep) :]
+
+
+def _kept(num_ctx: int, num_keep: int) -> int:
+    """Tokens at the start that a shift leaves alone: one newer token must fit beside them, and room for another."""
+    return min(max(num_keep, 0), max(num_ctx - 2, 0))
 
 
 def _no_stats(generation: Generation) -> Stats:

@@ -89,6 +89,8 @@ class Generation:
     def attach(self, cancel_step: Callable[[], None]) -> None:
         """Called by the scheduler: how to interrupt a step that is under way."""
         self._cancel_step = cancel_step
+        if self.cancelled:
+            cancel_step()
 
     def deliver(self, chunk: Chunk) -> None:
         """Called by the scheduler, in the engine's thread: hand a chunk to the receiver."""

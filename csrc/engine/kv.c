@@ -73,15 +73,50 @@ void oc_seq_truncate(oc_seq *seq, int64_t length) {
     while (seq->n_blocks > blocks_for(seq->length)) release(&seq->engine->kv, seq->blocks[--seq->n_blocks]);
 }
 
+static int32_t take_block(oc_kv *kv) {
+    int32_t block = kv->free[--kv->n_free];
+    if (block >= kv->n_touched) kv->n_touched = block + 1;
+    kv->references[block] = 1;
+    return block;
+}
+
 oc_status oc_seq_reserve(oc_seq *seq, int64_t length) {
     oc_kv *kv = &seq->engine->kv;
+    int64_t partial = seq->length % OC_TILE ? seq->n_blocks - 1 : -1;
+    int is_shared = partial >= 0 && length > seq->length && kv->references[seq->blocks[partial]] > 1;
     int64_t need = blocks_for(length) - seq->n_blocks;
-    if (need > kv->n_free) return OC_ERR_FULL;
-    for (; need > 0; need--) {
-        int32_t block = kv->free[--kv->n_free];
-        if (block >= kv->n_touched) kv->n_touched = block + 1;
-        kv->references[block] = 1;
-        seq->blocks[seq->n_blocks++] = block;
+    if (need + is_shared > kv->n_free) return OC_ERR_FULL;
+    if (is_shared) {
+        int32_t own = take_block(kv);
+        memcpy(kv->arena.base + (size_t)own * kv->block_bytes, kv->arena.base + (size_t)seq->blocks[partial] * kv->block_bytes,
+               kv->block_bytes);
+        release(kv, seq->blocks[partial]);
+        seq->blocks[partial] = own;
     }
+    for (; need > 0; need--) seq->blocks[seq->n_blocks++] = take_block(kv);
     return OC_OK;
 }
+
+int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity) {
+    int64_t whole = seq->length / OC_TILE;
+    if (whole > capacity) whole = capacity;
+    memcpy(blocks, seq->blocks, (size_t)whole * sizeof *blocks);
+    return whole;
+}
+
+oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n) {
+    oc_kv *kv = &seq->engine->kv;
+    if (seq->length != seq->n_blocks * OC_TILE || n < 0 || seq->n_blocks + n > kv->n_blocks) return OC_ERR_ARGUMENT;
+    for (int64_t i = 0; i < n; i++)
+        if (blocks[i] < 0 || blocks[i] >= kv->n_blocks || kv->references[blocks[i]] < 1) return OC_ERR_ARGUMENT;
+    for (int64_t i = 0; i < n; i++) {
+        kv->references[blocks[i]]++;
+        seq->blocks[seq->n_blocks++] = blocks[i];
+    }
+    seq->length += n * OC_TILE;
+    return OC_OK;
+}
+
+void oc_block_retain(oc_engine *engine, int32_t block) { engine->kv.references[block]++; }
+void oc_block_release(oc_engine *engine, int32_t block) { release(&engine->kv, block); }
+int32_t oc_block_references(const oc_engine *engine, int32_t block) { return engine->kv.references[block]; }

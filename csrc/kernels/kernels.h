@@ -23,22 +23,23 @@
  *     x[16 b + i] ~ scale[b] * code[16 b + i],  code in [-127, 127].
  * Blocks of 16 for the sake of outlier channels: a few values of a layer are far larger than the rest, and each takes
  * the precision of its whole block. Against blocks of 32 this halves the divergence from the exact logits.
- * No format has offsets or minima for less than 32 weights, so `sum` covers 32 values, two blocks.
+ * `sum` covers two blocks, for no format has an offset or a minimum of its own for less than 32 weights.
  * `f32` is the unquantised vector, for float weight formats. Column c starts at f32 + c*k, codes + c*k,
  * scale + c*k/16, sum + c*k/32. k is a multiple of 32 wherever codes are used. */
 typedef struct oc_act {
     const float *f32;    /* (n, k) */
     const int8_t *codes; /* (n, k), 32-byte aligned */
     const float *scale;  /* (n, k/16) */
-    const float *sum;    /* (n, k/32): of the 32 products scale * code, for offsets and block minima */
+    const float *sum;    /* (n, k/32): of 32 products scale * code, for offsets and block minima */
     int64_t n;           /* columns (tokens) */
     int64_t k;           /* values per column */
 } oc_act;
 
-/* Quantise n rows of k floats: scale = max|x| / 127, code = round-half-even(x * (127 / max|x|)) in blocks of 16. With
- * t[b] the exact sum of the codes of block b, sum[b / 2] = fma(scale[b + 1], t[b + 1], scale[b] * t[b]) for even b. All
- * implementations give the same bits. A block whose peak is below 2^-100 counts as zero: codes and scale 0. A block with
- * a NaN or an infinity has codes 0 and a scale of NaN, and so its sum is NaN: it shows. k % 32 == 0. */
+/* Quantise n rows of k floats in blocks of 16: scale = max|x| / 127, code = round-half-even(x * (127 / max|x|)). With
+ * t[b] the sum of the codes of block b, sum[b / 2] = scale[b] * t[b] + scale[b + 1] * t[b + 1] for even b, in double (where
+ * the products are exact) and rounded to float. All implementations give the same bits. A block whose peak is below
+ * 2^-100 counts as zero: codes and scale 0. A block with a NaN or an infinity has codes 0 and a scale of NaN, and so its
+ * sum is NaN: it shows. k % 32 == 0. */
 #define OC_QUANTIZE_ZERO 0x0D800000u       /* bits of 2^-100 */
 #define OC_QUANTIZE_NOT_FINITE 0x7F800000u /* bits of infinity */
 typedef void (*oc_quantize_fn)(const float *x, int64_t n, int64_t k, int8_t *codes, float *scale, float *sum);

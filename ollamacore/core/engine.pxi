@@ -1,4 +1,6 @@
 # engine.pxi - Engine (weights, plan, KV pool) and Sequence (one timeline in it).
+from array import array
+
 from libc.stdlib cimport free, malloc
 
 
@@ -224,6 +226,26 @@ cdef class Engine:
         _check(status, err)
         return OC_OK
 
+    def retain_block(self, int block) -> None:
+        """Keep a block of an open sequence beyond that sequence's life."""
+        self._need_block(block)
+        oc_block_retain(self._engine, block)
+
+    def release_block(self, int block) -> None:
+        """Give a block up that retain_block kept."""
+        self._need_block(block)
+        oc_block_release(self._engine, block)
+
+    def block_references(self, int block) -> int:
+        """How many sequences and retainers hold a block."""
+        return 0 if self._engine == NULL else oc_block_references(self._engine, block)
+
+    cdef int _need_block(self, int block) except -1:
+        self._need_open()
+        if not 0 <= block < self._params.kv_blocks or oc_block_references(self._engine, block) < 1:
+            raise InvalidOptionError(f"block {block} is not in use")
+        return 0
+
     cdef const float *_row(self, int row) except NULL:
         """Logits of output `row` of the last step."""
         if self._logits == NULL:
@@ -272,6 +294,19 @@ cdef class Sequence:
         """Forget all positions from `length` on."""
         if self._seq != NULL:
             oc_seq_truncate(self._seq, length)
+
+    def blocks(self) -> array:
+        """Ids of its whole KV blocks, 32 positions each."""
+        ids = array("i", bytes(4 * (len(self) // 32)))
+        cdef int32_t[::1] view = ids
+        if len(ids):
+            oc_seq_blocks(self._seq, &view[0], view.shape[0])
+        return ids
+
+    def share(self, const int32_t[::1] blocks) -> None:
+        """Continue with whole blocks that hold the same tokens at the same positions, from blocks()."""
+        if blocks.shape[0]:
+            _check(oc_seq_share(self._seq, &blocks[0], blocks.shape[0]))
 
     def cancel(self) -> None:
         """End a step that works on this sequence within one layer."""

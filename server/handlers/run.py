@@ -109,7 +109,7 @@ class Clock:
         self._load_ns = time.perf_counter_ns() - self._began
 
     def metrics(self, chunk: Chunk) -> dict[str, int]:
-        """The six figures of a final record; those that are zero are left out."""
+        """The figures of a final record, Ollama's six and the cached tokens; those that are zero are left out."""
         figures = {
             "total_duration": time.perf_counter_ns() - self._began,
             "load_duration": self._load_ns,
@@ -121,6 +121,7 @@ class Clock:
                 "prompt_eval_duration": stats.prompt_ns,
                 "eval_count": stats.generated_tokens,
                 "eval_duration": stats.eval_ns,
+                "prompt_eval_cached_count": stats.cached_tokens,
             }
         return {name: value for name, value in figures.items() if value}
 

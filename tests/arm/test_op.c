@@ -46,6 +46,12 @@ static void quantize_like_reference(const oc_kernel *row, const float *x, int64_
             right &= codes[1][16 * b + i] == (finite && expected > 0 ? (int)rintf(scaled) : 0);
         }
     }
+    for (int64_t b = 0; b < n * k / 16; b += 2) {
+        int total[2] = {0, 0};
+        for (int i = 0; i < 32; i++) total[i / 16] += codes[1][16 * b + i];
+        const double products = (double)scale[1][b] * total[0] + (double)scale[1][b + 1] * total[1];
+        right &= isnan(products) ? isnan(sum[1][b / 2]) : sum[1][b / 2] == (float)products;
+    }
     check(right, row->symbol, "%s: not the contract", what);
     release(row->symbol);
 }

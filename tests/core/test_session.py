@@ -88,6 +88,14 @@ def test_leaving_the_iteration_cancels():
     assert interrupted == [True]
 
 
+def test_generation_cancelled_before_it_starts_interrupts_its_first_step():
+    generation = Generation([1], SamplingOptions(), 10, None)
+    generation.cancel()
+    interrupted = []
+    generation.attach(lambda: interrupted.append(True))
+    assert interrupted == [True]
+
+
 def test_generation_with_a_callback_cannot_be_iterated():
     with pytest.raises(TypeError):
         next(iter(Generation([1], SamplingOptions(), 10, print)))

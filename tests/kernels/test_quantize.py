@@ -38,10 +38,9 @@ def expected(x):
     codes[~(np.isfinite(peak) & (peak >= 2.0**-100))[..., 0]] = 0
     scale = np.where(peak >= 2.0**-100, peak / np.float32(127), np.float32(0))
     scale[~np.isfinite(peak)] = np.nan
-    totals = codes.sum(-1, keepdims=True, dtype=np.float32)
+    products = scale.astype(np.float64) * codes.sum(-1, keepdims=True)
     with np.errstate(over="ignore"):
-        first = (scale * totals)[:, ::2].astype(np.float64)
-        total = (first + scale[:, 1::2].astype(np.float64) * totals[:, 1::2]).astype(np.float32)
+        total = (products[:, ::2] + products[:, 1::2]).astype(np.float32)
     return codes.astype(np.int8).reshape(x.shape), scale[..., 0], total[..., 0]
 
 

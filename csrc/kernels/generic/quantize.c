@@ -7,8 +7,6 @@
 #pragma GCC optimize("fp-contract=off")
 #endif
 
-#include <math.h>
-
 #include "base/fp16.h"
 #include "kernels/kernels.h"
 
@@ -18,9 +16,11 @@ static inline int round_half_even(float v) {
     return (int)oc_f32_to_bits(v + shift) - (int)oc_f32_to_bits(shift);
 }
 
-/* The scale and the codes of one block; returns the sum of the codes. */
+/* The scale and the codes of one block; returns the sum of the codes. GCC unrolls so short a loop
+ * before it looks for vectors, and then finds none: hence the pragmas. */
 static inline int quantize_block(const float *x, int8_t *codes, float *scale) {
     uint32_t peak = 0; /* the largest magnitude, as bits: ordered like the numbers, with NaN on top */
+#pragma GCC unroll 1
     for (int i = 0; i < OC_ACT_BLOCK; i++) {
         uint32_t magnitude = oc_f32_to_bits(x[i]) & 0x7FFFFFFFu;
         peak = magnitude > peak ? magnitude : peak;
@@ -32,6 +32,7 @@ static inline int quantize_block(const float *x, int8_t *codes, float *scale) {
         for (int i = 0; i < OC_ACT_BLOCK; i++) codes[i] = 0;
         return total;
     }
+#pragma GCC unroll 1
     for (int i = 0; i < OC_ACT_BLOCK; i++) {
         int code = round_half_even(x[i] * inverse);
         codes[i] = (int8_t)code;
@@ -42,9 +43,13 @@ static inline int quantize_block(const float *x, int8_t *codes, float *scale) {
 }
 
 void oc_quantize_generic(const float *x, int64_t n, int64_t k, int8_t *codes, float *scale, float *sum) {
-    for (int64_t i = 0; i < n * (k / 32); i++, x += 32, codes += 32, scale += 2) {
-        const int first = quantize_block(x, codes, scale);
-        const int second = quantize_block(x + OC_ACT_BLOCK, codes + OC_ACT_BLOCK, scale + 1);
-        sum[i] = fmaf(scale[1], (float)second, scale[0] * (float)first);
+    double first = 0; /* the product of the even block */
+    for (int64_t b = 0; b < n * (k / OC_ACT_BLOCK); b++, x += OC_ACT_BLOCK, codes += OC_ACT_BLOCK) {
+        const int total = quantize_block(x, codes, scale + b);
+        const double product = (double)scale[b] * total;
+        if (b % 2 == 0)
+            first = product;
+        else
+            sum[b / 2] = (float)(first + product);
     }
 }

@@ -100,7 +100,8 @@ OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w, const oc_act *x, int64_t c, fl
                 }
             }
             for (int i = 0; i < cols; i++) {
-                const __m256 s = _mm256_set1_ps(scale[i * 2 * n_blocks + h]), t = _mm256_cvtepi32_ps(total[i]);
+                const __m256 s = _mm256_set1_ps(scale[i * 2 * n_blocks + h]);
+                const __m256 t = _mm256_cvtepi32_ps(total[i]);
                 product[i] = h ? _mm256_fmadd_ps(t, s, product[i]) : _mm256_mul_ps(t, s);
             }
         }

@@ -90,7 +90,8 @@ OC_INLINE void tile_q8_0(const oc_packed_q8_0 *w0, const oc_packed_q8_0 *w1, con
                     total[i] = _mm512_dpbusd_epi32(total[i], _mm512_xor_si512(four, top), q[j]);
                 }
             for (int i = 0; i < cols; i++) {
-                const __m512 s = _mm512_set1_ps(scale[i * 2 * n_blocks + h]), t = _mm512_cvtepi32_ps(total[i]);
+                const __m512 s = _mm512_set1_ps(scale[i * 2 * n_blocks + h]);
+                const __m512 t = _mm512_cvtepi32_ps(total[i]);
                 product[i] = h ? _mm512_fmadd_ps(t, s, product[i]) : _mm512_mul_ps(t, s);
             }
         }

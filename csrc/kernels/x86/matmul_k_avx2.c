@@ -75,7 +75,8 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
                     }
                     for (int i = 0; i < cols; i++) {
                         const __m256 total = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16[i], pairs));
-                        products[i] = _mm256_fmadd_ps(total, _mm256_set1_ps(scale[i * n_scales]), products[i]);
+                        const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);
+                        products[i] = _mm256_fmadd_ps(total, act_scale, products[i]);
                     }
                 }
                 for (int i = 0; i < cols; i++) {
@@ -147,7 +148,8 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, fl
                     const __m256i pairs = signed_scale_pairs(pair->scale[2 * s + h]);
                     for (int i = 0; i < cols; i++) {
                         const __m256 total = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16[i][h], pairs));
-                        products[i] = _mm256_fmadd_ps(total, _mm256_set1_ps(scale[i * n_scales]), products[i]);
+                        const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);
+                        products[i] = _mm256_fmadd_ps(total, act_scale, products[i]);
                     }
                 }
                 for (int i = 0; i < cols; i++) a[i] += 32;

@@ -1188,7 +1188,7 @@ EXHAUSTION = """
             sock.setblocking(False)
             await asyncio.get_running_loop().sock_connect(sock, server.address)
         before = time.process_time()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.0)
         busy = time.process_time() - before
         for sock in socks:
             sock.close()
@@ -1203,7 +1203,7 @@ EXHAUSTION = """
             except OSError:
                 pass
             await asyncio.sleep(0.05)
-        print("alive" if reply.endswith(b"ok") else "dead", "spins" if busy > 0.25 else "rests")
+        print("alive" if reply.endswith(b"ok") else "dead", "spins" if busy > 0.6 else "rests")
 
     loop = uvloop.new_event_loop if sys.argv[1] == "uvloop" else asyncio.SelectorEventLoop
     with asyncio.Runner(loop_factory=loop) as runner:

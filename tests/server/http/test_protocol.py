@@ -577,7 +577,7 @@ def test_what_we_accept_h11_reads_alike(raw):
     if target.lower().startswith("http"):
         ours = ours._replace(headers=tuple((n, v) for n, v in ours.headers if n != "host"))
         fields = [(n, v) for n, v in fields if n != "host"]
-        assert target.partition("?")[0].endswith(ours.path.rstrip("/*"))
+        assert "%" in target or ours.path in ("/", "*") or target.partition("?")[0].endswith(ours.path)
     elif "%" not in target:
         assert target in (ours.path, f"{ours.path}?{ours.query}")
     normal = [(n, v.lower() if n == "transfer-encoding" else v) for n, v in ours.headers]
