@@ -23,7 +23,8 @@
  *     x[16 b + i] ~ scale[b] * code[16 b + i],  code in [-127, 127].
  * Blocks of 16 for the sake of outlier channels: a few values of a layer are far larger than the rest, and each takes
  * the precision of its whole block. Against blocks of 32 this halves the divergence from the exact logits.
- * `sum` covers two blocks, for no format has an offset or a minimum of its own for less than 32 weights.
+ * Offsets and minima are for 32 weights, so `sum` covers 32 values, two blocks; but for Q2_K and Q3_K, which
+ * add up the codes of 16 themselves.
  * `f32` is the unquantised vector, for float weight formats. Column c starts at f32 + c*k, codes + c*k,
  * scale + c*k/16, sum + c*k/32. k is a multiple of 32 wherever codes are used. */
 typedef struct oc_act {

@@ -1,4 +1,4 @@
-/* codecs.h - the functions behind every row of formats.def, and the unsigned codes of packed blocks. */
+/* codecs.h - the functions behind every row of formats.def, and the codes of packed blocks as bytes. */
 #ifndef OC_QUANT_CODECS_H
 #define OC_QUANT_CODECS_H
 
@@ -12,6 +12,18 @@
     void oc_unpack_row_##suffix(const void *packed, int64_t k, int64_t row, float *y);
 #include "quant/formats.def"
 #undef OC_FORMAT
+
+/* One block of a codebook format of OC_BOOKS, whatever its bits in the file are. */
+typedef struct {
+    uint16_t d;
+    int8_t scale[16];  /* of every 16 elements */
+    uint8_t code[256]; /* < 16 */
+} oc_book_block;
+
+#define OC_BOOK(suffix, packed, values, largest, unit)                                                       \
+    void oc_read_##suffix(const oc_block_##suffix *in, oc_book_block *out);
+OC_BOOKS(OC_BOOK)
+#undef OC_BOOK
 
 /* Codes of packed blocks, one byte each, in vectors of [8 rows][4 consecutive elements]. The loops run
  * over whole vectors, which any compiler turns into vector instructions. */
@@ -51,6 +63,22 @@ static inline void oc_codes_q5_1(const oc_packed_q5_1 *w, uint8_t q[256]) {
     oc_codes_fifth((const uint8_t *)w->qh, q);
 }
 
+static inline void oc_codes_q2_k(const oc_packed_q2_k *w, uint8_t q[2048]) {
+    for (int v = 0; v < 64; v++) { /* vectors of codes: 8 in each part */
+        const uint8_t *qs = (const uint8_t *)w->part[v / 8].qs[v / 4 % 2];
+        for (int i = 0; i < 32; i++) q[32 * v + i] = qs[i] >> (2 * (v % 4)) & 3;
+    }
+}
+
+static inline void oc_codes_q3_k(const oc_packed_q3_k *w, uint8_t q[2048]) {
+    for (int v = 0; v < 64; v++) {
+        const oc_packed_q3_k_part *part = &w->part[v / 8];
+        const uint8_t *qs = (const uint8_t *)part->qs[v / 4 % 2], *qh = (const uint8_t *)part->qh;
+        for (int i = 0; i < 32; i++)
+            q[32 * v + i] = (uint8_t)((qs[i] >> (2 * (v % 4)) & 3) | (qh[i] >> (v % 8) & 1) << 2);
+    }
+}
+
 static inline void oc_codes_q4_k(const oc_packed_q4_k *w, uint8_t q[2048]) {
     for (int p = 0; p < 4; p++) oc_codes_nibbles((const uint8_t *)w->pair[p].qs, 256, q + 512 * p);
 }
@@ -74,5 +102,28 @@ static inline void oc_codes_q6_k(const oc_packed_q6_k *w, uint8_t q[2048]) {
         }
     }
 }
+
+/* The values (int8) that codes stand for, in their place. */
+static inline void oc_codes_look_up(const int8_t values[16], uint8_t *q, int n) {
+    for (int i = 0; i < n; i++) q[i] = (uint8_t)values[q[i]];
+}
+
+static inline void oc_codes_iq4_nl(const oc_packed_iq4_nl *w, uint8_t q[256]) {
+    oc_codes_nibbles((const uint8_t *)w->qs, 128, q);
+    oc_codes_look_up(oc_book_iq4, q, 256);
+}
+
+static inline void oc_codes_mxfp4(const oc_packed_mxfp4 *w, uint8_t q[256]) {
+    oc_codes_nibbles((const uint8_t *)w->qs, 128, q);
+    oc_codes_look_up(oc_book_mxfp4, q, 256);
+}
+
+#define OC_BOOK(suffix, packed, values, largest, unit)                                                       \
+    static inline void oc_codes_##suffix(const packed *w, uint8_t q[2048]) {                                 \
+        for (int p = 0; p < 8; p++) oc_codes_nibbles((const uint8_t *)w->part[p].qs, 128, q + 256 * p);      \
+        oc_codes_look_up(values, q, 2048);                                                                   \
+    }
+OC_BOOKS(OC_BOOK)
+#undef OC_BOOK
 
 #endif

@@ -80,6 +80,32 @@ void oc_dequantize_q8_0(const void *row, float *y, int64_t k) {
     }
 }
 
+static inline int two_bits(const uint8_t qs[64], int e) {
+    return qs[e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2) & 3;
+}
+
+void oc_dequantize_q2_k(const void *row, float *y, int64_t k) {
+    const oc_block_q2_k *block = row;
+    for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
+        float d = oc_f16_to_f32(block->d), dmin = oc_f16_to_f32(block->dmin);
+        for (int e = 0; e < 256; e++) {
+            uint8_t both = block->scales[e / 16];
+            y[e] = d * (float)(both & 15) * (float)two_bits(block->qs, e) - dmin * (float)(both >> 4);
+        }
+    }
+}
+
+void oc_dequantize_q3_k(const void *row, float *y, int64_t k) {
+    const oc_block_q3_k *block = row;
+    for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
+        float d = oc_f16_to_f32(block->d);
+        for (int e = 0; e < 256; e++) {
+            int q = two_bits(block->qs, e) | (block->hmask[e % 32] >> (e / 32) & 1) << 2;
+            y[e] = d * (float)oc_q3_k_scale(block->scales, e / 16) * (float)(q - 4);
+        }
+    }
+}
+
 void oc_dequantize_q4_k(const void *row, float *y, int64_t k) {
     const oc_block_q4_k *block = row;
     for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {
@@ -121,3 +147,39 @@ void oc_dequantize_q6_k(const void *row, float *y, int64_t k) {
         }
     }
 }
+
+void oc_dequantize_iq4_nl(const void *row, float *y, int64_t k) {
+    const oc_block_iq4_nl *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_f16_to_f32(block->d);
+        for (int i = 0; i < 16; i++) {
+            y[i] = d * (float)oc_book_iq4[block->qs[i] & 15];
+            y[16 + i] = d * (float)oc_book_iq4[block->qs[i] >> 4];
+        }
+    }
+}
+
+void oc_dequantize_mxfp4(const void *row, float *y, int64_t k) {
+    const oc_block_mxfp4 *block = row;
+    for (int64_t b = 0; b < k / 32; b++, block++, y += 32) {
+        float d = oc_bits_to_f32(oc_mxfp4_scale_bits(block->e));
+        for (int i = 0; i < 16; i++) {
+            y[i] = d * (float)oc_book_mxfp4[block->qs[i] & 15];
+            y[16 + i] = d * (float)oc_book_mxfp4[block->qs[i] >> 4];
+        }
+    }
+}
+
+#define OC_BOOK(suffix, packed, values, largest, unit)                                                       \
+    void oc_dequantize_##suffix(const void *row, float *y, int64_t k) {                                      \
+        const oc_block_##suffix *block = row;                                                                \
+        for (int64_t b = 0; b < k / 256; b++, block++, y += 256) {                                           \
+            oc_book_block book;                                                                              \
+            oc_read_##suffix(block, &book);                                                                  \
+            const float d = oc_f16_to_f32(book.d) * unit;                                                    \
+            for (int e = 0; e < 256; e++)                                                                    \
+                y[e] = d * (float)book.scale[e / 16] * (float)values[book.code[e]];                          \
+        }                                                                                                    \
+    }
+OC_BOOKS(OC_BOOK)
+#undef OC_BOOK

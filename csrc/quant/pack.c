@@ -79,6 +79,47 @@ static void pack_block_q8_0(const oc_block_q8_0 *const row[8], oc_packed_q8_0 *o
     }
 }
 
+/* Two bits of 32 elements, at `shift` of `qs`: vector v of 16 elements into bits 2v, 2v+1. */
+static inline void interleave_pairs(uint8_t out[2][8][4], int r, const uint8_t qs[32], int shift) {
+    for (int h = 0; h < 2; h++)
+        for (int i = 0; i < 4; i++) {
+            int bits = 0;
+            for (int v = 0; v < 4; v++) bits |= (qs[16 * h + 4 * v + i] >> shift & 3) << (2 * v);
+            out[h][r][i] = (uint8_t)bits;
+        }
+}
+
+/* Bit s of 32 bytes: that of byte 4j+i into bit j of out[i]. */
+static inline void interleave_bit(uint8_t out[4], const uint8_t qh[32], int s) {
+    for (int i = 0; i < 4; i++) {
+        int bits = 0;
+        for (int j = 0; j < 8; j++) bits |= (qh[4 * j + i] >> s & 1) << j;
+        out[i] = (uint8_t)bits;
+    }
+}
+
+static void pack_block_q2_k(const oc_block_q2_k *const row[8], oc_packed_q2_k *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        out->dmin[r] = row[r]->dmin;
+        for (int p = 0; p < 8; p++) {
+            for (int h = 0; h < 2; h++) out->part[p].scale[h][r] = row[r]->scales[2 * p + h];
+            interleave_pairs(out->part[p].qs, r, row[r]->qs + p / 4 * 32, p % 4 * 2);
+        }
+    }
+}
+
+static void pack_block_q3_k(const oc_block_q3_k *const row[8], oc_packed_q3_k *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        for (int p = 0; p < 8; p++) {
+            for (int h = 0; h < 2; h++) out->part[p].scale[h][r] = oc_q3_k_scale(row[r]->scales, 2 * p + h);
+            interleave_bit(out->part[p].qh[r], row[r]->hmask, p);
+            interleave_pairs(out->part[p].qs, r, row[r]->qs + p / 4 * 32, p % 4 * 2);
+        }
+    }
+}
+
 static void pack_block_q4_k(const oc_block_q4_k *const row[8], oc_packed_q4_k *out) {
     for (int r = 0; r < 8; r++) {
         out->d[r] = row[r]->d;
@@ -99,11 +140,7 @@ static void pack_block_q5_k(const oc_block_q5_k *const row[8], oc_packed_q5_k *o
             oc_packed_q5_k_pair *pair = &out->pair[s / 2];
             pair->scale[s % 2][r] = oc_k_scale(row[r]->scales, s, 0);
             pair->min[s % 2][r] = oc_k_scale(row[r]->scales, s, 4);
-            for (int i = 0; i < 4; i++) {
-                int bits = 0;
-                for (int j = 0; j < 8; j++) bits |= (row[r]->qh[4 * j + i] >> s & 1) << j;
-                pair->qh[s % 2][r][i] = (uint8_t)bits;
-            }
+            interleave_bit(pair->qh[s % 2][r], row[r]->qh, s);
         }
         for (int j = 0; j < 32; j++) memcpy(out->pair[j / 8].qs[j % 8][r], row[r]->qs + 4 * j, 4);
     }
@@ -135,6 +172,40 @@ static void pack_block_q6_k(const oc_block_q6_k *const row[8], oc_packed_q6_k *o
     }
 }
 
+static void pack_block_iq4_nl(const oc_block_iq4_nl *const row[8], oc_packed_iq4_nl *out) {
+    for (int r = 0; r < 8; r++) {
+        out->d[r] = row[r]->d;
+        interleave_nibbles(out->qs, r, row[r]->qs);
+    }
+}
+
+static void pack_block_mxfp4(const oc_block_mxfp4 *const row[8], oc_packed_mxfp4 *out) {
+    for (int r = 0; r < 8; r++) {
+        out->e[r] = row[r]->e;
+        interleave_nibbles(out->qs, r, row[r]->qs);
+    }
+}
+
+#define SCALES_OF(part) (int)(sizeof (part).scale / sizeof *(part).scale)
+
+#define OC_BOOK(suffix, packed, values, largest, unit)                                                       \
+    static void pack_block_##suffix(const oc_block_##suffix *const row[8], packed *out) {                    \
+        for (int r = 0; r < 8; r++) {                                                                        \
+            oc_book_block in;                                                                                \
+            oc_read_##suffix(row[r], &in);                                                                   \
+            out->d[r] = in.d;                                                                                \
+            for (int p = 0; p < 8; p++) {                                                                    \
+                for (int s = 0; s < SCALES_OF(out->part[p]); s++)                                            \
+                    out->part[p].scale[s][r] = in.scale[2 * p + s];                                          \
+                for (int i = 0; i < 16; i++)                                                                 \
+                    out->part[p].qs[i / 4][r][i % 4] =                                                       \
+                        (uint8_t)(in.code[32 * p + i] | in.code[32 * p + 16 + i] << 4);                      \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+OC_BOOKS(OC_BOOK)
+#undef OC_BOOK
+
 #define OC_FORMAT(type, name, suffix, block, file, packed, f32)                                              \
     void oc_pack_##suffix(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0, int64_t g1) {   \
         static const file zero;                                                                              \
@@ -159,30 +230,46 @@ static void unpack_block_f16(const oc_packed_16 *in, int r, float *y) { *y = oc_
 static void unpack_block_bf16(const oc_packed_16 *in, int r, float *y) { *y = oc_bf16_to_f32(in->w[r]); }
 
 /* `span` elements share a scale d and a minimum m, which are worked out from the block, r and s; every
- * element is `value` of them and of its code q. */
-#define UNPACK_BLOCK(suffix, elements, span, scale, min, value)                                              \
-    static void unpack_block_##suffix(const oc_packed_##suffix *in, int r, float *y) {                       \
+ * element is `value` of them and of its code q, a byte of type `code`. */
+#define UNPACK_BLOCK(suffix, packed, code, elements, span, scale, min, value)                                \
+    static void unpack_block_##suffix(const packed *in, int r, float *y) {                                   \
         uint8_t all[8 * elements], codes[elements];                                                          \
         oc_codes_##suffix(in, all);                                                                          \
         oc_codes_of_row(all, elements, r, codes);                                                            \
         for (int s = 0; s < elements / span; s++) {                                                          \
             const float d = scale, m = min;                                                                  \
             for (int e = s * span; e < s * span + span; e++) {                                               \
-                const float q = codes[e];                                                                    \
+                const float q = (code)codes[e];                                                              \
                 y[e] = value;                                                                                \
             }                                                                                                \
         }                                                                                                    \
     }
 
 #define HALF(field) oc_f16_to_f32(in->field[r])
-UNPACK_BLOCK(q4_0, 32, 32, HALF(d), 8, d * (q - m))
-UNPACK_BLOCK(q4_1, 32, 32, HALF(d), HALF(m), d * q + m)
-UNPACK_BLOCK(q5_0, 32, 32, HALF(d), 16, d * (q - m))
-UNPACK_BLOCK(q5_1, 32, 32, HALF(d), HALF(m), d * q + m)
+UNPACK_BLOCK(q4_0, oc_packed_q4_0, uint8_t, 32, 32, HALF(d), 8, d * (q - m))
+UNPACK_BLOCK(q4_1, oc_packed_q4_1, uint8_t, 32, 32, HALF(d), HALF(m), d * q + m)
+UNPACK_BLOCK(q5_0, oc_packed_q5_0, uint8_t, 32, 32, HALF(d), 16, d * (q - m))
+UNPACK_BLOCK(q5_1, oc_packed_q5_1, uint8_t, 32, 32, HALF(d), HALF(m), d * q + m)
 #define SCALED(field, bytes, pair_of, at) HALF(field) * (float)in->pair[pair_of].bytes[at][r]
-UNPACK_BLOCK(q4_k, 256, 32, SCALED(d, scale, s / 2, s % 2), SCALED(dmin, min, s / 2, s % 2), d * q - m)
-UNPACK_BLOCK(q5_k, 256, 32, SCALED(d, scale, s / 2, s % 2), SCALED(dmin, min, s / 2, s % 2), d * q - m)
-UNPACK_BLOCK(q6_k, 256, 16, SCALED(d, scale, s / 4, s % 4), 32, d * (q - m))
+UNPACK_BLOCK(q2_k, oc_packed_q2_k, uint8_t, 256, 16, HALF(d) * (float)(in->part[s / 2].scale[s % 2][r] & 15),
+             HALF(dmin) * (float)(in->part[s / 2].scale[s % 2][r] >> 4), d * q - m)
+UNPACK_BLOCK(q3_k, oc_packed_q3_k, uint8_t, 256, 16, HALF(d) * (float)in->part[s / 2].scale[s % 2][r], 4,
+             d * (q - m))
+#define SCALE_45 SCALED(d, scale, s / 2, s % 2)
+#define MIN_45 SCALED(dmin, min, s / 2, s % 2)
+UNPACK_BLOCK(q4_k, oc_packed_q4_k, uint8_t, 256, 32, SCALE_45, MIN_45, d * q - m)
+UNPACK_BLOCK(q5_k, oc_packed_q5_k, uint8_t, 256, 32, SCALE_45, MIN_45, d * q - m)
+UNPACK_BLOCK(q6_k, oc_packed_q6_k, uint8_t, 256, 16, SCALED(d, scale, s / 4, s % 4), 32, d * (q - m))
+
+UNPACK_BLOCK(iq4_nl, oc_packed_iq4_nl, int8_t, 32, 32, HALF(d), 0, d * (q - m))
+UNPACK_BLOCK(mxfp4, oc_packed_mxfp4, int8_t, 32, 32, oc_bits_to_f32(oc_mxfp4_scale_bits(in->e[r])), 0,
+             d * (q - m))
+
+#define SCALE_OF(s) (float)in->part[s / 2].scale[s % 2 % SCALES_OF(in->part[0])][r]
+#define OC_BOOK(suffix, packed, values, largest, unit)                                                       \
+    UNPACK_BLOCK(suffix, packed, int8_t, 256, 16, HALF(d) * unit * SCALE_OF(s), 0, d * (q - m))
+OC_BOOKS(OC_BOOK)
+#undef OC_BOOK
 
 static void unpack_block_q8_0(const oc_packed_q8_0 *in, int r, float *y) {
     for (int e = 0; e < 32; e++) y[e] = oc_f16_to_f32(in->d[r]) * (float)in->qs[e / 4][r][e % 4];

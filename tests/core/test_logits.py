@@ -41,7 +41,7 @@ def test_half_kv_cache_costs_little(tmp_path, architecture):
     assert 0 < np.abs(ours - exact).max() < 0.05
 
 
-@pytest.mark.parametrize("tensor_type", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+@pytest.mark.parametrize("tensor_type", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"])
 @pytest.mark.parametrize("architecture", SHAPES)
 def test_quantised_logits_near_dequantised_reference(tmp_path, architecture, tensor_type):
     path = tiny_model(tmp_path / "m.gguf", architecture, tensor_type=tensor_type)
@@ -49,6 +49,14 @@ def test_quantised_logits_near_dequantised_reference(tmp_path, architecture, ten
     ours, exact = log_softmax(ours.astype(np.float64)), log_softmax(exact)
     divergence = (np.exp(exact) * (exact - ours)).sum(axis=1).mean()
     assert divergence < 1e-2
+
+
+@pytest.mark.parametrize("tensor_type", ["TQ1_0", "TQ2_0"])
+def test_formats_with_blocks_of_256_near_dequantised_reference(tmp_path, tensor_type):
+    path = tiny_model(tmp_path / "m.gguf", "llama", tensor_type=tensor_type, n_embd=256, head_dim=64, n_ff=256)
+    ours, exact = logits_and_exact(path, threads=2)
+    ours, exact = log_softmax(ours.astype(np.float64)), log_softmax(exact)
+    assert (np.exp(exact) * (exact - ours)).sum(axis=1).mean() < 1e-2
 
 
 def test_logits_of_fewer_positions_are_the_last_rows(tmp_path):

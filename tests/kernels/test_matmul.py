@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollamacore import _core
-from tests.kernels.weights import ACTIVATION_FILLS, FORMATS, WEIGHT_FILLS, Activations, decoded, packed, weights
+from tests.kernels.weights import (
+    ACTIVATION_FILLS,
+    FORMATS,
+    WEIGHT_FILLS,
+    Activations,
+    decoded,
+    packed,
+    set_first_scale,
+    weights,
+)
 
 GUARD = np.float32(-12345.5)
 ROWS = [
@@ -118,19 +127,27 @@ def test_bits_do_not_depend_on_columns_or_groups(index, gguf_type):
             assert np.array_equal(part, whole[:, 8 * g0 : 8 * g1])
 
 
-@each_row
+@pytest.mark.parametrize(
+    ("index", "gguf_type"), [row for row in ROWS if FORMATS[row.values[1]][0] == "MXFP4"]
+)
+def test_mxfp4_exponents_that_are_subnormal_or_huge(index, gguf_type):
+    data = weights(gguf_type, 16, 32, "max")
+    data[:, 0] = (0, 1, 2, 3, 4, 100, 126, 127, 128, 129, 200, 230, 240, 241, 242, 243)
+    x = Activations(3, 32, "one_hot", unit=True)
+    expected = x.values @ decoded(gguf_type, data).astype(np.float64).T
+    assert np.array_equal(multiply(index, packed(gguf_type, data, 32), x, 16), expected)
+
+
+@pytest.mark.parametrize(
+    ("index", "gguf_type"), [row for row in ROWS if FORMATS[row.values[1]][0] != "MXFP4"]
+)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_scales_that_are_not_finite_stay_in_their_row(index, gguf_type, bad):
     k = max(64, FORMATS[gguf_type][1])
     data = weights(gguf_type, 8, k)
     x = Activations(3, k)
     before = multiply(index, packed(gguf_type, data, k), x, 8)
-    name = FORMATS[gguf_type][0]
-    offset = -2 if name == "Q6_K" else 0
-    kind = {"F32": np.float32, "BF16": np.uint32}.get(name, np.float16)
-    value = np.array([bad], np.float32).view(np.uint32) >> 16 if name == "BF16" else np.array([bad], kind)
-    raw = value.astype(np.uint16).view(np.uint8) if name == "BF16" else value.view(np.uint8)
-    data[3, offset : offset + len(raw) or None] = raw
+    set_first_scale(gguf_type, data[3], bad)
     after = multiply(index, packed(gguf_type, data, k), x, 8)
     others = np.arange(8) != 3
     assert not np.isfinite(after[:, 3]).any()

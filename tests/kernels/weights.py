@@ -11,16 +11,30 @@ WEIGHT_FILLS = ("random", "zero", "max", "min", "alternating", "subnormal", "one
 ACTIVATION_FILLS = ("random", "zero", "plus", "minus", "alternating", "one_hot")
 
 _F16 = ("d", "<f2")
-#: fields of a GGUF block, in file order; f2 fields are scales and minima, all others are codes
+#: fields of a GGUF block, in file order; d, m and e are scales, minima and exponents, all others are codes
 BLOCKS = {
     "Q4_0": [_F16, ("qs", "u1", 16)],
     "Q4_1": [_F16, ("m", "<f2"), ("qs", "u1", 16)],
     "Q5_0": [_F16, ("qs", "u1", 20)],
     "Q5_1": [_F16, ("m", "<f2"), ("qs", "u1", 20)],
     "Q8_0": [_F16, ("qs", "i1", 32)],
+    "Q2_K": [("scales", "u1", 16), ("qs", "u1", 64), _F16, ("m", "<f2")],
+    "Q3_K": [("qs", "u1", 96), ("scales", "u1", 12), _F16],
     "Q4_K": [_F16, ("m", "<f2"), ("scales", "u1", 12), ("qs", "u1", 128)],
     "Q5_K": [_F16, ("m", "<f2"), ("scales", "u1", 12), ("qs", "u1", 160)],
     "Q6_K": [("qs", "u1", 192), ("scales", "i1", 16), _F16],
+    "IQ1_S": [_F16, ("qs", "u1", 48)],
+    "IQ1_M": [("qs", "u1", 48), ("top", "<u2", 4)],  # d is in the top nibbles
+    "IQ2_XXS": [_F16, ("qs", "u1", 64)],
+    "IQ2_XS": [_F16, ("qs", "u1", 72)],
+    "IQ2_S": [_F16, ("qs", "u1", 80)],
+    "IQ3_XXS": [_F16, ("qs", "u1", 96)],
+    "IQ3_S": [_F16, ("qs", "u1", 108)],
+    "TQ1_0": [("qs", "u1", 52), _F16],
+    "TQ2_0": [("qs", "u1", 64), _F16],
+    "IQ4_NL": [_F16, ("qs", "u1", 16)],
+    "MXFP4": [("e", "u1"), ("qs", "u1", 16)],
+    "IQ4_XS": [_F16, ("scales", "u1", 6), ("qs", "u1", 128)],
 }
 
 
@@ -44,9 +58,9 @@ def _codes(blocks, fill, rng):
     """Fill the code fields in place."""
     for field in blocks.dtype.names:
         part = blocks[field]
-        if part.dtype == np.float16:
+        if field in ("d", "m", "e"):
             continue
-        low, high = (-128, 127) if part.dtype == np.int8 else (0, 255)
+        low, high = np.iinfo(part.dtype).min, np.iinfo(part.dtype).max
         if fill in ("random", "subnormal", "one_block"):
             part[...] = rng.integers(low, high, part.shape, endpoint=True)
         elif fill == "alternating":
@@ -63,21 +77,47 @@ def weights(gguf_type, n_rows, k, fill="random", rng=None, unit=False):
         return _float_weights(name, (n_rows, k), fill, rng).view(np.uint8).reshape(n_rows, -1)
     blocks = np.zeros((n_rows, k // block), BLOCKS[name])
     _codes(blocks, fill, rng)
-    for field in set(blocks.dtype.names) & {"d", "m"}:
+    if "e" in blocks.dtype.names:  # 2 ** (e - 128)
+        constant = {"zero": 0, "max": 128, "min": 128, "alternating": 128, "subnormal": 0}
+        values = 128 if unit else rng.integers(120, 132, blocks.shape)
+        blocks["e"] = constant.get(fill, values)
+    for field in ("d", "m"):
         if unit:
             values = 1 if field == "d" else rng.integers(-1, 1, blocks.shape, endpoint=True)
         else:
             values = rng.standard_normal(blocks.shape) * 0.1
         constant = {"zero": 0, "max": 1, "min": 1, "alternating": 1, "subnormal": 2.0**-24}
-        blocks[field] = constant.get(fill, values)
-        if fill == "one_block":
-            blocks[field][:, np.arange(blocks.shape[1]) != blocks.shape[1] // 2] = 0
+        _set_scale(blocks, field, np.broadcast_to(constant.get(fill, values), blocks.shape))
+    if fill == "one_block":
+        blocks[:, np.arange(blocks.shape[1]) != blocks.shape[1] // 2] = np.zeros((), blocks.dtype)
     return blocks.view(np.uint8).reshape(n_rows, -1)
+
+
+def _set_scale(blocks, field, values):
+    """Write scales (d) or minima (m) where the format has them."""
+    if field in blocks.dtype.names:
+        blocks[field] = values
+    elif field == "d" and "top" in blocks.dtype.names:
+        bits = values.astype(np.float16).view(np.uint16)[..., None]
+        blocks["top"] = blocks["top"] & 0xFFF | (bits >> np.arange(0, 16, 4, dtype=np.uint16) << 12)
+
+
+def set_first_scale(gguf_type, row, value):
+    """Give the first block of a row (of a float format: the first element) this scale."""
+    name, _, block_bytes = FORMATS[gguf_type][:3]
+    value = np.array([value], np.float32)
+    if name in BLOCKS:
+        _set_scale(row[:block_bytes].view(BLOCKS[name]), "d", value)
+    elif name == "BF16":
+        row[:2] = value.view(np.uint8)[2:]
+    else:
+        row[:block_bytes] = value.astype(np.float16 if name == "F16" else np.float32).view(np.uint8)
 
 
 def decoded(gguf_type, data):
     """Decode rows by the gguf package."""
-    return gguf.dequantize(data, gguf.GGMLQuantizationType(gguf_type)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return gguf.dequantize(data, gguf.GGMLQuantizationType(gguf_type)).astype(np.float32)
 
 
 def packed(gguf_type, data, k):

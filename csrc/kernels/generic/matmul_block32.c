@@ -1,6 +1,6 @@
 /* matmul_block32.c - reference matmul of the formats with one scale per 32 weights: Q4_0, Q4_1, Q5_0,
- * Q5_1, Q8_0. The integer dot products of the halves of a block are exact; per block and output the float
- * operations are those of the formulas below, and y itself is the running sum. */
+ * Q5_1, Q8_0, IQ4_NL, MXFP4. The integer dot products of the halves of a block are exact; per block and
+ * output the float operations are those of the formulas below, and y itself is the running sum. */
 #include <string.h>
 
 #include "base/fp16.h"
@@ -34,8 +34,11 @@ static inline float add_shifted(float sum, float d, float m, float product, floa
 
 static inline void oc_codes_q8_0(const oc_packed_q8_0 *w, uint8_t q[256]) { memcpy(q, w->qs, 256); }
 
-/* Codes are read as `code`; `add` is one of the formulas above, with `min` as the m of row r. */
-#define DEFINE_MATMUL(suffix, code, add, min)                                                                \
+#define HALF(field) oc_f16_to_f32(w->field[r])
+
+/* Codes are read as `code`; `add` is one of the formulas above, with `scale_of_r` and `min` as the d and m of
+ * row r. */
+#define DEFINE_MATMUL(suffix, code, scale_of_r, add, min)                                                    \
     void oc_matmul_##suffix##_generic(const void *packed, const oc_act *x, float *y, int64_t ldy,            \
                                       int64_t g0, int64_t g1) {                                              \
         int64_t n_blocks = x->k / 32;                                                                        \
@@ -48,7 +51,7 @@ static inline void oc_codes_q8_0(const oc_packed_q8_0 *w, uint8_t q[256]) { memc
                 float d[8], m[8];                                                                            \
                 oc_codes_##suffix(w, all);                                                                   \
                 for (int r = 0; r < 8; r++) {                                                                \
-                    d[r] = oc_f16_to_f32(w->d[r]);                                                           \
+                    d[r] = scale_of_r;                                                                       \
                     m[r] = min;                                                                              \
                     oc_codes_of_row(all, 32, r, q);                                                          \
                     for (int e = 0; e < 32; e++) rows[r][e] = (code)q[e];                                    \
@@ -65,8 +68,10 @@ static inline void oc_codes_q8_0(const oc_packed_q8_0 *w, uint8_t q[256]) { memc
         }                                                                                                    \
     }
 
-DEFINE_MATMUL(q4_0, uint8_t, add_centred, 8)
-DEFINE_MATMUL(q4_1, uint8_t, add_shifted, oc_f16_to_f32(w->m[r]))
-DEFINE_MATMUL(q5_0, uint8_t, add_centred, 16)
-DEFINE_MATMUL(q5_1, uint8_t, add_shifted, oc_f16_to_f32(w->m[r]))
-DEFINE_MATMUL(q8_0, int8_t, add_centred, 0)
+DEFINE_MATMUL(q4_0, uint8_t, HALF(d), add_centred, 8)
+DEFINE_MATMUL(q4_1, uint8_t, HALF(d), add_shifted, HALF(m))
+DEFINE_MATMUL(q5_0, uint8_t, HALF(d), add_centred, 16)
+DEFINE_MATMUL(q5_1, uint8_t, HALF(d), add_shifted, HALF(m))
+DEFINE_MATMUL(q8_0, int8_t, HALF(d), add_centred, 0)
+DEFINE_MATMUL(iq4_nl, int8_t, HALF(d), add_centred, 0)
+DEFINE_MATMUL(mxfp4, int8_t, oc_bits_to_f32(oc_mxfp4_scale_bits(w->e[r])), add_centred, 0)

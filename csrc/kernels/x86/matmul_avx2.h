@@ -49,4 +49,32 @@ OC_INLINE void oc_prefetch(const void *p, int bytes) {
 /* 8 half floats */
 OC_INLINE __m256 oc_halves(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
+/* 8 unsigned scales as pairs of int16, one pair per lane */
+OC_INLINE __m256i oc_scale_pairs(const uint8_t scale[8]) {
+    const __m256i spread = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,  //
+                                            4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
+    return _mm256_shuffle_epi8(_mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale)), spread);
+}
+
+/* 8 signed scales as pairs of int16, one pair per lane: each byte goes to the top and is shifted down */
+OC_INLINE __m256i oc_signed_scale_pairs(const int8_t scale[8]) {
+    const __m256i spread = _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,  //
+                                            -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7);
+    __m256i bytes = _mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale));
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, spread), 8);
+}
+
+/* The sums of every 16 of 256 codes: t[0] those of the first 128. */
+OC_INLINE void oc_sums_of_16(const int8_t *a, __m256i t[2]) {
+    const __m256i ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (int h = 0; h < 2; h++) {
+        __m256i v[4]; /* 4 sums of 4 from each half of 32 codes */
+        for (int i = 0; i < 4; i++)
+            v[i] = _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, oc_load(a + 128 * h + 32 * i)), ones16);
+        t[h] = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+        t[h] = _mm256_permutevar8x32_epi32(t[h], in_order);
+    }
+}
+
 #endif

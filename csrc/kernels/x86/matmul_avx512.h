@@ -42,6 +42,11 @@ OC_INLINE __m128i oc_bytes2(const void *p0, const void *p1) {
     return _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)p0), _mm_loadl_epi64((const __m128i *)p1));
 }
 
+/* 8 signed bytes of each group as floats */
+OC_INLINE __m512 oc_signed_to_floats2(const void *p0, const void *p1) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(oc_bytes2(p0, p1)));
+}
+
 /* 4 activation codes in every lane */
 OC_INLINE __m512i oc_codes4_wide(const int8_t *p) {
     int32_t four;

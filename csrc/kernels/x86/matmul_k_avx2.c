@@ -12,21 +12,6 @@
 
 #include "kernels/x86/matmul_avx2.h"
 
-/* 8 unsigned scales as pairs of int16, one pair per lane */
-OC_INLINE __m256i scale_pairs(const uint8_t scale[8]) {
-    const __m256i spread = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,  //
-                                            4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
-    return _mm256_shuffle_epi8(_mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale)), spread);
-}
-
-/* the same for signed scales: the byte goes to the top and is shifted down */
-OC_INLINE __m256i signed_scale_pairs(const int8_t scale[8]) {
-    const __m256i spread = _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,  //
-                                            -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7);
-    __m256i bytes = _mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale));
-    return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, spread), 8);
-}
-
 /* 8 bytes as floats */
 OC_INLINE __m256 bytes_to_floats(const uint8_t bytes[8]) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes)));
@@ -54,7 +39,7 @@ OC_INLINE void tile_45(const uint8_t *w, const oc_act *x, int64_t c, float *out,
             oc_prefetch(w, 288 + (fifth ? 64 : 0));
 #pragma GCC unroll 2
             for (int s = 0; s < 2; s++, sum++) {
-                const __m256i pairs = scale_pairs(w + 8 * s);
+                const __m256i pairs = oc_scale_pairs(w + 8 * s);
                 const __m256 min = bytes_to_floats(w + 16 + 8 * s);
                 const __m256i qh = fifth ? oc_load(w + 32 + 32 * s) : _mm256_setzero_si256();
 #pragma GCC unroll 2
@@ -145,7 +130,7 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, fl
                 }
 #pragma GCC unroll 2
                 for (int h = 0; h < 2; h++, scale++) {
-                    const __m256i pairs = signed_scale_pairs(pair->scale[2 * s + h]);
+                    const __m256i pairs = oc_signed_scale_pairs(pair->scale[2 * s + h]);
                     for (int i = 0; i < cols; i++) {
                         const __m256 total = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16[i][h], pairs));
                         const __m256 act_scale = _mm256_set1_ps(scale[i * n_scales]);

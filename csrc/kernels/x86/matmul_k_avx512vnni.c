@@ -9,10 +9,6 @@ OC_INLINE __m512 unsigned_to_floats(const uint8_t *p0, const uint8_t *p1) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(oc_bytes2(p0, p1)));
 }
 
-OC_INLINE __m512 signed_to_floats(const int8_t *p0, const int8_t *p1) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(oc_bytes2(p0, p1)));
-}
-
 /* Q4_K and Q5_K: a pair of sub-blocks is scales, minima, fifth bits if `fifth`, 8 code vectors. */
 OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, int64_t c, float *out,
                        int64_t ldy, const int cols, const int pair, const int fifth) {
@@ -99,8 +95,8 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
 #pragma GCC unroll 2
             for (int s = 0; s < 2; s++, a += 32, scale += 2) { /* the low, then the high nibbles */
                 const __m512 weight_scale[2] = {
-                    signed_to_floats(p0->scale[2 * s], p1->scale[2 * s]),
-                    signed_to_floats(p0->scale[2 * s + 1], p1->scale[2 * s + 1])};
+                    oc_signed_to_floats2(p0->scale[2 * s], p1->scale[2 * s]),
+                    oc_signed_to_floats2(p0->scale[2 * s + 1], p1->scale[2 * s + 1])};
                 __m512i q[8], offset[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 #pragma GCC unroll 8
                 for (int j = 0; j < 8; j++) {
