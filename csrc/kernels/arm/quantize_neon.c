@@ -1,6 +1,7 @@
 /* quantize_neon.c - NEON quantisation of activations, bit for bit the reference: two blocks at a time, which
  * share the divisions. */
 #include <arm_neon.h>
+
 #include "kernels/kernels.h"
 
 static inline uint32_t peak_of_block(const float32x4_t v[4]) {
@@ -39,6 +40,7 @@ void oc_quantize_neon(const float *x, int64_t n, int64_t k, int8_t *codes, float
         const int first = codes_of_block(v, vget_lane_f32(inverse, 0), vget_lane_u32(is_plain, 0), codes);
         const int second =
             codes_of_block(v + 4, vget_lane_f32(inverse, 1), vget_lane_u32(is_plain, 1), codes + 16);
-        sum[i] = (float)((double)vget_lane_f32(s, 0) * first + (double)vget_lane_f32(s, 1) * second);
+        const double product = (double)vget_lane_f32(s, 0) * first; /* exact, as is the other */
+        sum[i] = (float)(product + (double)vget_lane_f32(s, 1) * second);
     }
 }
