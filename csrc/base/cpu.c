@@ -16,9 +16,17 @@ void oc_cpu_mask(const char *name) {
 }
 
 #if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+
+/* clang 14 does not know "f16c". The operating system's part of the check is the one for AVX2. */
+static int has_f16c(void) {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
 static int cpu_supports(oc_isa isa) {
     __builtin_cpu_init(); /* also checks that the operating system saves the wide registers */
-    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c() &&
                __builtin_cpu_supports("bmi2");
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

@@ -23,3 +23,5 @@ int64_t oc_argmax_avx2(const float *x, int64_t n) {
         if (x[i] == max) return i;
     return 0; /* nothing but NaN */
 }
+
+#include "kernels/x86/target_end.h"

@@ -238,3 +238,5 @@ void oc_attention_f32_avx2(const oc_attention_args *args) {
     else
         attention(args, 0);
 }
+
+#include "kernels/x86/target_end.h"

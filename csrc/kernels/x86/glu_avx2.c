@@ -36,3 +36,5 @@ static inline __m256 geglu8(__m256 g, __m256 up) {
 
 GLU(oc_swiglu_avx2, swiglu8)
 GLU(oc_geglu_avx2, geglu8)
+
+#include "kernels/x86/target_end.h"

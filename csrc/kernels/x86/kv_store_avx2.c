@@ -22,3 +22,5 @@ void oc_kv_store_f16_avx2(const float *k, const float *v, void *k_tile, void *v_
                          _mm256_cvtps_ph(_mm256_loadu_ps(v + d), _MM_FROUND_TO_NEAREST_INT));
     }
 }
+
+#include "kernels/x86/target_end.h"

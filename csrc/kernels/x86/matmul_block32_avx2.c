@@ -118,3 +118,5 @@ OC_DEFINE_MATMUL(q4_1, avx2, TILE_Q4_1, oc_packed_q4_1, 32, 6)
 OC_DEFINE_MATMUL(q5_0, avx2, TILE_Q5_0, oc_packed_q5_0, 32, 6)
 OC_DEFINE_MATMUL(q5_1, avx2, TILE_Q5_1, oc_packed_q5_1, 32, 6)
 OC_DEFINE_MATMUL(q8_0, avx2, tile_q8_0, oc_packed_q8_0, 32, 6)
+
+#include "kernels/x86/target_end.h"

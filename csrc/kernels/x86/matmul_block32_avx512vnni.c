@@ -105,3 +105,5 @@ OC_DEFINE_MATMUL_PAIRS(q4_1, TILE_Q4_1, oc_packed_q4_1, 32, 8)
 OC_DEFINE_MATMUL_PAIRS(q5_0, TILE_Q5_0, oc_packed_q5_0, 32, 8)
 OC_DEFINE_MATMUL_PAIRS(q5_1, TILE_Q5_1, oc_packed_q5_1, 32, 8)
 OC_DEFINE_MATMUL_PAIRS(q8_0, tile_q8_0, oc_packed_q8_0, 32, 8)
+
+#include "kernels/x86/target_end.h"

@@ -141,3 +141,5 @@ OC_BOOKS(OC_BOOK)
 
 OC_DEFINE_MATMUL(iq4_nl, avx2, TILE_IQ4_NL, oc_packed_iq4_nl, 32, 6)
 OC_DEFINE_MATMUL(mxfp4, avx2, TILE_MXFP4, oc_packed_mxfp4, 32, 6)
+
+#include "kernels/x86/target_end.h"

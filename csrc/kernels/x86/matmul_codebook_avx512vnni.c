@@ -128,3 +128,5 @@ OC_BOOKS(OC_BOOK)
 
 OC_DEFINE_MATMUL_PAIRS(iq4_nl, TILE_IQ4_NL, oc_packed_iq4_nl, 32, 8)
 OC_DEFINE_MATMUL_PAIRS(mxfp4, TILE_MXFP4, oc_packed_mxfp4, 32, 8)
+
+#include "kernels/x86/target_end.h"

@@ -42,3 +42,5 @@ OC_INLINE __m256 load_bf16(const oc_packed_16 *w) {
 DEFINE_FLOAT(f32, oc_packed_f32)
 DEFINE_FLOAT(f16, oc_packed_16)
 DEFINE_FLOAT(bf16, oc_packed_16)
+
+#include "kernels/x86/target_end.h"

@@ -92,3 +92,5 @@ OC_INLINE void tile_23(const uint8_t *w, const oc_act *x, int64_t c, float *out,
 
 OC_DEFINE_MATMUL(q2_k, avx2, TILE_Q2_K, oc_packed_q2_k, 256, 6)
 OC_DEFINE_MATMUL(q3_k, avx2, TILE_Q3_K, oc_packed_q3_k, 256, 6)
+
+#include "kernels/x86/target_end.h"

@@ -86,3 +86,5 @@ OC_INLINE void tile_23(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
 
 OC_DEFINE_MATMUL_PAIRS(q2_k, TILE_Q2_K, oc_packed_q2_k, 256, 8)
 OC_DEFINE_MATMUL_PAIRS(q3_k, TILE_Q3_K, oc_packed_q3_k, 256, 8)
+
+#include "kernels/x86/target_end.h"

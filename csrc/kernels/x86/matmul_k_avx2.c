@@ -148,3 +148,5 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w, const oc_act *x, int64_t c, fl
 OC_DEFINE_MATMUL(q4_k, avx2, TILE_Q4_K, oc_packed_q4_k, 256, 6)
 OC_DEFINE_MATMUL(q5_k, avx2, TILE_Q5_K, oc_packed_q5_k, 256, 6)
 OC_DEFINE_MATMUL(q6_k, avx2, tile_q6_k, oc_packed_q6_k, 256, 6)
+
+#include "kernels/x86/target_end.h"

@@ -136,3 +136,5 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
 OC_DEFINE_MATMUL_PAIRS(q4_k, TILE_Q4_K, oc_packed_q4_k, 256, 8)
 OC_DEFINE_MATMUL_PAIRS(q5_k, TILE_Q5_K, oc_packed_q5_k, 256, 8)
 OC_DEFINE_MATMUL_PAIRS(q6_k, tile_q6_k, oc_packed_q6_k, 256, 8)
+
+#include "kernels/x86/target_end.h"

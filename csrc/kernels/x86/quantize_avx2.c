@@ -63,3 +63,5 @@ void oc_quantize_avx2(const float *x, int64_t n, int64_t k, int8_t *codes, float
         _mm_store_ss(sum + i, _mm_cvtpd_ps(both_products));
     }
 }
+
+#include "kernels/x86/target_end.h"

@@ -35,3 +35,5 @@ void oc_rmsnorm_avx2(const float *x, const float *w, float *y, int64_t n, float 
     }
     for (; i < n; i++) y[i] = x[i] * scale * (w ? w[i] : 1.0f);
 }
+
+#include "kernels/x86/target_end.h"

@@ -30,3 +30,5 @@ void oc_rope_avx2(float *x, const float *cos, const float *sin, int64_t n_rot, i
     }
     for (; i < half; i++) rotate(x + 2 * i, x + 2 * i + 1, cos[i], sin[i]);
 }
+
+#include "kernels/x86/target_end.h"
