@@ -74,7 +74,7 @@ lint: $(VENV)/test-tools
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint ollamacore
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint ollamacore
 
 fmt:
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,5 @@
 """The one extension module: Python's door to csrc. The bodies stand in core/*.pxi, one file per part of oc.h."""
-from ollamacore.errors import (
-    ClosedError, EngineError, InvalidFileError, InvalidOptionError, OllamaCoreError, OutOfMemoryError, UnsupportedModelError,
-)
+from ollamacore.errors import ClosedError, EngineError, InvalidFileError, InvalidOptionError, OutOfMemoryError
 cimport cython
 from libc.string cimport memcpy
 from ollamacore.oc cimport *

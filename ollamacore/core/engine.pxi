@@ -119,9 +119,10 @@ cdef class Engine:
         _check(oc_engine_add_rope(self._engine, &freq[0], <int32_t>freq.shape[0], mscale, &index, err), err)
         return index
 
-    def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1, int matrix=-1,
-               int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0, int n_kv_head=0, int head_dim=0,
-               int rope=-1, int window=0, float eps=0, float scale=1, float softcap=0):
+    def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1,
+               int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0,
+               int n_kv_head=0, int head_dim=0, int rope=-1, int window=0, float eps=0, float scale=1,
+               float softcap=0):
         """One op of the plan; oc.h says what each kind reads and writes."""
         cdef char err[OC_ERR_LEN]
         cdef oc_op op

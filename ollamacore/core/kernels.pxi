@@ -149,7 +149,8 @@ def run_quantize(int index, const float[::1] x, int64_t k, int8_t[::1] codes, fl
 
 
 def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const int8_t[::1] codes,
-               const float[::1] scale, const float[::1] sum, int64_t n, int64_t k, float[::1] y, int64_t ldy, int64_t g0, int64_t g1):
+               const float[::1] scale, const float[::1] sum, int64_t n, int64_t k, float[::1] y, int64_t ldy,
+               int64_t g0, int64_t g1):
     """Call a matmul row of the kernel table for the groups [g0, g1); y holds n columns of ldy floats."""
     cdef const oc_kernel *row = _row(index, "matmul")
     cdef const oc_format *format = _format(row.gguf_type)

@@ -8,7 +8,7 @@ cdef int32_t _int32(object value):
 
 
 cdef class Sampler:
-    """Chooses the tokens of one sequence by its SamplingOptions; equal options, seed, tokens and logits choose equally."""
+    """Chooses the tokens of one sequence by its SamplingOptions; equal options, seed, tokens and logits agree."""
 
     cdef oc_sampler *_sampler
 
