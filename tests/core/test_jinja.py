@@ -5,7 +5,6 @@
 import json
 import threading
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,6 @@ from tests.generate import plain_jinja
 DATA = plain_jinja.DATA
 GOLDENS = json.loads((DATA / "goldens.json").read_text())
 CONVERSATIONS = json.loads((DATA / "conversations.json").read_text())
-MODELS = Path.home() / ".cache" / "ollamacore" / "models"
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -38,13 +36,10 @@ def test_render_equals_plain_jinja(case):
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("model", ["SmolLM2-135M-Instruct.Q4_1.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"])
+@pytest.mark.parametrize("model", ["smollm2_path", "qwen05_path"])
 @pytest.mark.parametrize("conversation", ["hello", "system", "finished", "tools"])
-def test_render_of_real_templates_equals_plain_jinja(model, conversation):
-    path = MODELS / model
-    if not path.exists():
-        pytest.skip(f"{model} is not in the model cache")
-    with GGUFFile.open(path) as file:
+def test_render_of_real_templates_equals_plain_jinja(model, conversation, request):
+    with GGUFFile.open(request.getfixturevalue(model)) as file:
         source = file.get("tokenizer.chat_template", str)
     case = CONVERSATIONS[conversation]
     assert render(source, **case) == plain_jinja.render(source, **case)

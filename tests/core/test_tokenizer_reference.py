@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Reference
@@ -103,7 +104,6 @@ def test_bpe_equals_hugging_face_on_hard_text(text):
 
 @cache
 def trained_spm(add_space_prefix):
-    spm = pytest.importorskip("sentencepiece")
     model = bytearray()
 
     class Writer:
@@ -111,7 +111,7 @@ def trained_spm(add_space_prefix):
             model.extend(data)
 
     lines = [line for name in ("prose.txt", "code.txt") for line in (DATA / name).read_text().splitlines()]
-    spm.SentencePieceTrainer.train(
+    sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_writer=Writer(),
         model_type="bpe",
@@ -125,7 +125,7 @@ def trained_spm(add_space_prefix):
         minloglevel=2,
         num_threads=1,
     )
-    processor = spm.SentencePieceProcessor(model_proto=bytes(model))
+    processor = sentencepiece.SentencePieceProcessor(model_proto=bytes(model))
     metadata = sentencepiece_metadata(processor, add_space_prefix=add_space_prefix)
     return Tokenizer.from_gguf(metadata), processor
 
