@@ -5,8 +5,9 @@ of sliding-window attention with a local rope base to one layer of full attentio
 """
 
 from ollamacore.arch.decoder import Block, dense_decoder
-from ollamacore.arch.hyper import Hyper, Metadata, rope_frequencies, scaled_frequencies
+from ollamacore.arch.hyper import Hyper, Metadata
 from ollamacore.arch.plan import Plan
+from ollamacore.arch.rope import rope_frequencies, scaled_rope
 from ollamacore.errors import UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
@@ -25,7 +26,7 @@ def build(file: GGUFFile) -> Plan:
         raise UnsupportedModelError("logit soft-capping is not supported in gemma3")
     window = meta.integer("attention.sliding_window", 0, 1 << 26, 0)
     pattern = meta.integer("attention.sliding_window_pattern", 1, 512, DEFAULT_PATTERN)
-    local_base = meta.number("rope.freq_base_swa", 1.0, 1e12, DEFAULT_LOCAL_BASE)
+    local_base = meta.number("rope.freq_base_swa", 2.0, 1e12, DEFAULT_LOCAL_BASE)
     query_length = hyper.n_embd / hyper.n_head if hyper.n_layer == LAYERS_OF_27B else hyper.head_dim
 
     def block(plan: Plan, layer: int) -> Block:
@@ -33,7 +34,7 @@ def build(file: GGUFFile) -> Plan:
         if is_local:
             rope = plan.rope("rope_local", rope_frequencies(hyper.n_rot, local_base))
         else:
-            rope = plan.rope("rope", scaled_frequencies(meta, hyper.n_rot, hyper.rope_base))
+            rope = plan.rope("rope", *scaled_rope(meta, hyper.n_rot, hyper.rope_base))
         return Block(
             rope=rope,
             scale=query_length**-0.5,

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ollamacore.errors import InvalidFileError, UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
@@ -84,21 +81,5 @@ class Hyper:
             n_vocab=embedding.shape[1],
             context_length=meta.integer("context_length", 1, 1 << 26),
             eps=meta.number("attention.layer_norm_rms_epsilon", 0.0, 1.0),
-            rope_base=meta.number("rope.freq_base", 1.0, 1e12, 10000.0),
+            rope_base=meta.number("rope.freq_base", 2.0, 1e12, 10000.0),
         )
-
-
-def rope_frequencies(n_rot: int, base: float) -> npt.NDArray[np.float64]:
-    """base^(-2i/n_rot) radians per position for i < n_rot/2 (Su et al., RoFormer, arXiv 2104.09864)."""
-    return base ** (-np.arange(0, n_rot, 2, dtype=np.float64) / n_rot)
-
-
-def scaled_frequencies(meta: Metadata, n_rot: int, base: float) -> npt.NDArray[np.float64]:
-    """`rope_frequencies` with the file's linear scaling applied; other kinds of scaling are refused by name."""
-    kind = meta.text("rope.scaling.type", "none")
-    freq = rope_frequencies(n_rot, base)
-    if kind == "none":
-        return freq
-    if kind != "linear":
-        raise UnsupportedModelError(f"rope scaling {kind!r} is not supported")
-    return freq / meta.number("rope.scaling.factor", 1e-3, 1e6, 1.0)

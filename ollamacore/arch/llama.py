@@ -4,8 +4,9 @@ Pre-norm blocks, grouped-query attention with rope over adjacent pairs, SwiGLU; 
 """
 
 from ollamacore.arch.decoder import Block, dense_decoder
-from ollamacore.arch.hyper import Hyper, Metadata, scaled_frequencies
+from ollamacore.arch.hyper import Hyper, Metadata
 from ollamacore.arch.plan import Plan
+from ollamacore.arch.rope import scaled_rope
 from ollamacore.errors import UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
@@ -18,9 +19,9 @@ def build(file: GGUFFile) -> Plan:
     hyper = Hyper.read(meta)
 
     def block(plan: Plan, layer: int) -> Block:
-        freq = scaled_frequencies(meta, hyper.n_rot, hyper.rope_base)
+        freq, mscale = scaled_rope(meta, hyper.n_rot, hyper.rope_base)
         if plan.has("rope_freqs.weight"):
             freq = freq / plan.floats("rope_freqs.weight", hyper.n_rot // 2)
-        return Block(rope=plan.rope("rope", freq), scale=hyper.head_dim**-0.5)
+        return Block(rope=plan.rope("rope", freq, mscale), scale=hyper.head_dim**-0.5)
 
     return dense_decoder(file, hyper, block)

@@ -1,0 +1,62 @@
+"""Rotary position embeddings: the angular frequencies of a model, with the scaling that its file asks for."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ollamacore.arch.hyper import Metadata
+from ollamacore.errors import UnsupportedModelError
+
+#: values of YaRN that files leave out: rotations over the original context from which a pair counts as fast or slow
+YARN_BETA_FAST = 32.0
+YARN_BETA_SLOW = 1.0
+
+
+class Rope(NamedTuple):
+    """A rope table: radians per position of each pair, and a factor for cos and sin."""
+
+    freq: npt.NDArray[np.float64]
+    mscale: float = 1.0
+
+
+def rope_frequencies(n_rot: int, base: float) -> npt.NDArray[np.float64]:
+    """base^(-2i/n_rot) radians per position for i < n_rot/2 (Su et al., RoFormer, arXiv 2104.09864)."""
+    return base ** (-np.arange(0, n_rot, 2, dtype=np.float64) / n_rot)
+
+
+def scaled_rope(meta: Metadata, n_rot: int, base: float) -> Rope:
+    """`rope_frequencies` with the file's scaling, none, linear or YaRN; other kinds are refused by name."""
+    kind = meta.text("rope.scaling.type", "none")
+    freq = rope_frequencies(n_rot, base)
+    if kind == "none":
+        return Rope(freq)
+    factor = meta.number("rope.scaling.factor", 0.0, 1e6, 1.0) or 1.0
+    if kind == "linear":
+        return Rope(freq / factor)
+    if kind == "yarn":
+        return _yarn(meta, freq, base, factor)
+    raise UnsupportedModelError(f"rope scaling {kind!r} is not supported")
+
+
+def _yarn(meta: Metadata, freq: npt.NDArray[np.float64], base: float, factor: float) -> Rope:
+    """YaRN (Peng et al., arXiv 2309.00071): NTK by parts.
+
+    Pairs that turn fast keep their frequency, slow ones are interpolated, those between are blended on a ramp whose
+    ends are whole pair indices. cos and sin grow by 0.1 ln(factor) + 1: sharper attention over the longer context.
+    """
+    n_rot = 2 * len(freq)
+    trained = meta.integer("context_length", 1, 1 << 26)
+    original = meta.integer("rope.scaling.original_context_length", 1, 1 << 26, trained)
+
+    def pair_that_turns(rotations: float) -> float:
+        return n_rot * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(base))
+
+    low = math.floor(pair_that_turns(meta.number("rope.scaling.yarn_beta_fast", 1e-6, 1e6, YARN_BETA_FAST)))
+    high = math.ceil(pair_that_turns(meta.number("rope.scaling.yarn_beta_slow", 1e-6, 1e6, YARN_BETA_SLOW)))
+    low, high = max(low, 0), min(high, n_rot - 1)
+    ramp = np.clip((np.arange(len(freq)) - low) / max(high - low, 1e-3), 0.0, 1.0)
+    blend = (1.0 - ramp) * meta.number("rope.scaling.yarn_ext_factor", 0.0, 1.0, 1.0)
+    attention = meta.number("rope.scaling.attn_factor", 0.0, 1e3, 1.0)
+    return Rope(freq / factor * (1.0 - blend) + freq * blend, attention * (1.0 + 0.1 * math.log(factor)))
