@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -44,12 +45,30 @@ async def listen(context: Context) -> Server:
     """Start answering requests; StartError says why not."""
     config = context.config
     server = Server(Router(context))
+    tls = _tls(config)
     try:
-        await server.start(config.host, config.port)
+        if config.socket is not None:
+            await server.start_unix(config.socket, tls)
+        else:
+            await server.start(config.host, config.port, tls)
     except OSError as error:
-        where = f"{config.host or '*'}:{config.port}"
+        where = config.socket or f"{config.host or '*'}:{config.port}"
         raise StartError(f"cannot listen on {where}: {error.strerror or error} (set OLLAMA_HOST)") from None
     return server
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    """The certificate to show, if there is one."""
+    if config.tls_cert is None:
+        if config.tls_key is not None:
+            raise StartError("OLLAMACORE_TLS_KEY is set without OLLAMACORE_TLS_CERT")
+        return None
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        tls.load_cert_chain(config.tls_cert, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"cannot use the certificate {config.tls_cert}: {error}") from None
+    return tls
 
 
 async def serve(config: Config) -> None:
@@ -70,9 +89,9 @@ async def serve(config: Config) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    log.info("listening on %s (Ollama API %s), models in %s", _url(server.address), OLLAMA_VERSION, config.models)
-    if not config.is_loopback:
-        log.warning("reachable from other machines, without authentication")
+    log.info("listening on %s (Ollama API %s), models in %s", _url(config, server), OLLAMA_VERSION, config.models)
+    if not config.is_loopback and not config.api_keys:
+        log.warning("reachable from other machines, without authentication (set OLLAMACORE_API_KEYS)")
     pruning = asyncio.create_task(_prune(context.store))
     await stop.wait()
     log.info("stopping; a second signal stops at once")
@@ -92,9 +111,12 @@ async def _prune(store: Store) -> None:
         log.info("deleted %d unused blobs", removed)
 
 
-def _url(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(config: Config, server: Server) -> str:
+    if config.socket is not None:
+        return f"unix:{config.socket}"
+    host, port = server.address
+    scheme = "http" if config.tls_cert is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

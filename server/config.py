@@ -1,12 +1,13 @@
 """The server's settings, read once from the environment; nothing else looks at OLLAMA_* variables.
 
 Values are trimmed of spaces and quotes, as Ollama does. A value that cannot be understood falls back to the
-default with a warning: a typing mistake in a unit file must not keep the server from starting.
+default with a warning: a typing mistake in a unit file must not keep the server from starting. Keys and certificates
+are the exception.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -22,7 +23,7 @@ DEFAULT_KEEP_ALIVE_NS = 300 * SECOND
 
 #: variable -> what it means; `serve --help` prints this table.
 VARIABLES = {
-    "OLLAMA_HOST": "address to listen on, [scheme://]host[:port] (default 127.0.0.1:11434)",
+    "OLLAMA_HOST": "address to listen on, [scheme://]host[:port] or unix:/path (default 127.0.0.1:11434)",
     "OLLAMA_MODELS": "folder of the model store (default ~/.ollama/models)",
     "OLLAMA_KEEP_ALIVE": "time an idle model stays loaded, e.g. 10m or 600; negative = for ever (default 5m)",
     "OLLAMA_CONTEXT_LENGTH": f"context size when a request names none (default {DEFAULT_CONTEXT})",
@@ -32,8 +33,16 @@ VARIABLES = {
     "OLLAMA_ORIGINS": "additional web origins to accept, comma separated, one * in each",
     "OLLAMA_NOPRUNE": "1 keeps blobs that no model uses (default 0)",
     "OLLAMA_DEBUG": "1 logs requests and model loads, 2 logs more",
+    "OLLAMACORE_API_KEYS": "keys that clients must bring, comma separated, or @file with one a line (default: none)",
+    "OLLAMACORE_TLS_CERT": "PEM file of a certificate chain: serve HTTPS",
+    "OLLAMACORE_TLS_KEY": "PEM file of its private key (default: in the certificate's file)",
+    "OLLAMACORE_READ_ONLY": "1 refuses what would change the store (default 0)",
     "OLLAMACORE_THREADS": "compute threads (default: one per core)",
 }
+
+
+class ConfigError(Exception):
+    """A setting on which safety depends cannot be used; the text is meant for the person who made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,11 @@ class Config:
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    socket: Path | None = None  # listen here instead of on host and port
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    read_only: bool = False
     models: Path = Path("~/.ollama/models")
     keep_alive_ns: int = DEFAULT_KEEP_ALIVE_NS
     context_length: int = DEFAULT_CONTEXT
@@ -55,7 +69,9 @@ class Config:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the listener; the Host header is checked only then."""
+        """Whether only this machine can reach the listener."""
+        if self.socket is not None:
+            return True
         if self.host.lower() == "localhost":
             return True
         try:
@@ -67,12 +83,18 @@ class Config:
     def from_env(cls, environ: Mapping[str, str]) -> "Config":
         """Read the settings from environment variables."""
         env = {name: clean(environ.get(name, "")) for name in VARIABLES}
-        host, port = parse_host(env["OLLAMA_HOST"])
+        path = socket_path(env["OLLAMA_HOST"])
+        host, port = parse_host("" if path else env["OLLAMA_HOST"])
         models = env["OLLAMA_MODELS"] or "~/.ollama/models"
         origins = tuple(clean(part) for part in env["OLLAMA_ORIGINS"].split(",") if clean(part))
         return cls(
             host=host,
             port=port,
+            socket=path,
+            tls_cert=_path(env["OLLAMACORE_TLS_CERT"]),
+            tls_key=_path(env["OLLAMACORE_TLS_KEY"]),
+            api_keys=_api_keys(env["OLLAMACORE_API_KEYS"]),
+            read_only=bool(_level(env["OLLAMACORE_READ_ONLY"])),
             models=Path(models).expanduser(),
             keep_alive_ns=_keep_alive(env["OLLAMA_KEEP_ALIVE"]),
             context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CONTEXT,
@@ -89,6 +111,34 @@ class Config:
 def clean(value: str) -> str:
     """Trim spaces and then quotes, as Ollama does with every variable."""
     return value.strip().strip("\"'")
+
+
+def socket_path(value: str) -> Path | None:
+    """The path of ``unix:/path`` or ``unix:///path``; None if the value is no such address."""
+    scheme, found, path = value.partition(":")
+    if not found or scheme.lower() != "unix":
+        return None
+    return Path(path.removeprefix("//")).expanduser()
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+def _api_keys(text: str) -> tuple[str, ...]:
+    """The keys themselves, or those in a file. ConfigError if there are none: better no server than an open one."""
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).expanduser().read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"OLLAMACORE_API_KEYS: {error}") from None
+        keys = [line.strip() for line in lines if not line.startswith("#")]
+    else:
+        keys = [clean(key) for key in text.split(",")]
+    found = tuple(key for key in keys if key)
+    if text and not found:
+        raise ConfigError("OLLAMACORE_API_KEYS holds no key")
+    return found
 
 
 def parse_host(value: str) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import quote
 
+from server.access import ApiKeys
 from server.context import Context
 from server.handlers.blobs import blob_exists, upload_blob
 from server.handlers.chat import chat
@@ -45,6 +46,9 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/blobs/": {"HEAD": blob_exists, "POST": upload_blob},
 }
 
+#: what changes the store: refused by a server that is read-only
+WRITERS: frozenset[Handler] = frozenset({create, copy, delete, upload_blob})
+
 
 class Router:
     """The application: every request of the server comes through here."""
@@ -52,7 +56,9 @@ class Router:
     def __init__(self, context: Context):
         self._context = context
         self._origins = Origins(context.config.origins)
-        self._check_host = context.config.is_loopback
+        self._keys = ApiKeys(context.config.api_keys)
+        # A browser that was led astray by DNS reaches loopback, never a socket in the file system.
+        self._check_host = context.config.is_loopback and context.config.socket is None
 
     async def __call__(self, request: Request) -> Answer:
         """Answer a request; whatever goes wrong below becomes an answer too."""
@@ -91,6 +97,8 @@ class Router:
                 return Response(403)
             if request.method == "OPTIONS":
                 return Response(204)
+        if not self._keys.admit(request.path, request.headers):
+            return self._keys.refusal()
         return await self._route(request)
 
     async def _route(self, request: Request) -> Answer:
@@ -104,6 +112,8 @@ class Router:
         handler = methods.get(request.method)
         if handler is None:
             return text_response("405 method not allowed", 405, (("Allow", ", ".join(methods)),))
+        if self._context.config.read_only and handler in WRITERS:
+            return json_response({"error": "this server is read-only"}, 403)
         try:
             return await handler(request, self._context)
         except HTTPError:

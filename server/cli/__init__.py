@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from server.app import StartError, run, serve, set_up_logging
-from server.config import VARIABLES, Config
+from server.config import VARIABLES, Config, ConfigError
 from server.context import OLLAMA_VERSION
 from server.starter import NAME, StarterError, install_starter
 
@@ -15,14 +15,14 @@ from server.starter import NAME, StarterError, install_starter
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status."""
     chosen = _parser().parse_args(arguments)
-    config = Config.from_env(os.environ)
-    set_up_logging(config)
     try:
+        config = Config.from_env(os.environ)
+        set_up_logging(config)
         if chosen.command == "starter":
             install_starter(config.models, os.environ)
         else:
             run(serve(config))
-    except (StartError, StarterError) as error:
+    except (ConfigError, StartError, StarterError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

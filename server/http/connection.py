@@ -159,6 +159,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The client sends nothing more; it may still read."""
+        if not self._transport.can_write_eof():
+            return False  # TLS has no half-closed connections: the client is gone
         self._eof = True
         self._incoming = bytearray()
         exchange = self._exchange
@@ -421,7 +423,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _linger(self) -> None:
         """The last answer is written: shut down writing, and drop input for a while."""
-        if self._eof or self._transport.is_closing():
+        if self._eof or self._transport.is_closing() or not self._transport.can_write_eof():
             self._close()
             return
         self._ending = True

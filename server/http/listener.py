@@ -2,8 +2,13 @@
 
 import asyncio
 import logging
+import os
+import socket
+import stat
 import time
 from email.utils import formatdate
+from pathlib import Path
+from ssl import SSLContext
 
 from server.http.connection import Application, Connection
 from server.http.limits import Limits
@@ -26,6 +31,7 @@ class Server:
         self.stopping = False
         self._server: asyncio.Server | None = None
         self._address = ("", 0)
+        self._path: Path | None = None
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -36,17 +42,30 @@ class Server:
         """Host and port that the server listens on; the port is the real one also when 0 was asked for."""
         return self._address
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen. OSError when the address cannot be had."""
+    async def start(self, host: str, port: int, tls: SSLContext | None = None) -> None:
+        """Listen on a TCP address. OSError when it cannot be had."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self, loop), host, port, backlog=_BACKLOG)
+        self._server = await loop.create_server(
+            lambda: Connection(self, loop), host, port, backlog=_BACKLOG, ssl=tls
+        )
         self._address = self._server.sockets[0].getsockname()[:2]
+
+    async def start_unix(self, path: Path, tls: SSLContext | None = None) -> None:
+        """Listen on a socket in the file system, for its owner and group. OSError when it cannot be had."""
+        loop = asyncio.get_running_loop()
+        listening = _unix_socket(path)
+        self._server = await loop.create_unix_server(
+            lambda: Connection(self, loop), sock=listening, backlog=_BACKLOG, ssl=tls
+        )
+        self._path = path
 
     async def stop(self, drain_seconds: float) -> None:
         """Accept nothing more, close idle connections, let requests finish for a while, cut the rest."""
         self.stopping = True
         if self._server is not None:
             self._server.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
         for connection in list(self._connections):
             connection.shutdown()
         if await self._drained(drain_seconds):
@@ -84,3 +103,24 @@ class Server:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """A bound socket, in the place of one that a server which is gone has left behind."""
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        raise FileExistsError(f"{path} is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise OSError(f"another server listens on {path}")
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        mask = os.umask(0o117)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(mask)
+    except OSError:
+        listening.close()
+        raise
+    return listening

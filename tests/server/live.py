@@ -38,6 +38,13 @@ class LiveServer:
         self.url = f"http://{host}:{port}"
         return self
 
+    def stop_loop(self) -> None:
+        """End the thread; for a server that never started this is all there is to end."""
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
     async def _start(self):
         context = Context(self.config, self.store, build_models(self.config, self._loader))
         return context, await listen(context)
@@ -70,10 +77,7 @@ class LiveServer:
     def __exit__(self, *_: object) -> None:
         self.run(self._server.stop(1.0))
         self.run(self.context.models.close())
-        self.run(self._loop.shutdown_default_executor())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self.stop_loop()
 
     def add_model(self, name: str, path: Path, **fields: Any) -> str:
         """Create a model from a GGUF file; returns the digest of the weights."""

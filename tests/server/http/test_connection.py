@@ -916,6 +916,9 @@ class StuckTransport:
     def is_closing(self):
         return self.closed
 
+    def can_write_eof(self):
+        return True
+
     def write(self, data):
         self.waiting += len(data)
 
