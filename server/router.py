@@ -15,6 +15,7 @@ from server.access import ApiKeys
 from server.context import Context
 from server.handlers.blobs import blob_exists, upload_blob
 from server.handlers.chat import chat
+from server.handlers.cloud import me, recommendations, sign_out, status, web_fetch, web_search
 from server.handlers.copy_delete import copy, delete
 from server.handlers.create import create
 from server.handlers.generate import generate
@@ -43,6 +44,13 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/create": {"POST": create},
     "/api/copy": {"POST": copy},
     "/api/delete": {"DELETE": delete},
+    "/api/status": {"GET": status},
+    "/api/me": {"POST": me},
+    "/api/signout": {"POST": sign_out},
+    "/api/user/keys/": {"DELETE": sign_out},
+    "/api/experimental/web_search": {"POST": web_search},
+    "/api/experimental/web_fetch": {"POST": web_fetch},
+    "/api/experimental/model-recommendations": {"GET": recommendations},
     "/api/blobs/": {"HEAD": blob_exists, "POST": upload_blob},
 }
 
