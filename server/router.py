@@ -1,61 +1,23 @@
-"""The path table, and what is decided before a handler runs: hosts, origins, methods, redirects.
+"""What is decided before a handler runs: hosts, origins, keys, methods, redirects.
 
-The only module that knows the handlers. It is an application of server.http: one coroutine function from a
-request to a response.
+An application of server.http: one coroutine function from a request to a response.
 """
 
 import logging
 import posixpath
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import quote
 
 from server.access import ApiKeys
 from server.context import Context
-from server.handlers.blobs import blob_exists, upload_blob
-from server.handlers.chat import chat
-from server.handlers.cloud import me, recommendations, sign_out, status, web_fetch, web_search
-from server.handlers.copy_delete import copy, delete
-from server.handlers.create import create
-from server.handlers.generate import generate
-from server.handlers.ps import ps
-from server.handlers.show import show
 from server.handlers.stream import foresee
-from server.handlers.tags import tags
-from server.handlers.version import root, version
-from server.http import HTTPError, Request, Response, StreamResponse, json_response, loggable, text_response
+from server.http import HTTPError, Request, Response, json_response, loggable, text_response
 from server.origins import Origins, host_is_allowed, is_cross_origin
+from server.route import Answer
+from server.routes import find
 
 log = logging.getLogger(__name__)
-
-Answer = Response | StreamResponse
-Handler = Callable[[Request, Context], Awaitable[Answer]]
-
-#: path -> method -> handler; a path that ends in a slash takes one more segment.
-ROUTES: dict[str, dict[str, Handler]] = {
-    "/": {"GET": root, "HEAD": root},
-    "/api/version": {"GET": version, "HEAD": version},
-    "/api/tags": {"GET": tags, "HEAD": tags},
-    "/api/ps": {"GET": ps},
-    "/api/show": {"POST": show},
-    "/api/generate": {"POST": generate},
-    "/api/chat": {"POST": chat},
-    "/api/create": {"POST": create},
-    "/api/copy": {"POST": copy},
-    "/api/delete": {"DELETE": delete},
-    "/api/status": {"GET": status},
-    "/api/me": {"POST": me},
-    "/api/signout": {"POST": sign_out},
-    "/api/user/keys/": {"DELETE": sign_out},
-    "/api/experimental/web_search": {"POST": web_search},
-    "/api/experimental/web_fetch": {"POST": web_fetch},
-    "/api/experimental/model-recommendations": {"GET": recommendations},
-    "/api/blobs/": {"HEAD": blob_exists, "POST": upload_blob},
-}
-
-#: what changes the store: refused by a server that is read-only
-WRITERS: frozenset[Handler] = frozenset({create, copy, delete, upload_blob})
 
 
 class Router:
@@ -117,26 +79,18 @@ class Router:
             if other != request.path and find(other) is not None:
                 return _redirect(301 if request.method == "GET" else 307, other, request.query)
             return text_response("404 page not found", 404)
-        handler = methods.get(request.method)
-        if handler is None:
+        route = methods.get(request.method)
+        if route is None:
             return text_response("405 method not allowed", 405, (("Allow", ", ".join(methods)),))
-        if self._context.config.read_only and handler in WRITERS:
+        if self._context.config.read_only and route.writes:
             return json_response({"error": "this server is read-only"}, 403)
         try:
-            return await handler(request, self._context)
+            return await route.handler(request, self._context)
         except HTTPError:
             raise  # the body could not be received: the connection answers
         except Exception as error:  # noqa: BLE001  every error is an answer
             known = foresee(error)
             return json_response({"error": known.text}, known.status)
-
-
-def find(path: str) -> dict[str, Handler] | None:
-    """The methods of a path, or None."""
-    if path in ROUTES:
-        return None if path != "/" and path.endswith("/") else ROUTES[path]
-    folder, _, last = path.rpartition("/")
-    return ROUTES.get(f"{folder}/") if last and folder else None
 
 
 def clean_path(path: str) -> str:

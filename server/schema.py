@@ -109,6 +109,10 @@ def _map(value: object, path: str) -> dict[str, Any]:
     return value
 
 
+def _options(value: object, path: str) -> dict[str, Any]:
+    return _map(value, path)
+
+
 def _string_map(value: object, path: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise _mismatch(value, path, "map[string]string")
@@ -199,6 +203,26 @@ def _strings(value: object, path: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else _list(value, path, "[]string", _string)
 
 
+#: what a reader accepts, as JSON Schema; `null` is the same as absent everywhere and is not mentioned
+_ACCEPTS: dict[_Reader, dict[str, Any]] = {
+    _string: {"type": "string"},
+    _role: {"type": "string"},
+    _bool: {"type": "boolean"},
+    _int: {"type": "integer", "minimum": -_MAX_INT, "maximum": _MAX_INT},
+    _ints: {"type": "array", "items": {"type": "integer", "minimum": -_MAX_INT, "maximum": _MAX_INT}},
+    _map: {"type": "object"},
+    _options: {"$ref": "#/components/schemas/Options"},
+    _string_map: {"type": "object", "additionalProperties": {"type": "string"}},
+    _any: {},
+    _images: {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}},
+    _keep_alive: {"type": ["number", "string"], "description": "seconds, or a duration such as 5m; negative: for ever"},
+    _think: {"enum": [True, False, *_THINK_LEVELS]},
+    _strings: {"type": ["string", "array"], "items": {"type": "string"}},
+    _tools: {"type": "array", "items": {"type": "object"}},
+    _tool_calls: {"type": "array", "items": {"type": "object"}},
+}
+
+
 def _key(read: _Reader, *keys: str, default: Any = None) -> Any:
     """A dataclass field that is read from one of these JSON keys."""
     return field(default=default, metadata={"keys": keys, "read": read})
@@ -242,6 +266,9 @@ def _messages(value: object, path: str) -> tuple[Message, ...]:
     return _list(value, path, "[]api.Message", read)
 
 
+_ACCEPTS[_messages] = {"type": "array", "items": {"$ref": "#/components/schemas/Message"}}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """What generate and chat have in common."""
@@ -250,7 +277,7 @@ class RunRequest:
     stream: bool = _key(_bool, "stream", default=True)
     format: object = _key(_any, "format")
     keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
-    options: Mapping[str, Any] | None = _key(_map, "options")
+    options: Mapping[str, Any] | None = _key(_options, "options")
     think: bool | str | None = _key(_think, "think")
     truncate: bool | None = _key(_bool, "truncate")
     shift: bool | None = _key(_bool, "shift")
@@ -288,7 +315,7 @@ class ShowRequest:
     name: str = _key(_string, "name", default="")
     verbose: bool = _key(_bool, "verbose", default=False)
     system: str = _key(_string, "system", default="")
-    options: Mapping[str, Any] | None = _key(_map, "options")
+    options: Mapping[str, Any] | None = _key(_options, "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,3 +354,14 @@ class CreateRequest:
     parser: str = _key(_string, "parser", default="")
     requires: str = _key(_string, "requires", default="")
     remote_host: str = _key(_string, "remote_host", default="")
+
+
+def body_schema(cls: type) -> dict[str, Any]:
+    """A request dataclass as JSON Schema; other dataclasses stand in it as `#/components/schemas/<name>`."""
+    properties: dict[str, Any] = {}
+    for item in fields(cls):
+        schema = {**_ACCEPTS[item.metadata["read"]]}
+        if item.default not in (None, "", ()):
+            schema["default"] = item.default
+        properties |= dict.fromkeys(item.metadata["keys"], schema)
+    return {"type": "object", "description": (cls.__doc__ or "").strip(), "properties": properties}

@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from server.origins import Origins, host_is_allowed
-from server.router import clean_path, find
+from server.router import clean_path
+from server.routes import find
 from tests.server.fake import FakeLoader
 from tests.server.live import LiveServer
 
