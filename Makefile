@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := $(shell find csrc ollamacore -name '*.[ch]' -o -name '*.def' -o -name '*.inc' -o -name '*.p[yx][xd]' -o -name '*.pxi' 2>/dev/null | grep -v -e _core.c -e include/)
 
-.PHONY: help build run test test-arm bench lint fmt asan wheel clean
+.PHONY: help build run test test-arm fuzz bench lint fmt asan wheel clean
 
 help:
 	@echo "make run      set up, fetch the starter model once, serve on port 11434"
 	@echo "make test     set up, run the whole suite"
 	@echo "make test-arm cross-compile the ARM64 kernels and test them under qemu-user"
+	@echo "make fuzz     ten thousand requests from our own OpenAPI document"
 	@echo "make build    .venv with an editable install"
 	@echo "make bench    benchmarks (see bench/README.md for the comparison with llama.cpp)"
 	@echo "make lint     ruff, mypy, cython-lint"
@@ -66,6 +67,9 @@ build/arm/%.o: %.c Makefile
 	$(ARM_CC) $(ARM_FLAGS) -MMD -MP -c -o $@ $<
 
 -include $(ARM_O:.o=.d)
+
+fuzz: $(VENV)/test-tools
+	$(BIN)/python -m tests.fuzz --cases 10000
 
 bench: $(VENV)/test-tools
 	$(BIN)/python -m pytest bench --benchmark-sort=name

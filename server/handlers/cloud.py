@@ -12,7 +12,7 @@ async def status(request: Request, context: Context) -> Response:
 
 async def me(request: Request, context: Context) -> Response:
     """POST /api/me."""
-    raise ApiError(503, "account unavailable")
+    raise ApiError(401, "unauthorized")
 
 
 async def sign_out(request: Request, context: Context) -> Response:
