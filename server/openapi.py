@@ -19,7 +19,7 @@ def document(table: Table) -> dict[str, Any]:
     """The table as an OpenAPI 3.1 document."""
     schemas: dict[str, Any] = {"Message": body_schema(Message), "Options": _options()}
     paths = {
-        path: {method.lower(): _operation(path, route, schemas) for method, route in methods.items()}
+        path: {method.lower(): _operation(method, path, route, schemas) for method, route in methods.items()}
         for path, methods in table.items()
     }
     return {
@@ -42,7 +42,7 @@ def _options() -> dict[str, Any]:
     return {"type": "object", "description": "Options of a run; unknown ones are ignored", "properties": properties}
 
 
-def _operation(path: str, route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(method: str, path: str, route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {"summary": (route.handler.__doc__ or "").strip().split("\n")[0]}
     if "{" in path:
         name = path[path.index("{") + 1 : -1]
@@ -52,6 +52,10 @@ def _operation(path: str, route: Route, schemas: dict[str, Any]) -> dict[str, An
         operation["requestBody"] = _content("application/json", _reference(route.takes.__name__)) | {"required": True}
     elif route.uploads:
         operation["requestBody"] = _content("application/octet-stream", {})
+    if method == "HEAD":
+        operation["responses"] = {str(status): {"description": "Yes"} for status in route.status}
+        operation["responses"]["default"] = {"description": "No"}
+        return operation
     success = _success(route, schemas)
     failure = {"description": "What went wrong", **_content("application/json", _schema(ErrorAnswer, schemas))}
     operation["responses"] = {**{str(status): success for status in route.status}, "default": failure}

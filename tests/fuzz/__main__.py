@@ -37,7 +37,8 @@ def narrowed(digest: str) -> dict[str, Any]:
     for name, key in NAMES.items():
         schemas[name]["properties"][key] = {"enum": ["tiny", "tiny:latest", "TINY"]}
         schemas[name]["required"] = [key]
-    schemas["CreateRequest"]["properties"]["model"] = schemas["DeleteRequest"]["properties"]["model"] = {"enum": ["made"]}
+    for name in ("CreateRequest", "DeleteRequest"):
+        schemas[name]["properties"]["model"] = {"enum": ["made"]}
     schemas["Options"]["properties"]["num_predict"] = {"const": 3}
     schemas["Options"]["required"] = ["num_predict"]
     for request in ("GenerateRequest", "ChatRequest"):
