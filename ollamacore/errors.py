@@ -17,6 +17,10 @@ class InvalidOptionError(OllamaCoreError, ValueError):
     """A sampling or load option has the wrong type or is out of range; the text names it."""
 
 
+class InvalidPromptError(OllamaCoreError, ValueError):
+    """A prompt without tokens, or with ids that the model does not have."""
+
+
 class TemplateError(OllamaCoreError):
     """A chat template cannot be parsed, fails while rendering, or exceeds its time or size budget."""
 

@@ -16,7 +16,13 @@ import numpy.typing as npt
 from ollamacore import _core, machine
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
-from ollamacore.errors import ContextLengthError, InvalidOptionError, OutOfMemoryError, TemplateError
+from ollamacore.errors import (
+    ContextLengthError,
+    InvalidOptionError,
+    InvalidPromptError,
+    OutOfMemoryError,
+    TemplateError,
+)
 from ollamacore.gguf import GGUFFile
 from ollamacore.prefix import BLOCK
 from ollamacore.prompt.jinja import ChatTemplate
@@ -203,9 +209,9 @@ class Model:
         num_ctx = min(options.num_ctx or self.max_context, self.max_context)
         prompt = array("i", tokens)
         if not prompt:
-            raise InvalidOptionError("the prompt has no tokens")
+            raise InvalidPromptError("the prompt has no tokens")
         if not 0 <= min(prompt) <= max(prompt) < self.n_vocab:
-            raise InvalidOptionError(f"token ids must lie between 0 and {self.n_vocab - 1}")
+            raise InvalidPromptError(f"token ids must lie between 0 and {self.n_vocab - 1}")
         if len(prompt) >= num_ctx:
             if not options.shift:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")

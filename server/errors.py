@@ -3,6 +3,7 @@
 from ollamacore.errors import (
     ClosedError,
     ContextLengthError,
+    InvalidPromptError,
     OllamaCoreError,
     TemplateError,
 )
@@ -40,6 +41,7 @@ class BusyError(Exception):
 #: Exception -> status; the text is the exception's own. A class stands before its base.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (TemplateError, 400),
+    (InvalidPromptError, 400),
     (InvalidNameError, 400),
     (ModelNotFoundError, 404),
     (InvalidDigestError, 400),

@@ -12,6 +12,7 @@ from ollamacore import (
     EngineError,
     InvalidFileError,
     InvalidOptionError,
+    InvalidPromptError,
     OutOfMemoryError,
     SamplingOptions,
     TemplateError,
@@ -220,10 +221,10 @@ def test_defect_ends_its_generations_and_not_the_thread(tmp_path, monkeypatch, c
         assert model.generate("<|go|>", num_predict=2).text() == "tick tick "
 
 
-@pytest.mark.parametrize(("prompt", "options"), [([], {}), ([-1], {}), ([1 << 20], {})])
-def test_bad_prompts_are_refused(hello, prompt, options):
-    with pytest.raises(InvalidOptionError):
-        hello.generate(prompt, **options)
+@pytest.mark.parametrize("prompt", [[], [-1], [1 << 20]])
+def test_bad_prompts_are_refused(hello, prompt):
+    with pytest.raises(InvalidPromptError):
+        hello.generate(prompt)
 
 
 def test_long_prompt_without_shift_is_refused(endless):
