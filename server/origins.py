@@ -6,6 +6,7 @@ Both answer with an empty 403. The Host check applies only while the listener is
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -67,16 +68,23 @@ def is_cross_origin(origin: str, host: str) -> bool:
 
 def host_is_allowed(host_header: str) -> bool:
     """Whether a Host header names this machine: the rule against DNS rebinding on a loopback listener."""
+    name, is_local = _judge(host_header)
+    return is_local if is_local is not None else _is_own_address(name)
+
+
+@lru_cache(maxsize=256)
+def _judge(host_header: str) -> tuple[str, bool | None]:
+    """The name in a Host header and whether it is allowed; None: if it is an address of this machine today."""
     name = _host_name(host_header)
     if name is None:
-        return False
+        return "", False
     if not name or name == "localhost" or name.endswith(_LOCAL_SUFFIXES):
-        return True
+        return name, True
     try:
         address = ip_address(name)
     except ValueError:
-        return name == socket.gethostname().lower()
-    return address.is_loopback or address.is_private or address.is_unspecified or _is_own_address(name)
+        return name, name == socket.gethostname().lower()
+    return name, address.is_loopback or address.is_private or address.is_unspecified or None
 
 
 def _host_name(host_header: str) -> str | None:

@@ -8,7 +8,8 @@ from server.context import Context
 from server.http import Request, Response, StreamResponse
 
 Answer = Response | StreamResponse
-Handler = Callable[[Request, Context], Awaitable[Answer]]
+#: a handler that never waits is a plain function: its answer goes out without a task of its own
+Handler = Callable[[Request, Context], Answer | Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from server.route import Route, Table
 from server.schema import ChatRequest, CopyRequest, CreateRequest, DeleteRequest, GenerateRequest, ShowRequest
 
 
-async def openapi(request: Request, context: Context) -> Response:
+def openapi(request: Request, context: Context) -> Response:
     """GET /openapi.json: this table as an OpenAPI document."""
     return json_response(document(ROUTES))
 

@@ -5,31 +5,31 @@ from server.errors import ApiError
 from server.http import Request, Response, json_response
 
 
-async def status(request: Request, context: Context) -> Response:
+def status(request: Request, context: Context) -> Response:
     """GET /api/status: there is no cloud, and nobody had to turn it off."""
     return json_response({"cloud": {"disabled": True, "source": "none"}})
 
 
-async def me(request: Request, context: Context) -> Response:
+def me(request: Request, context: Context) -> Response:
     """POST /api/me."""
     raise ApiError(401, "unauthorized")
 
 
-async def sign_out(request: Request, context: Context) -> Response:
+def sign_out(request: Request, context: Context) -> Response:
     """POST /api/signout, DELETE /api/user/keys/:key."""
     raise ApiError(401, "you are not currently signed in")
 
 
-async def web_search(request: Request, context: Context) -> Response:
+def web_search(request: Request, context: Context) -> Response:
     """POST /api/experimental/web_search."""
     raise ApiError(403, "ollama cloud is disabled: web search is unavailable")
 
 
-async def web_fetch(request: Request, context: Context) -> Response:
+def web_fetch(request: Request, context: Context) -> Response:
     """POST /api/experimental/web_fetch."""
     raise ApiError(403, "ollama cloud is disabled: web fetch is unavailable")
 
 
-async def recommendations(request: Request, context: Context) -> Response:
+def recommendations(request: Request, context: Context) -> Response:
     """GET /api/experimental/model-recommendations."""
     return json_response({"recommendations": []})

@@ -5,7 +5,7 @@ from server.http import Request, Response, json_response
 from server.times import format_local_ns
 
 
-async def ps(request: Request, context: Context) -> Response:
+def ps(request: Request, context: Context) -> Response:
     """List the loaded models, longest remaining time first."""
     models = [
         {

@@ -4,11 +4,11 @@ from server.context import OLLAMA_VERSION, Context
 from server.http import Request, Response, json_response, text_response
 
 
-async def root(request: Request, context: Context) -> Response:
+def root(request: Request, context: Context) -> Response:
     """GET, HEAD /: the text by which the official CLI knows a server."""
     return text_response("Ollama is running")
 
 
-async def version(request: Request, context: Context) -> Response:
+def version(request: Request, context: Context) -> Response:
     """GET, HEAD /api/version."""
     return json_response({"version": OLLAMA_VERSION})

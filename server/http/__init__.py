@@ -1,7 +1,7 @@
 """HTTP/1.1 by hand: a strict sans-IO parser, connections with flow control both ways, responses.
 
-The package knows nothing of the routes above it: an application is any coroutine function that takes a
-`Request` and returns a `Response` or a `StreamResponse`, and a `Server` runs it.
+The package knows nothing of the routes above it: an application is any function that takes a `Request` and
+returns a `Response`, a `StreamResponse`, or an awaitable of one; a `Server` runs it.
 """
 
 from server.http.limits import Limits

@@ -1,10 +1,11 @@
 """One client connection: an asyncio.BufferedProtocol around the sans-IO parser.
 
-Life of a connection. Exactly one request is in work at a time; it runs in a task of its own and is an
-`_Exchange` here. While there is none, received bytes go through the parser until a head is complete; what
-follows a head stays in the parser's buffer until the handler asks for the body, or until the answer is
-complete and the next request begins. So answers keep the order of requests, and unread input is bounded:
-beyond half of `read_ahead_bytes` the socket is not read.
+Life of a connection. Exactly one request is in work at a time; it is an `_Exchange` here. An application that
+knows its answer at once returns it, and it is sent there and then; else the exchange runs in a task of its
+own. While there is no exchange, received bytes go through the parser until a head is complete; what follows a
+head stays in the parser's buffer until the handler asks for the body, or until the answer is complete and the
+next request begins. So answers keep the order of requests, and unread input is bounded: beyond half of
+`read_ahead_bytes` the socket is not read.
 
 Who ends it. Every way out goes through one of three doors:
 `_linger`  after a last answer: shut down writing, drop input for a second, so that no reset overtakes it;
@@ -24,8 +25,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
+from server.http.deadline import Deadline
 from server.http.limits import Limits
-from server.http.protocol import Data, EndOfMessage, ProtocolError, RequestHead, RequestParser
+from server.http.protocol import Data, EndOfMessage, HeadCache, ProtocolError, RequestHead, RequestParser
 from server.http.request import Headers, Request, loggable
 from server.http.response import Header, HTTPError, Response, StreamResponse, encode_head, error_response
 
@@ -36,8 +38,11 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SLICE_BYTES = 64 * 1024
 _PROBES = 2
 _BODILESS = frozenset({204, 304})
+#: pipelined requests answered at once before other connections get their turn
+_ANSWERS_AT_ONCE = 16
 
-Application = Callable[[Request], Awaitable[Response | StreamResponse]]
+Answer = Response | StreamResponse
+Application = Callable[[Request], Answer | Awaitable[Answer]]
 
 
 class Owner(Protocol):
@@ -45,6 +50,10 @@ class Owner(Protocol):
 
     app: Application
     limits: Limits
+    heads: HeadCache
+    #: where any connection's next bytes go; they are taken out before anything else is read. A view, because asyncio's
+    #: TLS slices what it fills, and a slice of a bytearray is a copy
+    incoming: memoryview
     #: no further request is to be served
     stopping: bool
 
@@ -90,14 +99,13 @@ class Connection(asyncio.BufferedProtocol):
         self._owner = owner
         self._limits = owner.limits
         self._loop = loop
-        self._parser = RequestParser(owner.limits)
+        self._parser = RequestParser(owner.limits, owner.heads)
         self._transport: asyncio.Transport
-        self._incoming = bytearray()
         self._exchange: _Exchange | None = None
         self._remote = ""
         self._local = ""
         #: bounds the one thing that the connection waits for: a head, the next request, a body, the end
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(loop)
         self._waits_for = ""
         self._write_timer: asyncio.TimerHandle | None = None
         self._write_left = 0
@@ -136,17 +144,15 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._fail(HTTPError(503, "too many connections"))
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Room for the next read: half the read-ahead limit; reading goes on until more than half waits."""
-        self._incoming = bytearray(self._limits.read_ahead_bytes // 2)
-        return self._incoming
+        return self._owner.incoming
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came from the client."""
-        incoming, self._incoming = self._incoming, bytearray()
         if self._ending:
             return
-        self._parser.feed(memoryview(incoming)[:nbytes])
+        self._parser.feed(self._owner.incoming[:nbytes])
         exchange = self._exchange
         if exchange is None:
             self._advance()
@@ -162,7 +168,6 @@ class Connection(asyncio.BufferedProtocol):
         if not self._transport.can_write_eof():
             return False  # TLS has no half-closed connections: the client is gone
         self._eof = True
-        self._incoming = bytearray()
         exchange = self._exchange
         if exchange is None:
             self._end_input()
@@ -189,7 +194,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone: stop what works for it."""
         self._lost = True
-        self._set_timer(None)
+        self._deadline.close()
         if self._write_timer is not None:
             self._write_timer.cancel()
         if self._exchange is None:
@@ -200,7 +205,18 @@ class Connection(asyncio.BufferedProtocol):
     # --- requests
 
     def _advance(self) -> None:
-        """Start the next request if its head is complete, else wait for more bytes."""
+        """Serve the requests whose heads are complete, then wait for more bytes."""
+        for _ in range(_ANSWERS_AT_ONCE):
+            if not self._serve_next():
+                return
+        self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if not self._lost and self._exchange is None:
+            self._advance()
+
+    def _serve_next(self) -> bool:
+        """Start the next request; True if it was answered at once and another one may follow."""
         try:
             event = self._parser.next_event()
             while self._discarding and event is not None:
@@ -210,13 +226,14 @@ class Connection(asyncio.BufferedProtocol):
                 event = self._parser.next_event()
         except ProtocolError as error:
             self._fail(error)
-            return
+            return False
         if isinstance(event, RequestHead):
-            self._start(event)
-        elif self._eof:
+            return self._start(event)
+        if self._eof:
             self._end_input()
         else:
             self._await_bytes()
+        return False
 
     def _await_bytes(self) -> None:
         self._resume_reading()
@@ -238,7 +255,8 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._fail(HTTPError(400, "request ended early"))
 
-    def _start(self, head: RequestHead) -> None:
+    def _start(self, head: RequestHead) -> bool:
+        """Hand a request to the application; True if it was answered at once and another one may follow."""
         self._set_timer(None)
         self._waits_for = ""
         exchange = self._exchange = _Exchange(head)
@@ -253,10 +271,45 @@ class Connection(asyncio.BufferedProtocol):
             content_length=head.content_length,
             receive=lambda: self._receive(exchange),
         )
-        exchange.task = self._loop.create_task(self._answer(exchange, request))
+        answer = self._ask(request)
+        if isinstance(answer, Response) and len(answer.body) <= _SLICE_BYTES and not self._writing_paused:
+            self._exchange = None
+            return self._send_at_once(exchange, answer)
+        exchange.task = self._loop.create_task(self._answer(exchange, request, answer))
         exchange.task.add_done_callback(self._finish)
         if self._eof:
             self._probe_later(exchange)
+        return False
+
+    def _ask(self, request: Request) -> Answer | Awaitable[Answer]:
+        """The application's answer, or what it will come from."""
+        try:
+            return self._owner.app(request)
+        except HTTPError as error:
+            return error_response(error)
+        except Exception:
+            _logger.exception("%s %s failed", request.method, loggable(request.path))
+            return error_response(HTTPError(500, "internal server error"))
+
+    def _send_at_once(self, exchange: _Exchange, answer: Response) -> bool:
+        """Send a small answer; True when another request may follow."""
+        try:
+            self._transport.write(self._whole(exchange, answer))
+        except Exception:
+            _logger.exception("an answer could not be sent")
+            self.abort()
+            return False
+        return self._go_on(exchange)
+
+    def _go_on(self, exchange: _Exchange) -> bool:
+        """The answer is complete: True when another request may follow, else the connection ends."""
+        if not exchange.keep or self._owner.stopping:
+            self._linger()
+            return False
+        self._discarding = not exchange.body_ended
+        if exchange.body_ended:
+            self._parser.start_next()
+        return True
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         """The task of the exchange has ended: go on with the next request, or end the connection."""
@@ -269,12 +322,7 @@ class Connection(asyncio.BufferedProtocol):
         elif (error := task.exception()) is not None:
             _logger.error("an answer could not be sent", exc_info=error)
             self.abort()
-        elif not exchange.keep or self._owner.stopping:
-            self._linger()
-        else:
-            self._discarding = not exchange.body_ended
-            if exchange.body_ended:
-                self._parser.start_next()
+        elif self._go_on(exchange):
             self._advance()
 
     async def _receive(self, exchange: _Exchange) -> bytes:
@@ -317,10 +365,10 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- answers
 
-    async def _answer(self, exchange: _Exchange, request: Request) -> None:
-        """Run the handler and send what it returns: the task of one exchange."""
+    async def _answer(self, exchange: _Exchange, request: Request, answer: Answer | Awaitable[Answer]) -> None:
+        """Wait for the answer and send it: the task of one exchange."""
         try:
-            response = await self._owner.app(request)
+            response = answer if isinstance(answer, Response | StreamResponse) else await answer
             if isinstance(response, StreamResponse):
                 await self._send_stream(exchange, response)
             else:
@@ -337,12 +385,19 @@ class Connection(asyncio.BufferedProtocol):
             await self._send(exchange, error_response(failure))
 
     async def _send(self, exchange: _Exchange, response: Response) -> None:
-        bodiless = response.status in _BODILESS
-        self._start_answer(
-            exchange, response, [] if bodiless else [("Content-Length", str(len(response.body)))]
-        )
-        if exchange.head.method != "HEAD" and not bodiless:
+        if len(response.body) <= _SLICE_BYTES:
+            await self._write(self._whole(exchange, response))
+            return
+        self._transport.write(self._head_of(exchange, response, _length(response)))
+        if exchange.head.method != "HEAD" and response.status not in _BODILESS:
             await self._write(response.body)
+
+    def _whole(self, exchange: _Exchange, response: Response) -> bytes:
+        """The bytes of an answer: its head, and its body unless it has none."""
+        head = self._head_of(exchange, response, _length(response))
+        if exchange.head.method == "HEAD" or response.status in _BODILESS:
+            return head
+        return head + response.body
 
     async def _send_stream(self, exchange: _Exchange, response: StreamResponse) -> None:
         framing = [("Transfer-Encoding", "chunked")] if exchange.chunked else []
@@ -351,11 +406,11 @@ class Connection(asyncio.BufferedProtocol):
             if has_body:
                 async for chunk in response.chunks:
                     if not exchange.started:
-                        self._start_answer(exchange, response, framing)
+                        self._transport.write(self._head_of(exchange, response, framing))
                     if chunk:
                         await self._write_chunk(chunk, exchange.chunked)
             if not exchange.started:
-                self._start_answer(exchange, response, framing)
+                self._transport.write(self._head_of(exchange, response, framing))
             if has_body and exchange.chunked:
                 self._transport.write(b"0\r\n\r\n")
         finally:
@@ -363,9 +418,8 @@ class Connection(asyncio.BufferedProtocol):
             if close is not None:
                 await close()
 
-    def _start_answer(
-        self, exchange: _Exchange, response: Response | StreamResponse, framing: list[Header]
-    ) -> None:
+    def _head_of(self, exchange: _Exchange, response: Answer, framing: list[Header]) -> bytes:
+        """The head of an answer, which is to be sent now; decides whether the connection goes on."""
         sized = exchange.chunked or isinstance(response, Response)
         keep = exchange.keep and sized and not self._owner.stopping and self._settle_body(exchange)
         own = [("Date", self._owner.date()), *framing]
@@ -373,9 +427,10 @@ class Connection(asyncio.BufferedProtocol):
             own.append(("Connection", "close"))
         elif exchange.head.version == "1.0":
             own.append(("Connection", "keep-alive"))
-        self._transport.write(encode_head(response.status, response.headers, own))
+        head = encode_head(response.status, response.headers, own)
         exchange.keep = keep
         exchange.started = True
+        return head
 
     def _settle_body(self, exchange: _Exchange) -> bool:
         """Drop what is left of the request body; True when the connection can serve another request."""
@@ -439,11 +494,7 @@ class Connection(asyncio.BufferedProtocol):
         self._watch_writing()
 
     def _set_timer(self, seconds: float | None, callback: Callable[[], None] | None = None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if seconds is not None and callback is not None:
-            self._timer = self._loop.call_later(seconds, callback)
+        self._deadline.set(seconds, callback)
 
     def _watch_writing(self) -> None:
         """Cut the connection when, from now on, the client takes nothing for `write_seconds`."""
@@ -467,6 +518,10 @@ class Connection(asyncio.BufferedProtocol):
             exchange.probes += 1
             self._transport.write(_CONTINUE)
             self._probe_later(exchange)
+
+
+def _length(response: Response) -> list[Header]:
+    return [] if response.status in _BODILESS else [("Content-Length", str(len(response.body)))]
 
 
 def _address(name: object) -> str:

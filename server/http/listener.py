@@ -12,6 +12,7 @@ from ssl import SSLContext
 
 from server.http.connection import Application, Connection
 from server.http.limits import Limits
+from server.http.protocol import HeadCache
 
 _BACKLOG = 1024
 #: connections beyond the limit that are told so at a time; more are closed without an answer
@@ -28,6 +29,8 @@ class Server:
     def __init__(self, app: Application, limits: Limits | None = None) -> None:
         self.app = app
         self.limits = limits if limits is not None else Limits()
+        self.heads = HeadCache()
+        self.incoming = memoryview(bytearray(self.limits.read_ahead_bytes // 2))
         self.stopping = False
         self._server: asyncio.Server | None = None
         self._address = ("", 0)

@@ -11,6 +11,9 @@ could frame differently (Content-Length beside Transfer-Encoding, repeated Conte
 fields, ...) are answered 400 and end the connection. Trailers are checked, counted against the header
 limits and dropped.
 
+Clients send the same head again and again. A parser may be given a `HeadCache`: a complete head that stands in the
+buffer as a whole and was parsed before gives its `RequestHead` without being parsed again.
+
 The events of a request are one `RequestHead`, any number of `Data`, one `EndOfMessage`; then `start_next`
 is to be called before the next request in the buffer is read.
 """
@@ -47,6 +50,9 @@ _CHUNK_SIZE = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:;[ \t]*" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*)"
 )
 _INT64_MAX = (1 << 63) - 1
+#: heads that are worth remembering: many requests of few clients, not one request of everybody
+_CACHED_HEADS = 128
+_CACHED_HEAD_BYTES = 2048
 _CR = 0x0D
 _LF = 0x0A
 
@@ -84,11 +90,33 @@ class EndOfMessage(NamedTuple):
 Event = RequestHead | Data | EndOfMessage
 
 
+class HeadCache:
+    """Heads by their bytes, for all connections of a server; only those of requests that have no chunked body."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, RequestHead] = {}
+
+    def get(self, raw: bytes) -> RequestHead | None:
+        """The head that these bytes are, if they were seen."""
+        return self._heads.get(raw)
+
+    def add(self, raw: bytes, head: RequestHead) -> None:
+        """Remember a head; when there are too many, all are forgotten."""
+        if len(self._heads) >= _CACHED_HEADS:
+            self._heads.clear()
+        self._heads[raw] = head
+
+
 class RequestParser:
     """Parses the requests of one connection, one after the other."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, cache: HeadCache | None = None) -> None:
         self._limits = limits
+        self._cache = cache
+        #: the bytes of the head in work, if it came as a whole and may be remembered
+        self._raw_head = b""
         self._buffer = bytearray()
         self._pos = 0
         #: no line end starts before this index
@@ -139,6 +167,8 @@ class RequestParser:
         if self._failure is not None:
             raise self._failure
         try:
+            if self._cache is not None and self._pos == self._scan == 0 and self._step == self._read_request_line:
+                return self._recall(self._cache)
             return self._step()
         except ProtocolError as error:
             self._failure = error
@@ -149,6 +179,19 @@ class RequestParser:
                 self._pos = self._scan = 0
 
     # --- head
+
+    def _recall(self, cache: HeadCache) -> Event | None:
+        """The head at the start of the buffer, from the cache or by parsing."""
+        end = self._buffer.find(b"\r\n\r\n", 0, _CACHED_HEAD_BYTES) + 4
+        self._raw_head = bytes(self._buffer[:end]) if end > 3 else b""
+        head = cache.get(self._raw_head)
+        if head is None or head.content_length is None:
+            return self._read_request_line()
+        self._pos = end
+        self.method = head.method
+        self._body_left = head.content_length
+        self._step = self._read_sized
+        return head
 
     def _read_request_line(self) -> Event | None:
         buffer = self._buffer
@@ -213,7 +256,7 @@ class RequestParser:
         self._step = self._read_chunked if length is None else self._read_sized
         options = ",".join(fields.get("connection", ())).replace("\t", " ").lower().split(",")
         options = [option.strip(" ") for option in options]
-        return RequestHead(
+        head = RequestHead(
             self.method,
             path,
             query,
@@ -223,6 +266,9 @@ class RequestParser:
             length,
             _expects_continue(fields, self._version),
         )
+        if self._cache is not None and len(self._raw_head) == self._pos and not self._chunked:
+            self._cache.add(self._raw_head, head)
+        return head
 
     # --- body
 

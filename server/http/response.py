@@ -8,6 +8,7 @@ split a stream by the rules of `str.splitlines` would break a line there.
 import dataclasses
 import re
 from collections.abc import AsyncIterator, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -109,15 +110,25 @@ def error_response(error: HTTPError) -> Response:
 
 def encode_head(status: int, headers: Iterable[Header], own: Iterable[Header]) -> bytes:
     """Status line and fields; `headers` may hold no control characters and none of the `own` names."""
-    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n"]
-    for name, value in headers:
-        well_formed = _FIELD_NAME.fullmatch(name) and _FIELD_VALUE.fullmatch(value)
-        if not well_formed or name.lower() in _OWN_FIELDS:
-            raise ValueError(f"response field not allowed: {name!r}: {value!r}")
-        lines.append(f"{name}: {value}\r\n")
-    lines.extend(f"{name}: {value}\r\n" for name, value in own)
+    lines = [_status_line(status)]
+    lines += [_field_line(name, value) for name, value in headers]
+    lines += [f"{name}: {value}\r\n" for name, value in own]
     lines.append("\r\n")
     return "".join(lines).encode("latin-1")
+
+
+@lru_cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n"
+
+
+@lru_cache(maxsize=64)
+def _field_line(name: str, value: str) -> str:
+    """A field of an application's choice, checked; most are the same for every answer."""
+    well_formed = _FIELD_NAME.fullmatch(name) and _FIELD_VALUE.fullmatch(value)
+    if not well_formed or name.lower() in _OWN_FIELDS:
+        raise ValueError(f"response field not allowed: {name!r}: {value!r}")
+    return f"{name}: {value}\r\n"
 
 
 def _without_surrogates(obj: Any) -> Any:

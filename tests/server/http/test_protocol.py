@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.http.limits import Limits
-from server.http.protocol import Data, EndOfMessage, ProtocolError, RequestHead, RequestParser
+from server.http.protocol import Data, EndOfMessage, HeadCache, ProtocolError, RequestHead, RequestParser
 
 SMALL = Limits(request_line_bytes=200, header_bytes=400, header_fields=8, body_bytes=1000)
 HOST = b"Host: a\r\n"
 
 
-def events_of(pieces, limits=SMALL):
+def events_of(pieces, limits=SMALL, cache=None):
     """The events of all requests in `pieces`; data merged, an error as its status."""
-    parser = RequestParser(limits)
+    parser = RequestParser(limits, cache)
     events = []
     try:
         for piece in pieces:
@@ -33,6 +33,9 @@ def events_of(pieces, limits=SMALL):
 
 def assert_cuts_change_nothing(raw, limits=SMALL):
     whole = events_of([raw], limits)
+    cache = HeadCache()
+    for time in ("first", "second"):
+        assert events_of([raw], limits, cache) == whole, f"with a cache of heads, the {time} time"
     assert events_of([raw[i : i + 1] for i in range(len(raw))], limits) == whole, "one byte at a time"
     for cut in range(1, len(raw)):
         assert events_of([raw[:cut], raw[cut:]], limits) == whole, f"cut at {cut}"
