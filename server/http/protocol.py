@@ -166,6 +166,8 @@ class RequestParser:
         """
         if self._failure is not None:
             raise self._failure
+        if not self._buffer and self._step == self._read_request_line:
+            return None
         try:
             if self._cache is not None and self._pos == self._scan == 0 and self._step == self._read_request_line:
                 return self._recall(self._cache)
