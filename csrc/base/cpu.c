@@ -64,7 +64,18 @@ static int cpu_supports(oc_isa isa) {
 }
 #endif
 
+/* Under a hypervisor every CPUID is a trap of microseconds. */
+static int supported(oc_isa isa) {
+    static int levels; /* bit 0: the others are known */
+    if (!levels) {
+        int found = 1;
+        for (int i = 1; i < OC_ISA_COUNT; i++) found |= (cpu_supports((oc_isa)i) != 0) << i;
+        levels = found;
+    }
+    return levels >> isa & 1;
+}
+
 int oc_cpu_has(oc_isa isa) {
     if (isa == OC_ISA_GENERIC) return 1;
-    return (int)isa < mask_level && cpu_supports(isa);
+    return (int)isa < mask_level && supported(isa);
 }

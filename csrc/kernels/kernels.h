@@ -136,4 +136,12 @@ typedef struct oc_kernel {
 int oc_kernel_count(void);
 const oc_kernel *oc_kernel_at(int index); /* rows whose ISA this CPU lacks are listed too: check oc_cpu_has(isa) */
 
+/* 1 if a matmul row gives, on a few fixed products with extreme codes, exactly what the reference does. */
+int oc_matmul_agrees(int gguf_type, oc_matmul_fn row, oc_matmul_fn reference);
+/* Which of n rows of one op, the reference first and in rising preference, should run: the last that this
+ * processor can run and, of matmul rows, that agrees with the reference. The result is an index. */
+int oc_kernel_choose(const oc_kernel *const *candidates, int n);
+/* 1 if a row is in the table. */
+int oc_kernel_is_chosen(const oc_kernel *row);
+
 #endif
