@@ -46,8 +46,8 @@ ARM_CC    ?= aarch64-linux-gnu-gcc
 ARM_QEMU  ?= qemu-aarch64-static
 ARM_FLAGS := -std=c11 -O3 -g1 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall -Wextra -Werror \
              -Wno-unused-parameter -D_GNU_SOURCE -Icsrc -Itests/arm
-ARM_C     := csrc/base/cpu.c csrc/kernels/dispatch.c \
-             $(wildcard csrc/quant/*.c csrc/kernels/generic/*.c csrc/kernels/arm/*.c tests/arm/*.c)
+ARM_C     := csrc/base/cpu.c \
+             $(wildcard csrc/quant/*.c csrc/kernels/*.c csrc/kernels/generic/*.c csrc/kernels/arm/*.c tests/arm/*.c)
 ARM_O     := $(ARM_C:%.c=build/arm/%.o)
 
 test-arm: build/arm/test_kernels
