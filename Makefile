@@ -47,15 +47,21 @@ ARM_CC    ?= aarch64-linux-gnu-gcc
 ARM_QEMU  ?= qemu-aarch64-static
 ARM_FLAGS := -std=c11 -O3 -g1 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall -Wextra -Werror \
              -Wno-unused-parameter -D_GNU_SOURCE -Icsrc -Itests/arm
-ARM_C     := csrc/base/cpu.c csrc/kernels/dispatch.c \
-             $(wildcard csrc/quant/*.c csrc/kernels/generic/*.c csrc/kernels/arm/*.c tests/arm/*.c)
+ARM_C     := csrc/base/cpu.c \
+             $(wildcard csrc/quant/*.c csrc/kernels/*.c csrc/kernels/generic/*.c csrc/kernels/arm/*.c tests/arm/*.c)
 ARM_O     := $(ARM_C:%.c=build/arm/%.o)
 
-test-arm: build/arm/test_kernels
+# One of the levels at a time: make test-arm ARM_LEVELS=dotprod (which also tests all NEON rows)
+ARM_LEVELS      ?= neon dotprod i8mm
+ARM_CPU_neon    := cortex-a72
+ARM_CPU_dotprod := cortex-a76
+ARM_CPU_i8mm    := max
+
+test-arm: $(ARM_LEVELS:%=test-arm-%)
+
+test-arm-%: build/arm/test_kernels
 	@command -v $(ARM_QEMU) >/dev/null || { echo "needs $(ARM_QEMU): apt-get install qemu-user-static"; exit 1; }
-	$(ARM_QEMU) -cpu cortex-a72 $< neon
-	$(ARM_QEMU) -cpu cortex-a76 $< dotprod
-	$(ARM_QEMU) -cpu max $< i8mm
+	$(ARM_QEMU) -cpu $(ARM_CPU_$*) $< $*
 
 build/arm/test_kernels: $(ARM_O)
 	$(ARM_CC) -static -o $@ $^ -lm

@@ -1,7 +1,9 @@
-"""What this machine offers: cores that may be used and memory that may be taken."""
+"""What this machine offers: cores that may be used, memory that may be taken, instructions that can be trusted."""
 
 import os
 from pathlib import Path
+
+from ollamacore import _core
 
 _CGROUP = Path("/sys/fs/cgroup")
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
@@ -55,3 +57,10 @@ def available_memory() -> int:
         except ValueError:
             continue
     return max(available, 0)
+
+
+def refused_kernels() -> list[str]:
+    """Kernels that this processor claims to run but that gave wrong products at import: lesser ones run instead."""
+    rows, chosen = _core.kernel_rows(), set(_core.chosen_rows())
+    best = {rows[index][:2]: index for index in chosen}
+    return [row[2] for index, row in enumerate(rows) if row[5] and index > best[row[:2]]]

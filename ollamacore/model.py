@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +39,7 @@ MAX_SEQS = 16
 #: sequences of full training context that the KV pool is reserved for, memory permitting
 POOL_SEQUENCES = 4
 
+log = logging.getLogger(__name__)
 _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 
 
@@ -95,6 +97,8 @@ class Model:
             kv_type=kv_type,
             kv_blocks=blocks,
         )
+        for kernel in machine.refused_kernels():
+            log.warning("%s gives wrong products on this processor and is not used", kernel)
         plan.install(engine)
         if on_progress:
             on_progress(0.0)

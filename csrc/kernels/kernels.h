@@ -108,6 +108,11 @@ typedef int64_t (*oc_argmax_fn)(const float *x, int64_t n);
 
 #define OC_MAX_GGUF_TYPE 48
 
+/* Whether the compiler knows 256-bit vpdpbusd without AVX-512: GCC 11 and clang 12 do. */
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define OC_BUILDS_AVXVNNI 1
+#endif
+
 /* The chosen implementation of every op, filled once at import by oc_kernels_init (and again by a mask change in tests). */
 typedef struct oc_kernel_table {
 #define OC_FIELD(name, type) type name;
@@ -130,5 +135,13 @@ typedef struct oc_kernel {
 } oc_kernel;
 int oc_kernel_count(void);
 const oc_kernel *oc_kernel_at(int index); /* rows whose ISA this CPU lacks are listed too: check oc_cpu_has(isa) */
+
+/* 1 if a matmul row gives, on a few fixed products with extreme codes, exactly what the reference does. */
+int oc_matmul_agrees(int gguf_type, oc_matmul_fn row, oc_matmul_fn reference);
+/* Which of n rows of one op, the reference first and in rising preference, should run: the last that this
+ * processor can run and, of matmul rows, that agrees with the reference. The result is an index. */
+int oc_kernel_choose(const oc_kernel *const *candidates, int n);
+/* 1 if a row is in the table. */
+int oc_kernel_is_chosen(const oc_kernel *row);
 
 #endif

@@ -31,6 +31,8 @@ cdef extern from "kernels/kernels.h" nogil:
     int oc_kernel_count() noexcept nogil
     const oc_kernel *oc_kernel_at(int index) noexcept nogil
     void oc_kernels_init() noexcept nogil
+    int oc_kernel_choose(const oc_kernel *const *candidates, int n) noexcept nogil
+    int oc_kernel_is_chosen(const oc_kernel *row) noexcept nogil
 
 
 cdef extern from "quant/format.h" nogil:
@@ -68,6 +70,26 @@ def kernel_rows():
         rows.append((row.op.decode(), row.format.decode(), row.symbol.decode(), row.gguf_type,
                      oc_isa_name(row.isa).decode(), bool(oc_cpu_has(row.isa))))
     return rows
+
+
+def chosen_rows():
+    """List the indices of the rows in use."""
+    return [index for index in range(oc_kernel_count()) if oc_kernel_is_chosen(oc_kernel_at(index))]
+
+
+def choose_row(indices):
+    """Return which of these rows would be used, the first being the reference and the rest in rising preference."""
+    cdef const oc_kernel *candidates[16]
+    rows = kernel_rows()
+    _need(0 < len(indices) <= 16, "1 to 16 rows")
+    for at, index in enumerate(indices):
+        _need(0 <= index < len(rows), "no such row")
+        _need(rows[index][0] == rows[indices[0]][0], "rows of several ops")
+        candidates[at] = oc_kernel_at(index)
+        if candidates[at].gguf_type >= 0:
+            _need(_format(candidates[at].gguf_type).needs_f32 == _format(candidates[0].gguf_type).needs_f32,
+                  "rows of float and of quantised weights")
+    return indices[oc_kernel_choose(candidates, len(indices))]
 
 
 def format_rows():

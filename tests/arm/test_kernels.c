@@ -146,15 +146,6 @@ static void test_packing(const oc_format *format) {
     release(format->name);
 }
 
-/* The blocks that the tests fill are those of the formats with a row of their own here. */
-static int has_arm_row(int gguf_type) {
-    for (int i = 0; i < oc_kernel_count(); i++) {
-        const oc_kernel *row = oc_kernel_at(i);
-        if (row->gguf_type == gguf_type && row->isa != OC_ISA_GENERIC) return 1;
-    }
-    return 0;
-}
-
 int main(int argc, char **argv) {
     oc_isa best = OC_ISA_GENERIC;
     for (oc_isa isa = OC_ISA_NEON; argc == 2 && isa < OC_ISA_COUNT; isa++)
@@ -170,13 +161,11 @@ int main(int argc, char **argv) {
     if (best >= OC_ISA_DOTPROD) test_dispatch("dotprod", OC_ISA_DOTPROD);
     test_dispatch(NULL, best);
 
-    for (int i = 0; i < oc_format_count(); i++)
-        if (has_arm_row(oc_format_at(i)->gguf_type)) test_packing(oc_format_at(i));
+    for (int i = 0; i < oc_format_count(); i++) test_packing(oc_format_at(i));
     for (int i = 0; i < oc_kernel_count(); i++) {
         const oc_kernel *row = oc_kernel_at(i);
         if (!oc_cpu_has(row->isa)) continue;
         running = row->symbol;
-        if (!strcmp(row->op, "matmul") && !has_arm_row(row->gguf_type)) continue; /* tests/kernels has those */
         if (!strcmp(row->op, "matmul"))
             test_matmul(row);
         else if (!strncmp(row->op, "attention", 9))

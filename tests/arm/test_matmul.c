@@ -30,6 +30,31 @@ static uint8_t code_byte(int fill, uint8_t low, uint8_t high) {
 
 static uint16_t f16_bits(float value) { return oc_f32_to_f16(value); }
 
+/* Where a block holds its scale as a half float */
+static int scale_at(const oc_format *format) {
+    static const struct {
+        const char *name;
+        int at;
+    } late[] = {{"Q2_K", 80}, {"Q3_K", 108}, {"Q6_K", 208}, {"TQ1_0", 52}, {"TQ2_0", 64}};
+    for (size_t i = 0; i < sizeof late / sizeof *late; i++)
+        if (!strcmp(format->name, late[i].name)) return late[i].at;
+    return 0;
+}
+
+/* MXFP4 has powers of two from 2^-128 on instead; IQ1_M spreads the bits over four 16-bit words. */
+static void set_scale(const oc_format *format, uint8_t *block, float d) {
+    const uint16_t half = f16_bits(d);
+    if (!strcmp(format->name, "MXFP4"))
+        block[0] = (uint8_t)(d == 1 ? 128 : 120 + random_below(12));
+    else if (!strcmp(format->name, "IQ1_M"))
+        for (int i = 0; i < 4; i++) {
+            uint8_t *top = block + 49 + 2 * i;
+            *top = (uint8_t)((*top & 15) | (half >> 4 * i & 15) << 4);
+        }
+    else
+        memcpy(block + scale_at(format), &half, 2);
+}
+
 /* One block; `unit`: scale 1 and minimum -1, 0 or 1, so that no float operation rounds. */
 static void fill_block(const oc_format *format, uint8_t *block, int fill, int unit) {
     const char *name = format->name;
@@ -50,10 +75,10 @@ static void fill_block(const oc_format *format, uint8_t *block, int fill, int un
     }
     const int has_min =
         !strcmp(name, "Q4_1") || !strcmp(name, "Q5_1") || !strcmp(name, "Q4_K") || !strcmp(name, "Q5_K");
-    const uint16_t d = f16_bits(unit ? 1.0f : random_between(-0.1f, 0.1f));
+    const int is_q2_k = !strcmp(name, "Q2_K");
     const uint16_t m = f16_bits(unit ? (float)(random_below(3) - 1) : random_between(-0.1f, 0.1f));
-    memcpy(block + (is_q6_k ? 208 : 0), &d, 2);
-    if (has_min) memcpy(block + 2, &m, 2);
+    set_scale(format, block, unit ? 1.0f : random_between(-0.1f, 0.1f));
+    if (has_min || is_q2_k) memcpy(block + scale_at(format) + 2, &m, 2);
 }
 
 static void pack(weights *w) {
@@ -259,12 +284,15 @@ static void test_not_finite(const oc_kernel *row, const oc_format *format, int64
             ok &= c == 4 ? isnan(after[c * 16 + r]) : after[c * 16 + r] == before[c * 16 + r];
         check(ok, row->symbol, "NaN in column 4, column %d", c);
     }
-    for (int i = 0; i < 3; i++) {
-        const uint16_t half =
-            format->gguf_type == 30 ? (uint16_t)(oc_f32_to_bits(bad[i]) >> 16) : f16_bits(bad[i]);
-        uint8_t *at = w.file + 3 * w.row_bytes + (format->gguf_type == 14 ? 208 : 0);
-        memcpy(at, format->gguf_type == 0 ? (const void *)&bad[i] : (const void *)&half,
-               format->gguf_type == 0 ? 4 : 2);
+    for (int i = 0; strcmp(format->name, "MXFP4") && i < 3; i++) {
+        const uint16_t bf16 = (uint16_t)(oc_f32_to_bits(bad[i]) >> 16);
+        uint8_t *block = w.file + 3 * w.row_bytes;
+        if (format->gguf_type == 0)
+            memcpy(block, &bad[i], 4);
+        else if (format->gguf_type == 30)
+            memcpy(block, &bf16, 2);
+        else
+            set_scale(format, block, bad[i]);
         pack(&w);
         after = multiply(row, &w, &x, 0, 4, 0, 1);
         for (int c = 0; c < 4; c++) {

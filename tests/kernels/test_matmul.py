@@ -1,13 +1,12 @@
 """Every matmul row of kernels.def against float64 arithmetic on the decoded weights and activations."""
 
-import os
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollamacore import _core
+from tests.kernels.rows import is_runnable, run_matmul
 from tests.kernels.weights import (
     ACTIVATION_FILLS,
     FORMATS,
@@ -21,9 +20,9 @@ from tests.kernels.weights import (
 
 GUARD = np.float32(-12345.5)
 ROWS = [
-    pytest.param(index, row[3], id=row[2], marks=() if row[5] else pytest.mark.skip("not on this processor"))
+    pytest.param(index, row[3], id=row[2])
     for index, row in enumerate(_core.kernel_rows())
-    if row[0] == "matmul"
+    if row[0] == "matmul" and is_runnable(row)
 ]
 each_row = pytest.mark.parametrize(("index", "gguf_type"), ROWS)
 each_quantised_row = pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def multiply(index, matrix, x, n_rows, g0=0, g1=None):
     ldy = 8 * n_groups + 16
     y = np.full((x.n, ldy), GUARD, np.float32)
     flat = [a.reshape(-1) for a in (x.f32, x.codes, x.scale, x.sum)]
-    _core.run_matmul(index, matrix, *flat, x.n, x.k, y.reshape(-1), ldy, g0, g1)
+    run_matmul(index, matrix, *flat, x.n, x.k, y.reshape(-1), ldy, g0, g1)
     assert (y[:, : 8 * g0] == GUARD).all(), "wrote before its first group"
     assert (y[:, 8 * g1 :] == GUARD).all(), "wrote behind its last group"
     return y[:, 8 * g0 : 8 * g1]
@@ -170,7 +169,7 @@ def test_activations_that_are_not_finite_stay_in_their_column(index, gguf_type):
 def test_vector_rows_agree_to_the_bit(gguf_type):
     """Moving to a processor with wider vectors does not change what a model says."""
     rows = [i for i, row in enumerate(_core.kernel_rows()) if row[0] == "matmul" and row[3] == gguf_type]
-    rows = [i for i in rows if _core.kernel_rows()[i][5] and i != generic_row(gguf_type)]
+    rows = [i for i in rows if is_runnable(_core.kernel_rows()[i]) and i != generic_row(gguf_type)]
     k = max(160, 2 * FORMATS[gguf_type][1])
     matrix, x = packed(gguf_type, weights(gguf_type, 24, k), k), Activations(5, k)
     results = [multiply(i, matrix, x, 24) for i in rows]
@@ -180,14 +179,6 @@ def test_vector_rows_agree_to_the_bit(gguf_type):
 def test_every_format_has_a_reference():
     for gguf_type in FORMATS:
         assert _core.kernel_rows()[generic_row(gguf_type)][1] == FORMATS[gguf_type][0]
-
-
-def test_mask_hides_the_variants():
-    try:
-        _core.set_cpu_mask("generic")
-        assert {row[4] for row in _core.kernel_rows() if row[5]} == {"generic"}
-    finally:
-        _core.set_cpu_mask(os.environ.get("OLLAMACORE_CPU"))
 
 
 def test_row_of_another_op_is_refused():

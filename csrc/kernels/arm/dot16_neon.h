@@ -3,7 +3,7 @@
  *
  * An int16 lane sums the products of one element in 4; two of them are joined before they are widened:
  *     `wide` 0: codes of 4 to 6 bits, |code| <= 32, all 4 vectors: 2 * 4 * 32 * 127 = 32512 < 32768
- *     `wide` 1: 8 bits, 2 vectors, widened before they are joined: 2 * 128 * 127 = 32512 */
+ *     `wide` 1: up to 8 bits, 2 vectors, widened before they are joined: 2 * 128 * 127 = 32512 */
 #ifndef OC_KERNELS_ARM_DOT16_H
 #define OC_KERNELS_ARM_DOT16_H
 

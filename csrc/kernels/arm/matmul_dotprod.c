@@ -8,6 +8,9 @@
 #include "kernels/arm/matmul_block32.inc"
 #include "kernels/arm/matmul_k.inc"
 
+#include "kernels/arm/matmul_codebook.inc"
+#include "kernels/arm/matmul_k23.inc"
+
 #if defined(__clang__)
 #pragma clang attribute pop /* of target_dotprod.h */
 #endif

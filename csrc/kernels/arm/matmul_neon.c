@@ -5,3 +5,6 @@
 
 #include "kernels/arm/matmul_block32.inc"
 #include "kernels/arm/matmul_k.inc"
+
+#include "kernels/arm/matmul_codebook.inc"
+#include "kernels/arm/matmul_k23.inc"

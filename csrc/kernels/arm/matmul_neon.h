@@ -81,11 +81,13 @@ OC_INLINE oc_rows oc_halves(const uint16_t *p) {
 }
 
 /* 8 bytes */
-OC_INLINE int32x4x2_t oc_rows_of_bytes(const uint8_t *p) {
-    const uint16x8_t wide = vmovl_u8(vld1_u8(p));
+OC_INLINE int32x4x2_t oc_rows_of_u8(uint8x8_t bytes) {
+    const uint16x8_t wide = vmovl_u8(bytes);
     return (int32x4x2_t){
         {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide))), vreinterpretq_s32_u32(vmovl_high_u16(wide))}};
 }
+
+OC_INLINE int32x4x2_t oc_rows_of_bytes(const uint8_t *p) { return oc_rows_of_u8(vld1_u8(p)); }
 
 OC_INLINE int32x4x2_t oc_rows_of_signed_bytes(const int8_t *p) {
     const int16x8_t wide = vmovl_s8(vld1_s8(p));
@@ -109,6 +111,9 @@ OC_INLINE uint8x16_t oc_shift(uint8x16_t v, const int by) {
     case -1: return vshrq_n_u8(v, 1);
     case -2: return vshrq_n_u8(v, 2);
     case -3: return vshrq_n_u8(v, 3);
+    case -4: return vshrq_n_u8(v, 4);
+    case -5: return vshrq_n_u8(v, 5);
+    case -6: return vshrq_n_u8(v, 6);
     default: return v;
     }
 }
