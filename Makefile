@@ -68,6 +68,7 @@ build/arm/%.o: %.c Makefile
 -include $(ARM_O:.o=.d)
 
 bench: $(VENV)/test-tools
+	$(BIN)/python -m bench.kernels
 	$(BIN)/python -m pytest bench --benchmark-sort=name
 
 lint: $(VENV)/test-tools

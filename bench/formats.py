@@ -25,7 +25,9 @@ FORMATS = [row[1] for row in _core.format_rows()]
 
 def compare(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Both engines on one format: medians in tokens per second, and their ratios."""
-    model = write_model(folder / f"{name}.gguf", layers=args.layers, tensor_type=name)
+    model = folder / f"{name}-{args.layers}.gguf"
+    if not model.exists():
+        write_model(model, layers=args.layers, tensor_type=name)
     load = {"path": str(model), "threads": args.threads, "context": args.prompt_tokens + args.tokens + 64}
     workers = [
         Worker(sys.executable, "bench.our_worker", **load),
@@ -38,7 +40,8 @@ def compare(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]
     for kind, engines in speeds.items():
         ours, theirs = (statistics.median(values) for values in engines.values())
         figures[kind] = {"ours": ours, "llama.cpp": theirs, "ratio": ours / theirs}
-    model.unlink()
+    if not args.models:
+        model.unlink()
     return figures
 
 
@@ -63,6 +66,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--depth", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--models", type=Path, help="folder in which generated models stay for the next time")
     parser.add_argument("--peer-python", default=os.environ.get("OLLAMACORE_PEER_PYTHON"))
     parser.add_argument("--save", action="store_true")
     args = parser.parse_args()
@@ -77,7 +81,7 @@ def main() -> None:
     print(f"{'format':8} {'decode':>8} {'peer':>7} {'ratio':>6} {'prefill':>8} {'peer':>7} {'ratio':>6}")
     with tempfile.TemporaryDirectory() as folder:
         for name in args.format.split(","):
-            figures = compare(name, Path(folder), args)
+            figures = compare(name, args.models or Path(folder), args)
             columns = (f"{f['ours']:8.1f} {f['llama.cpp']:7.1f} {f['ratio']:6.2f}" for f in figures.values())
             print(f"{name:8}", *reversed(list(columns)), flush=True)
             if args.save:

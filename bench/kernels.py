@@ -96,7 +96,7 @@ class Bench:
         return timed(lambda: self._sweep.add_chain(CHAIN)) / CHAIN
 
     def _matmul(self, index: int, gguf_type: int, size: int, columns: int, repeat: int) -> tuple[Work, int, int]:
-        """A function that multiplies a share of about `size` bytes of weights, `repeat` times; the bytes and rows of that."""
+        """What multiplies a share of about `size` bytes of weights `repeat` times; the bytes and rows of that."""
         _, block, _, group_bytes, _ = FORMATS[gguf_type]
         group = K // block * group_bytes
         groups = size // group
@@ -120,7 +120,7 @@ class Bench:
         pairs = [(self._rate(threads, work), self._rate(threads, self._read)) for _ in range(self.rounds)]
         share = statistics.median(rate / sweep for rate, sweep in pairs)
         rates, sweeps = (statistics.median(values) for values in zip(*pairs, strict=True))
-        return {"GB/s": rates, "sweep GB/s": sweeps, "share": share}
+        return {"GB/s": round(rates, 2), "sweep GB/s": round(sweeps, 2), "share": round(share, 3)}
 
     def in_cache(self, index: int, gguf_type: int, columns: int) -> dict[str, float]:
         """GB/s, bytes and multiply-adds per cycle of one thread; the best of several runs."""
@@ -129,7 +129,8 @@ class Bench:
         pairs = [(timed(lambda: work(0, 1)), self._cycle()) for _ in range(3 + 4 * self.rounds)]
         seconds, cycle = (min(times) for times in zip(*pairs, strict=True))
         cycles = seconds / cycle
-        return {"GB/s": size / seconds / 1e9, "B/cycle": size / cycles, "MAC/cycle": rows * K * columns / cycles}
+        rates = {"GB/s": size / seconds / 1e9, "B/cycle": size / cycles, "MAC/cycle": rows * K * columns / cycles}
+        return {name: round(rate, 2) for name, rate in rates.items()}
 
     def row(self, index: int, gguf_type: int) -> dict[str, Any]:
         """Everything about one row of kernels.def."""
@@ -160,6 +161,16 @@ def line(name: str, isa: str, figures: dict[str, Any]) -> str:
     return f"{name:8} {isa:11} {cache['GB/s']:6.1f} {cache['B/cycle']:6.1f} {memory} {columns}"
 
 
+def save(table: dict[str, dict[str, Any]], settings: dict[str, Any]) -> None:
+    """Put the figures beside those of other rows in bench/results/<processor>-<cores>/kernels.json."""
+    target = results_file("kernels")
+    kept = json.loads(target.read_text()) if target.exists() else {}
+    for name, levels in table.items():
+        for isa, figures in levels.items():
+            kept.setdefault(name, {})[isa] = {**stamp(), **settings, **figures}
+    target.write_text(json.dumps(kept, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure the rows that were asked for."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -182,8 +193,7 @@ def main() -> None:
         table.setdefault(name, {})[isa] = bench.row(index, gguf_type)
         print(line(name, isa, table[name][isa]), flush=True)
     if args.save:
-        settings = {**stamp(), "megabytes": args.megabytes, "rounds": args.rounds, "GHz": bench.clock()}
-        results_file("kernels").write_text(json.dumps({**settings, "kernels": table}, indent=1) + "\n")
+        save(table, {"megabytes": args.megabytes, "rounds": args.rounds, "GHz": bench.clock()})
 
 
 if __name__ == "__main__":
