@@ -78,6 +78,7 @@ fuzz: $(VENV)/test-tools
 	$(BIN)/python -m tests.fuzz --cases 10000
 
 bench: $(VENV)/test-tools
+	$(BIN)/python -m bench.kernels
 	$(BIN)/python -m pytest bench --benchmark-sort=name
 
 lint: $(VENV)/test-tools

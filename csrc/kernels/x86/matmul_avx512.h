@@ -54,6 +54,17 @@ OC_INLINE __m512i oc_codes4_wide(const int8_t *p) {
     return _mm512_set1_epi32(four);
 }
 
+/* -2^shift * the sums of every 16 of 256 codes: where unsigned codes are 2^shift more than the weights that
+ * they stand for, totals start there. */
+OC_INLINE void oc_offsets_of_16(const int8_t *a, const int shift, int32_t offset[16]) {
+    __m256i t[2];
+    oc_sums_of_16(a, t);
+    for (int h = 0; h < 2; h++) {
+        const __m256i negated = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(t[h], shift));
+        _mm256_storeu_si256((__m256i *)(offset + 8 * h), negated);
+    }
+}
+
 OC_INLINE void oc_store2(float *out, __m512 sums, int pair) {
     _mm256_storeu_ps(out, _mm512_castps512_ps256(sums));
     if (pair) _mm256_storeu_ps(out + 8, _mm512_extractf32x8_ps(sums, 1));

@@ -79,11 +79,13 @@ OC_INLINE void tile_32(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
     tile_32(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 1)
 
 /* Formats of OC_BOOKS: scales of the block, then in each of 8 parts `n_scales` integer scales and 4 code
- * vectors. */
+ * vectors. Here the values become the unsigned operand, 128 more than they are, and 128 * (sum of the
+ * activations) is taken off: blocks are long enough for those sums to pay. */
 OC_INLINE void tile_256(const uint8_t *w0, const uint8_t *w1, const oc_act *x, int64_t c, float *out,
                         int64_t ldy, const int cols, const int pair, const int n_scales,
                         const int8_t values[16], const float unit) {
-    const __m512i book = load_book(values);
+    const __m512i book = _mm512_xor_si512(load_book(values), _mm512_set1_epi8(-128));
+    const __m512i low4 = _mm512_set1_epi8(15);
     const int64_t n_act_scales = x->k / 16;
     const int qs_at = 8 * n_scales, size = qs_at + 128;
     const int8_t *a = x->codes + c * x->k;
@@ -92,8 +94,12 @@ OC_INLINE void tile_256(const uint8_t *w0, const uint8_t *w1, const oc_act *x, i
     for (int i = 0; i < cols; i++) acc[i] = _mm512_setzero_ps();
     for (int64_t b = 0; b < x->k / 256; b++) {
         __m512 d = oc_halves2((const uint16_t *)w0, (const uint16_t *)w1), products[8];
+        int32_t offset[8][16];
         d = _mm512_mul_ps(d, _mm512_set1_ps(unit));
-        for (int i = 0; i < cols; i++) products[i] = _mm512_setzero_ps();
+        for (int i = 0; i < cols; i++) {
+            oc_offsets_of_16(a + i * x->k, 7, offset[i]);
+            products[i] = _mm512_setzero_ps();
+        }
         w0 += 16, w1 += 16;
         for (int p = 0; p < 8; p++, w0 += size, w1 += size, a += 32) {
             oc_prefetch(w0, size);
@@ -103,7 +109,17 @@ OC_INLINE void tile_256(const uint8_t *w0, const uint8_t *w1, const oc_act *x, i
                 const int at = 8 * (h % n_scales);
                 const __m512 weight_scale = oc_signed_to_floats2(w0 + at, w1 + at);
                 __m512i total[8];
-                dot_half(w0 + qs_at, w1 + qs_at, h, book, a, x->k, cols, total);
+                for (int i = 0; i < cols; i++) total[i] = _mm512_set1_epi32(offset[i][2 * p + h]);
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++) {
+                    __m512i q = oc_load2(w0 + qs_at + 32 * j, w1 + qs_at + 32 * j);
+                    q = _mm512_and_si512(h ? _mm512_srli_epi16(q, 4) : q, low4);
+                    q = _mm512_shuffle_epi8(book, q);
+                    for (int i = 0; i < cols; i++) {
+                        const int8_t *codes = a + i * x->k + 16 * h + 4 * j;
+                        total[i] = _mm512_dpbusd_epi32(total[i], q, oc_codes4_wide(codes));
+                    }
+                }
                 for (int i = 0; i < cols; i++) {
                     const __m512 act_scale = _mm512_set1_ps(scale[i * n_act_scales]);
                     const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total[i]), weight_scale);

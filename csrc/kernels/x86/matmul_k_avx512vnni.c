@@ -75,11 +75,10 @@ OC_INLINE void tile_45(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
 #define TILE_Q5_K(w0, w1, x, c, y, ldy, cols, pair)                                                          \
     tile_45(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 1)
 
-/* The codes become signed (q - 32) and the activations unsigned, 128 more than they are; 128 * (sum of the
- * weights) of each half, the same for all columns, is taken off beforehand. */
+/* The codes are 32 more than the weights: 32 * (sum of the activations) is taken off beforehand. */
 OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, const oc_act *x, int64_t c,
                          float *out, int64_t ldy, const int cols, const int pair) {
-    const __m512i low4 = _mm512_set1_epi8(15), bits45 = _mm512_set1_epi8(48), top = _mm512_set1_epi8(-128);
+    const __m512i low4 = _mm512_set1_epi8(15), bits45 = _mm512_set1_epi8(48);
     const int64_t n_blocks = x->k / 256, n_scales = x->k / 16;
     const int8_t *a = x->codes + c * x->k;
     const float *scale = x->scale + c * n_scales;
@@ -87,43 +86,39 @@ OC_INLINE void tile_q6_k(const oc_packed_q6_k *w0, const oc_packed_q6_k *w1, con
     for (int i = 0; i < cols; i++) acc[i] = _mm512_setzero_ps();
     for (int64_t b = 0; b < n_blocks; b++, w0++, w1++) {
         __m512 products[8];
-        for (int i = 0; i < cols; i++) products[i] = _mm512_setzero_ps();
+        int32_t offset[8][16];
+        for (int i = 0; i < cols; i++) {
+            oc_offsets_of_16(a + i * x->k, 5, offset[i]);
+            products[i] = _mm512_setzero_ps();
+        }
         for (int p = 0; p < 4; p++) {
             const oc_packed_q6_k_pair *p0 = &w0->pair[p], *p1 = &w1->pair[p];
             oc_prefetch(p0, sizeof *p0);
             oc_prefetch(p1, sizeof *p1);
-#pragma GCC unroll 2
-            for (int s = 0; s < 2; s++, a += 32, scale += 2) { /* the low, then the high nibbles */
-                const __m512 weight_scale[2] = {
-                    oc_signed_to_floats2(p0->scale[2 * s], p1->scale[2 * s]),
-                    oc_signed_to_floats2(p0->scale[2 * s + 1], p1->scale[2 * s + 1])};
-                __m512i q[8], offset[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-#pragma GCC unroll 8
-                for (int j = 0; j < 8; j++) {
-                    const int bits = 4 * s + 2 * (j % 2); /* where the two high bits stand */
+#pragma GCC unroll 4
+            for (int part = 0; part < 4; part++, a += 16, scale++) { /* 16 elements each */
+                const int high_nibbles = part / 2, h = part % 2; /* the first 32 are in the low ones */
+                const __m512 weight_scale = oc_signed_to_floats2(p0->scale[part], p1->scale[part]);
+                __m512i total[8];
+                for (int i = 0; i < cols; i++) total[i] = _mm512_set1_epi32(offset[i][4 * p + part]);
+#pragma GCC unroll 4
+                for (int j = 4 * h; j < 4 * h + 4; j++) {
+                    const int bits = 4 * high_nibbles + 2 * (j % 2); /* where the two high bits stand */
                     const __m512i qh = oc_load2(p0->step[j / 2].qh, p1->step[j / 2].qh);
                     const __m512i high =
                         bits < 4 ? _mm512_slli_epi16(qh, 4 - bits) : _mm512_srli_epi16(qh, bits - 4);
-                    q[j] = oc_load2(p0->step[j / 2].qs[j % 2], p1->step[j / 2].qs[j % 2]);
-                    q[j] = _mm512_and_si512(s ? _mm512_srli_epi16(q[j], 4) : q[j], low4);
-                    q[j] = _mm512_ternarylogic_epi32(high, bits45, q[j], 0xEA); /* high & 48 | q */
-                    q[j] = _mm512_sub_epi8(q[j], _mm512_set1_epi8(32));
-                    offset[j / 4] = _mm512_dpbusd_epi32(offset[j / 4], top, q[j]);
+                    __m512i q = oc_load2(p0->step[j / 2].qs[j % 2], p1->step[j / 2].qs[j % 2]);
+                    q = _mm512_and_si512(high_nibbles ? _mm512_srli_epi16(q, 4) : q, low4);
+                    q = _mm512_ternarylogic_epi32(high, bits45, q, 0xEA); /* high & 48 | q */
+                    for (int i = 0; i < cols; i++) {
+                        const int8_t *codes = a + i * x->k + 4 * (j % 4);
+                        total[i] = _mm512_dpbusd_epi32(total[i], q, oc_codes4_wide(codes));
+                    }
                 }
                 for (int i = 0; i < cols; i++) {
-                    __m512i total[2];
-                    for (int h = 0; h < 2; h++)
-                        total[h] = _mm512_sub_epi32(_mm512_setzero_si512(), offset[h]);
-#pragma GCC unroll 8
-                    for (int j = 0; j < 8; j++) {
-                        const __m512i codes = _mm512_xor_si512(oc_codes4_wide(a + i * x->k + 4 * j), top);
-                        total[j / 4] = _mm512_dpbusd_epi32(total[j / 4], codes, q[j]);
-                    }
-                    for (int h = 0; h < 2; h++) {
-                        const __m512 act_scale = _mm512_set1_ps(scale[i * n_scales + h]);
-                        const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total[h]), weight_scale[h]);
-                        products[i] = _mm512_fmadd_ps(product, act_scale, products[i]);
-                    }
+                    const __m512 act_scale = _mm512_set1_ps(scale[i * n_scales]);
+                    const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total[i]), weight_scale);
+                    products[i] = _mm512_fmadd_ps(product, act_scale, products[i]);
                 }
             }
         }
