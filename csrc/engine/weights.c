@@ -16,15 +16,11 @@ typedef struct packing {
 static void pack_range(void *context, int thread, int n_threads) {
     packing *work = context;
     const oc_matrix *m = work->matrix;
-    oc_share share;
-    oc_share_init(&share, (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP), PACK_GROUPS, thread, n_threads, &work->next);
-    do {
-        for (long g = share.begin; g < share.end; g += PACK_GROUPS) {
-            if (work->cancel && __atomic_load_n(work->cancel, __ATOMIC_RELAXED)) return;
-            long end = g + PACK_GROUPS < share.end ? g + PACK_GROUPS : share.end;
-            m->format->pack(m->source, m->n_rows, m->k, m->packed, g, end);
-        }
-    } while (oc_share_next(&share));
+    oc_share groups = {.n = (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP), .chunk = PACK_GROUPS, .next = &work->next};
+    while (oc_share_next(&groups)) {
+        if (work->cancel && __atomic_load_n(work->cancel, __ATOMIC_RELAXED)) return;
+        m->format->pack(m->source, m->n_rows, m->k, m->packed, groups.begin, groups.end);
+    }
 }
 
 static oc_status place(oc_engine *engine, char *err) {
