@@ -305,6 +305,6 @@ oc_status oc_exec(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     memset(step->next, 0, (size_t)engine->n_ops * sizeof *step->next);
     atomic_store(&step->stop, 0);
-    if (oc_pool_run(engine->params.n_threads, walk, engine) != 0) return OC_ERR_THREAD;
+    if (oc_pool_run(engine->n_threads, walk, engine) != 0) return OC_ERR_THREAD;
     return atomic_load(&step->stop) ? OC_ERR_CANCELLED : OC_OK;
 }

@@ -45,7 +45,7 @@ oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *ca
     for (int32_t i = 0; i < engine->n_matrices; i++) {
         oc_matrix *m = &engine->matrices[i];
         packing work = {.matrix = m, .cancel = cancel};
-        if (oc_pool_run(engine->params.n_threads, pack_range, &work) != 0) return oc_fail(OC_ERR_THREAD, err, oc_status_text(OC_ERR_THREAD), 0, 0);
+        if (oc_pool_run(engine->n_threads, pack_range, &work) != 0) return oc_fail(OC_ERR_THREAD, err, oc_status_text(OC_ERR_THREAD), 0, 0);
         if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED)) return oc_fail(OC_ERR_CANCELLED, err, "the load was cancelled", 0, 0);
         oc_pages_drop(m->source, m->source_bytes);
         m->source = NULL;
