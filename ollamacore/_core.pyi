@@ -33,6 +33,7 @@ def run_matmul(
     ldy: int,
     g0: int,
     g1: int,
+    repeat: int = 1,
 ) -> None: ...
 
 # ops, one row of the kernel table at a time

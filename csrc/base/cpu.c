@@ -18,10 +18,15 @@ void oc_cpu_mask(const char *name) {
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 
-/* clang 14 does not know "f16c". The operating system's part of the check is the one for AVX2. */
+/* Not every compiler knows "f16c" and "avxvnni". The operating system's part of the check is that for AVX2. */
 static int has_f16c(void) {
     unsigned eax, ebx, ecx, edx;
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
+static int has_avxvnni(void) {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
 }
 
 static int cpu_supports(oc_isa isa) {
@@ -32,7 +37,7 @@ static int cpu_supports(oc_isa isa) {
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     switch (isa) {
     case OC_ISA_AVX2: return avx2;
-    case OC_ISA_AVXVNNI:
+    case OC_ISA_AVXVNNI: return avx2 && has_avxvnni();
     case OC_ISA_AVX512VNNI: return avx512 && __builtin_cpu_supports("avx512vnni");
     default: return 0;
     }

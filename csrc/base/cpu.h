@@ -6,7 +6,7 @@
 typedef enum oc_isa {
     OC_ISA_GENERIC = 0,
     OC_ISA_AVX2,       /* AVX2 + FMA + F16C + BMI2 */
-    OC_ISA_AVXVNNI,    /* 256-bit vpdpbusd, VEX or AVX512VL encoded */
+    OC_ISA_AVXVNNI,    /* AVX2 + AVX-VNNI: 256-bit vpdpbusd without AVX-512 */
     OC_ISA_AVX512VNNI, /* AVX-512 F/BW/DQ/VL + VNNI */
     OC_ISA_NEON,
     OC_ISA_DOTPROD,

@@ -108,6 +108,11 @@ typedef int64_t (*oc_argmax_fn)(const float *x, int64_t n);
 
 #define OC_MAX_GGUF_TYPE 48
 
+/* Whether the compiler knows 256-bit vpdpbusd without AVX-512: GCC 11 and clang 12 do. */
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define OC_BUILDS_AVXVNNI 1
+#endif
+
 /* The chosen implementation of every op, filled once at import by oc_kernels_init (and again by a mask change in tests). */
 typedef struct oc_kernel_table {
 #define OC_FIELD(name, type) type name;

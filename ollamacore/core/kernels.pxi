@@ -150,8 +150,8 @@ def run_quantize(int index, const float[::1] x, int64_t k, int8_t[::1] codes, fl
 
 def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const int8_t[::1] codes,
                const float[::1] scale, const float[::1] sum, int64_t n, int64_t k, float[::1] y, int64_t ldy,
-               int64_t g0, int64_t g1):
-    """Call a matmul row of the kernel table for the groups [g0, g1); y holds n columns of ldy floats."""
+               int64_t g0, int64_t g1, int repeat=1):
+    """Call a matmul row `repeat` times for the groups [g0, g1); y holds n columns of ldy floats."""
     cdef const oc_kernel *row = _row(index, "matmul")
     cdef const oc_format *format = _format(row.gguf_type)
     cdef oc_matmul_fn fn = <oc_matmul_fn>row.fn
@@ -167,7 +167,8 @@ def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const
     act.sum = &sum[0] if len(sum) else NULL
     act.n, act.k = n, k
     with nogil:
-        fn(&packed[0], &act, &y[0], ldy, g0, g1)
+        for _ in range(repeat):
+            fn(&packed[0], &act, &y[0], ldy, g0, g1)
 
 
 set_cpu_mask(os.environ.get("OLLAMACORE_CPU"))

@@ -1,4 +1,4 @@
-/* matmul_avx2.h - what the AVX2 matmul kernels share: the walk over groups and columns, and small loads.
+/* matmul_avx2.h - what the matmul kernels of 256 bits share: the walk over groups and columns, small loads.
  *
  * A tile function computes 8 rows x `cols` columns over the whole of k. It is inlined once per `cols`, so
  * that the loops over columns unroll and weights unpacked in registers serve all of them; one source for
@@ -17,6 +17,8 @@
 /* oc_matmul_<suffix>_<isa> from tile(weights of the group, x, first column, its outputs, ldy, cols).
  * `wide` is the widest tile; the rest goes through narrower ones (3, 2, 1). */
 #define OC_DEFINE_MATMUL(suffix, isa, tile, block, elements, wide)                                           \
+    OC_DEFINE_MATMUL_OF_ISA(suffix, isa, tile, block, elements, wide)
+#define OC_DEFINE_MATMUL_OF_ISA(suffix, isa, tile, block, elements, wide)                                    \
     void oc_matmul_##suffix##_##isa(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,  \
                                     int64_t g1) {                                                            \
         const block *w = (const block *)packed + g0 * (x->k / elements);                                     \
@@ -48,21 +50,6 @@ OC_INLINE void oc_prefetch(const void *p, int bytes) {
 
 /* 8 half floats */
 OC_INLINE __m256 oc_halves(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-
-/* 8 unsigned scales as pairs of int16, one pair per lane */
-OC_INLINE __m256i oc_scale_pairs(const uint8_t scale[8]) {
-    const __m256i spread = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,  //
-                                            4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
-    return _mm256_shuffle_epi8(_mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale)), spread);
-}
-
-/* 8 signed scales as pairs of int16, one pair per lane: each byte goes to the top and is shifted down */
-OC_INLINE __m256i oc_signed_scale_pairs(const int8_t scale[8]) {
-    const __m256i spread = _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,  //
-                                            -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7);
-    __m256i bytes = _mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)scale));
-    return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, spread), 8);
-}
 
 /* The sums of every 16 of 256 codes: t[0] those of the first 128. */
 OC_INLINE void oc_sums_of_16(const int8_t *a, __m256i t[2]) {

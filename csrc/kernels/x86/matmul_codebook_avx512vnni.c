@@ -1,6 +1,6 @@
 /* matmul_codebook_avx512vnni.c - AVX-512 VNNI matmul of the codebook formats: IQ4_NL, MXFP4, and with blocks
  * of 256 those of OC_BOOKS. vpdpbusd sums straight into int32; integer scales are multiplied as floats,
- * exactly (see matmul_codebook_avx2.c), so the results are those of AVX2. */
+ * exactly (see matmul_codebook.inc), so the results are those of AVX2. */
 #include "kernels/x86/target_avx512vnni.h"
 
 #include "kernels/x86/matmul_avx512.h"

@@ -1,5 +1,5 @@
 /* matmul_k23_avx512vnni.c - AVX-512 VNNI matmul of Q2_K and Q3_K. vpdpbusd sums straight into int32; the
- * integer scales are multiplied as floats, exactly (see matmul_k23_avx2.c), so the results are those of
+ * integer scales are multiplied as floats, exactly (see matmul_k23.inc), so the results are those of
  * AVX2. */
 #include "kernels/x86/target_avx512vnni.h"
 

@@ -1,5 +1,5 @@
 /* matmul_k_avx512vnni.c - AVX-512 VNNI matmul of Q4_K, Q5_K and Q6_K. The int32 sum of 16 products meets
- * its integer scale as a float: the product stays below 2^24 (see matmul_k_avx2.c), so it is exact, and
+ * its integer scale as a float: the product stays below 2^24 (see matmul_k.inc), so it is exact, and
  * the results are those of AVX2. */
 #include "kernels/x86/target_avx512vnni.h"
 
