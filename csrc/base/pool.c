@@ -7,9 +7,9 @@
 
 /* A thread that waits spins as long as the others may be expected at any moment. sched_yield is no help: it gives a
  * whole time slice to whoever asks for one, and that may be a busy process of somebody else. */
-#define SPIN_NS 200000        /* longer than the gap between two steps */
-#define BRIEF_SPINS 64        /* while cores are contended: a core that waits is a core for the thread waited for */
-#define LOST_NS 400000        /* off its core for so long in one run, a thread has lost a time slice to another process */
+#define SPIN_NS 200000         /* longer than the gap between two steps */
+#define BRIEF_SPINS 64         /* while cores are contended: a core that waits is a core for the thread waited for */
+#define LOST_NS 400000         /* off its core for so long in one run, a thread has lost a time slice to another process */
 #define CONTENDED_NS 200000000 /* for so long after that, more of the kind is expected */
 
 /* Every word that threads poll has a cache line of its own. */
