@@ -77,6 +77,9 @@ typedef struct oc_engine_params {
 
 oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err);
 void oc_engine_destroy(oc_engine *engine);
+/* Loads and steps from now on, between 1 and params.n_threads, with which it begins; not while one of them runs. */
+void oc_engine_set_threads(oc_engine *engine, int32_t n_threads);
+int32_t oc_engine_threads(const oc_engine *engine);
 /* A weight matrix in GGUF layout, (n_rows, k) row-major blocks. `data` stays mapped until oc_engine_load returns. */
 oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
                                size_t n_bytes, int32_t *index, char *err);

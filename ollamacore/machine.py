@@ -6,6 +6,7 @@ from pathlib import Path
 from ollamacore import _core
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUPS = "/proc/self/cgroup"
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
@@ -16,17 +17,40 @@ def _read(path: Path | str) -> str:
         return ""
 
 
+def _cpu_groups() -> list[Path]:
+    """Folders of the control groups whose CPU quotas bind this process: its own, v2 and v1, and all above."""
+    folders = []
+    for line in _read(_OWN_GROUPS).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = _CGROUP / controllers if (_CGROUP / controllers).is_dir() else _CGROUP / "cpu"
+        own = Path(path.lstrip("/"))
+        folders += [mount / part for part in (own, *own.parents)]
+    return folders or [_CGROUP]
+
+
 def _quota_cores() -> float:
-    """Cores that the control group's CPU quota pays for (v2, then v1); infinite without one."""
-    quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
-    if not period:
-        quota = _read(_CGROUP / "cpu/cpu.cfs_quota_us").strip()
-        period = _read(_CGROUP / "cpu/cpu.cfs_period_us")
+    """Cores that the CPU quotas pay for; infinite without one."""
+    least = float("inf")
+    for folder in _cpu_groups():
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if not period:
+            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        try:
+            cores = int(quota) / int(period)
+        except ValueError:
+            continue
+        least = min(least, cores if cores > 0 else least)
+    return least
+
+
+def allowed_cpus() -> set[int]:
+    """Logical processors that this process may run on."""
     try:
-        cores = int(quota) / int(period)
-    except ValueError:
-        return float("inf")
-    return cores if cores > 0 else float("inf")
+        return os.sched_getaffinity(0)
+    except AttributeError:
+        return set(range(os.cpu_count() or 1))
 
 
 def usable_threads() -> int:
@@ -34,11 +58,7 @@ def usable_threads() -> int:
     asked = os.environ.get("OLLAMACORE_THREADS", "").strip()
     if asked.isdigit() and int(asked) > 0:
         return min(int(asked), 64)
-    try:
-        cpus = os.sched_getaffinity(0)
-    except AttributeError:
-        cpus = set(range(os.cpu_count() or 1))
-    cores = {_read(_TOPOLOGY.format(cpu)).strip() or str(cpu) for cpu in cpus}
+    cores = {_read(_TOPOLOGY.format(cpu)).strip() or str(cpu) for cpu in allowed_cpus()}
     return max(1, min(len(cores), int(min(_quota_cores() + 0.5, 64)), 64))
 
 

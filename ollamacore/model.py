@@ -46,7 +46,9 @@ _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 class Model:
     """A model in memory. Thread-safe; `close` it, or use it as a context manager."""
 
-    def __init__(self, file: GGUFFile, engine: _core.Engine, tokenizer: Tokenizer, pool_tokens: int) -> None:
+    def __init__(
+        self, file: GGUFFile, engine: _core.Engine, tokenizer: Tokenizer, pool_tokens: int, threads: int
+    ) -> None:
         self._file = file
         self._engine = engine
         self.tokenizer = tokenizer
@@ -57,7 +59,9 @@ class Model:
         self.max_context = min(self.context_length, pool_tokens)
         self.chat_template: str | None = file.get("tokenizer.chat_template", str, None)
         self._template: ChatTemplate | None = None
-        self._scheduler = Scheduler(engine, tokenizer, max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS)
+        self._scheduler = Scheduler(
+            engine, tokenizer, max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS, threads=threads
+        )
         _open_models.add(self)
 
     @classmethod
@@ -73,7 +77,8 @@ class Model:
     ) -> Self:
         """Load a GGUF file.
 
-        `threads`: computing threads (default: the physical cores this process may use). `context`: tokens that the KV
+        `threads`: computing threads of requests without `num_thread` (default: the physical cores this process may
+        use). `context`: tokens that the KV
         pool must hold at least. `kv_bytes`: size of the KV pool (default: several full contexts, at most half of the
         free memory). `kv_type`: "f16" or "f32". `on_progress` gets the fraction of the weights that is ready: 0.0 and
         1.0 at least.
@@ -86,8 +91,9 @@ class Model:
         plan = build_plan(file)
         tokenizer = Tokenizer.from_gguf(file)
         blocks = _pool_blocks(file, plan, context, kv_bytes, kv_type)
+        threads = threads or machine.usable_threads()
         engine = _core.Engine(
-            n_threads=threads or machine.usable_threads(),
+            n_threads=min(max(threads, len(machine.allowed_cpus())), 64),
             max_tokens=MAX_TOKENS,
             max_outputs=MAX_SEQS,
             max_seqs=MAX_SEQS,
@@ -99,13 +105,14 @@ class Model:
         )
         for kernel in machine.refused_kernels():
             log.warning("%s gives wrong products on this processor and is not used", kernel)
+        engine.n_threads = threads
         plan.install(engine)
         if on_progress:
             on_progress(0.0)
         engine.load()
         if on_progress:
             on_progress(1.0)
-        return cls(file, engine, tokenizer, blocks * BLOCK)
+        return cls(file, engine, tokenizer, blocks * BLOCK, threads)
 
     # ---- what it is ----
 

@@ -52,6 +52,8 @@ cdef extern from "oc.h" nogil:
         const int32_t *cancel
     oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err) noexcept
     void oc_engine_destroy(oc_engine *engine) noexcept
+    void oc_engine_set_threads(oc_engine *engine, int32_t n_threads) noexcept
+    int32_t oc_engine_threads(const oc_engine *engine) noexcept
     oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
                                    size_t n_bytes, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) noexcept

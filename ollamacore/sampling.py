@@ -34,6 +34,9 @@ class SamplingOptions:
     #: tokens at the start that survive when a full context is shifted
     num_keep: int = 4
     num_ctx: int | None = None
+    #: computing threads; 0 or less: as many as the model was loaded with. In a step that several generations share,
+    #: the largest number of them
+    num_thread: int = 0
     #: whether a full context is shifted; if not, it ends the generation
     shift: bool = True
     logprobs: bool = False
@@ -65,7 +68,7 @@ class SamplingOptions:
 _FLOATS = frozenset(
     ("temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
 )
-_INTEGERS = frozenset(("top_k", "repeat_last_n", "seed", "num_predict", "num_keep", "num_ctx"))
+_INTEGERS = frozenset(("top_k", "repeat_last_n", "seed", "num_predict", "num_keep", "num_ctx", "num_thread"))
 
 
 def _float(key: str, value: object) -> float:

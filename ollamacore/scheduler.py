@@ -45,6 +45,7 @@ class _Run:
     pending: array[int]  # tokens to prefill; one token while decoding
     tokens: array[int]  # every token of the sequence, prompt and answer
     limit: int  # tokens to generate
+    threads: int
     started_ns: int = 0
     first_ns: int = 0
     generated: int = 0
@@ -60,12 +61,15 @@ class _Run:
 class Scheduler:
     """Runs generations on one engine, in a thread of its own."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, *, max_tokens: int, max_seqs: int) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, *, max_tokens: int, max_seqs: int, threads: int
+    ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._prefixes = PrefixCache(engine, limit=engine.kv_blocks_free // 2)
         self._max_tokens = max_tokens
         self._max_seqs = max_seqs
+        self._threads = threads  # of requests that do not choose
         self._wake = threading.Condition()
         self._waiting: deque[Generation] = deque()
         self._calls: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
@@ -150,6 +154,8 @@ class Scheduler:
         self._prefixes.clear()
 
     def _serve_calls(self) -> None:
+        if self._calls:
+            self._engine.n_threads = self._threads
         while self._calls:
             function, future = self._calls.popleft()
             try:
@@ -211,6 +217,7 @@ class Scheduler:
             cached=len(sequence),
             started_ns=time.monotonic_ns(),
             limit=options.num_predict if 0 <= options.num_predict < most else most,
+            threads=min(options.num_thread, 64) if options.num_thread > 0 else self._threads,
         )
 
     def _compose(self) -> list[_Run]:
@@ -232,6 +239,7 @@ class Scheduler:
             is_last = take == len(run.pending)
             batch.append((run.sequence, run.pending[0] if take == 1 else run.pending[:take], int(is_last)))
             runs.append((run, take))
+        self._engine.n_threads = max(run.threads for run, _ in runs)
         self._step(batch, runs)
 
     def _step(

@@ -1,12 +1,16 @@
-/* pool.c - persistent workers: spin, yield, sleep. */
+/* pool.c - persistent workers: spin, then sleep. */
 #include "base/pool.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdint.h>
+#include <time.h>
 
-#define SPINS 3000 /* about 30-60 us of pause: longer than the gap between two steps */
-#define YIELDS 50
+/* A thread that waits spins as long as the others may be expected at any moment. sched_yield is no help: it gives a
+ * whole time slice to whoever asks for one, and that may be a busy process of somebody else. */
+#define SPIN_NS 200000         /* longer than the gap between two steps */
+#define BRIEF_SPINS 64         /* while cores are contended: a core that waits is a core for the thread waited for */
+#define LOST_NS 400000         /* off its core for so long in one run, a thread has lost a time slice to another process */
+#define CONTENDED_NS 200000000 /* for so long after that, more of the kind is expected */
 
 /* Every word that threads poll has a cache line of its own. */
 #define OWN_LINE _Alignas(64)
@@ -24,6 +28,7 @@ static struct {
     OWN_LINE atomic_int arrived;     /* threads in the current barrier */
     OWN_LINE atomic_uint generation; /* barriers passed */
     OWN_LINE atomic_int sleepers;
+    OWN_LINE atomic_llong contended_until; /* on the monotonic clock */
 } pool = {.run_lock = PTHREAD_MUTEX_INITIALIZER, .sleep_lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static inline void cpu_relax(void) {
@@ -34,21 +39,35 @@ static inline void cpu_relax(void) {
 #endif
 }
 
-/* Waits until *word differs from `old`. */
-static void wait_change(atomic_uint *word, unsigned old) {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(word, memory_order_acquire) != old) return;
+static long long clock_ns(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static _Thread_local long long slept_ns; /* of this thread, on purpose, or in a lock, in the run in work */
+
+static int spin(atomic_uint *word, unsigned old, int pauses) {
+    for (int i = 0; i < pauses; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != old) return 1;
         cpu_relax();
     }
-    for (int i = 0; i < YIELDS; i++) {
-        if (atomic_load_explicit(word, memory_order_acquire) != old) return;
-        sched_yield();
-    }
+    return 0;
+}
+
+/* Waits until *word differs from `old`. */
+static void wait_change(atomic_uint *word, unsigned old) {
+    if (spin(word, old, BRIEF_SPINS)) return;
+    long long from = clock_ns(CLOCK_MONOTONIC), now = from;
+    int contended = from < atomic_load_explicit(&pool.contended_until, memory_order_relaxed);
+    for (; !contended && now - from < SPIN_NS; now = clock_ns(CLOCK_MONOTONIC))
+        if (spin(word, old, BRIEF_SPINS)) return;
     pthread_mutex_lock(&pool.sleep_lock);
     atomic_fetch_add(&pool.sleepers, 1);
     while (atomic_load(word) == old) pthread_cond_wait(&pool.wake, &pool.sleep_lock);
     atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.sleep_lock);
+    slept_ns += clock_ns(CLOCK_MONOTONIC) - now;
 }
 
 /* Sets *word and wakes those that went to sleep on it. Both sides use sequentially consistent accesses: either the
@@ -56,9 +75,11 @@ static void wait_change(atomic_uint *word, unsigned old) {
 static void announce(atomic_uint *word, unsigned value) {
     atomic_store(word, value);
     if (atomic_load(&pool.sleepers) == 0) return;
+    long long from = clock_ns(CLOCK_MONOTONIC);
     pthread_mutex_lock(&pool.sleep_lock);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.sleep_lock);
+    slept_ns += clock_ns(CLOCK_MONOTONIC) - from;
 }
 
 void oc_pool_barrier(void) {
@@ -70,6 +91,16 @@ void oc_pool_barrier(void) {
     } else {
         wait_change(&pool.generation, generation);
     }
+}
+
+/* One thread's part of a run. Time that it neither computed nor slept was taken from it. */
+static void take_part(int thread, int n_threads) {
+    long long wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    slept_ns = 0;
+    pool.fn(pool.context, thread, n_threads);
+    long long now = clock_ns(CLOCK_MONOTONIC), lost = now - wall - (clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) - slept_ns;
+    if (lost > LOST_NS) atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
+    oc_pool_barrier(); /* the run cannot end, nor the next one begin, before all arrive here */
 }
 
 typedef struct worker_start {
@@ -87,8 +118,7 @@ static void *worker(void *argument) {
         seen = atomic_load(&pool.job);
         int n_threads = (int)(seen & 255);
         if (start.thread >= n_threads) continue; /* a run without us; the next one may come before we look again */
-        pool.fn(pool.context, start.thread, n_threads);
-        oc_pool_barrier(); /* the run cannot end, nor the next one begin, before we arrive here */
+        take_part(start.thread, n_threads);
     }
     return NULL;
 }
@@ -135,25 +165,13 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
     pool.context = context;
     pool.n_threads = n_threads;
     if (n_threads > 1) announce(&pool.job, ((atomic_load(&pool.job) >> 8) + 1) << 8 | (unsigned)n_threads);
-    fn(context, 0, n_threads);
-    oc_pool_barrier();
+    take_part(0, n_threads);
     pthread_mutex_unlock(&pool.run_lock);
     return 0;
 }
 
-void oc_share_init(oc_share *share, long n, long chunk, int thread, int n_threads, atomic_long *next) {
-    long chunks = (n + chunk - 1) / chunk;
-    long per_thread = n_threads > 1 ? chunks * 4 / 5 / n_threads : chunks;
-    long own = per_thread * chunk;
-    *share = (oc_share){.begin = own * thread, .end = own * (thread + 1), .tail = own * n_threads, .n = n, .chunk = chunk, .next = next};
-    if (share->end > n) share->end = n;
-    if (share->begin >= share->end) oc_share_next(share); /* nothing of our own: go to the tail at once */
-}
-
 int oc_share_next(oc_share *share) {
-    long at = share->tail < share->n ? share->tail + atomic_fetch_add_explicit(share->next, share->chunk, memory_order_relaxed) : share->n;
-    share->begin = at < share->n ? at : share->n;
-    share->end = at + share->chunk < share->n ? at + share->chunk : share->n;
-    if (share->begin >= share->end) share->end = share->begin;
+    share->begin = atomic_fetch_add_explicit(share->next, share->chunk, memory_order_relaxed);
+    share->end = share->begin + share->chunk < share->n ? share->begin + share->chunk : share->n;
     return share->begin < share->end;
 }

@@ -1,8 +1,8 @@
 /* pool.h - the process's worker threads and their barrier.
  *
  * One pool serves every engine: two models on two cores take turns step by step instead of fighting for the cores.
- * A waiting worker spins for some microseconds, then yields, then sleeps, so a busy event loop or another process on
- * the same cores slows a step in proportion and an idle server uses no CPU.
+ * A waiting worker spins for some microseconds, then sleeps: an idle server uses no CPU. Where other processes want the
+ * same cores it sleeps almost at once, so that the thread it waits for can have its core.
  */
 #ifndef OC_BASE_POOL_H
 #define OC_BASE_POOL_H
@@ -20,17 +20,14 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context);
 /* Inside fn: returns when every thread of the run has called it. Writes before it are visible after it. */
 void oc_pool_barrier(void);
 
-/* Static share plus stolen tail of `n` work items: most items lie in one contiguous range per thread, the last fifth
- * is handed out in chunks, so a thread that loses its core delays a phase by one chunk and not by a time slice. */
+/* `n` work items of a phase, handed out in chunks: a thread that loses its core delays the phase by one chunk. */
 typedef struct oc_share {
-    long begin, end;   /* this thread's own range, then the chunk it took */
-    long tail, n;      /* items from `tail` on are shared */
-    long chunk;
-    atomic_long *next; /* first item of the tail that is still free, relative to tail; 0 at the start of the phase */
+    long n, chunk;
+    atomic_long *next; /* first item that is still free; 0 at the start of the phase */
+    long begin, end;   /* the chunk that oc_share_next took */
 } oc_share;
 
-/* `chunk` is the granularity of every range. Use: oc_share_init(...); do { work(begin, end) } while (oc_share_next()). */
-void oc_share_init(oc_share *share, long n, long chunk, int thread, int n_threads, atomic_long *next);
+/* Takes the next chunk; 0 when none is left. */
 int oc_share_next(oc_share *share);
 
 #endif

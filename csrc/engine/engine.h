@@ -107,6 +107,7 @@ struct oc_engine {
     oc_op *ops;
     int32_t n_matrices, n_vectors, n_buffers, n_ropes, n_ops;
     int is_finished, is_loaded;
+    int32_t n_threads; /* at work, of the params.n_threads that there is room for */
     int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
     oc_arena weights, scratch;
     oc_kv kv;

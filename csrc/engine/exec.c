@@ -10,8 +10,8 @@
 #include "engine/engine.h"
 
 #define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised */
-#define TAIL_BYTES 32768   /* weight bytes of one stolen chunk of a GEMV */
-#define PANEL_GROUPS 8     /* groups whose outputs of all columns stay in cache between GLU's two matmuls */
+#define CHUNK_BYTES 32768  /* weight bytes of one chunk of a GEMV, at least */
+#define PANEL_GROUPS 8     /* the same for GLU: outputs of all columns stay in cache between its two matmuls */
 
 /* What one thread knows while it walks the plan. */
 typedef struct walker {
@@ -48,9 +48,9 @@ static oc_act activations(const walker *w, int32_t index) {
 
 static atomic_long *counter(const walker *w) { return &w->engine->step.next[w->op - w->engine->ops]; }
 
-static void share_columns(const walker *w, oc_share *share) {
-    oc_share_init(share, w->n, 1, w->thread, w->n_threads, counter(w));
-}
+static oc_share share(const walker *w, long n, long chunk) { return (oc_share){.n = n, .chunk = chunk, .next = counter(w)}; }
+
+static oc_share share_columns(const walker *w) { return share(w, w->n, 1); }
 
 /* ---- EMBED ---- */
 
@@ -71,15 +71,13 @@ static void embed_column(const walker *w, int64_t c) {
 }
 
 static void run_embed(walker *w) {
-    oc_share share;
-    share_columns(w, &share);
+    oc_share columns = share_columns(w);
     if (w->is_solo) embed_column(w, 0);
-    do
-        for (long c = share.begin; c < share.end; c++) {
-            if (!w->is_solo) embed_column(w, c);
-            for (int32_t i = 0; i < w->engine->n_ropes; i++) rope_table(w, &w->engine->ropes[i], c);
-        }
-    while (oc_share_next(&share));
+    while (oc_share_next(&columns)) {
+        long c = columns.begin;
+        if (!w->is_solo) embed_column(w, c);
+        for (int32_t i = 0; i < w->engine->n_ropes; i++) rope_table(w, &w->engine->ropes[i], c);
+    }
 }
 
 /* ---- NORM ---- */
@@ -111,23 +109,19 @@ static void run_norm(walker *w) {
         norm_column(w, 0, 0);
         return;
     }
-    oc_share share;
-    share_columns(w, &share);
-    do
-        for (long c = share.begin; c < share.end; c++) norm_column(w, select ? step->output[c] : c, c);
-    while (oc_share_next(&share));
+    oc_share columns = share_columns(w);
+    while (oc_share_next(&columns)) norm_column(w, select ? step->output[columns.begin] : columns.begin, columns.begin);
 }
 
 /* ---- LINEAR and GLU ---- */
 
-static void share_groups(const walker *w, const oc_matrix *m, oc_share *share) {
+static oc_share share_groups(const walker *w, const oc_matrix *m, long chunk) {
     long groups = (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP);
-    long chunk = ROW_CHUNK;
     if (w->is_solo) {
         long group_bytes = (long)(m->k / m->format->block) * m->format->group_bytes;
-        while (chunk * group_bytes < TAIL_BYTES) chunk *= 2;
+        while (chunk * group_bytes < CHUNK_BYTES) chunk *= 2;
     }
-    oc_share_init(share, groups, chunk, w->thread, w->n_threads, counter(w));
+    return share(w, groups, chunk);
 }
 
 static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst, long g0, long g1) {
@@ -141,15 +135,13 @@ static void run_linear(walker *w) {
     const oc_matrix *m = &w->engine->matrices[op->matrix];
     const float *bias = vector(w, op->vector);
     oc_act x = activations(w, op->src);
-    oc_share share;
-    share_groups(w, m, &share);
-    do {
-        if (share.begin >= share.end) continue;
-        matmul(w, op->matrix, &x, op->dst, share.begin, share.end);
+    oc_share groups = share_groups(w, m, ROW_CHUNK);
+    while (oc_share_next(&groups)) {
+        matmul(w, op->matrix, &x, op->dst, groups.begin, groups.end);
         if (!bias) continue;
-        int64_t first = share.begin * OC_GROUP, rows = share.end * OC_GROUP < m->n_rows ? share.end * OC_GROUP - first : m->n_rows - first;
+        int64_t first = groups.begin * OC_GROUP, rows = groups.end * OC_GROUP < m->n_rows ? groups.end * OC_GROUP - first : m->n_rows - first;
         for (int64_t c = 0; c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
-    } while (oc_share_next(&share));
+    }
 }
 
 static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
@@ -168,12 +160,8 @@ static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
 static void run_glu(walker *w) {
     const oc_matrix *m = &w->engine->matrices[w->op->matrix];
     oc_act x = activations(w, w->op->src);
-    oc_share share;
-    share_groups(w, m, &share);
-    do {
-        long step = w->is_solo ? share.end - share.begin : PANEL_GROUPS;
-        for (long g = share.begin; g < share.end; g += step) glu_panel(w, &x, g, g + step < share.end ? g + step : share.end);
-    } while (oc_share_next(&share));
+    oc_share groups = share_groups(w, m, PANEL_GROUPS);
+    while (oc_share_next(&groups)) glu_panel(w, &x, groups.begin, groups.end);
 }
 
 /* ---- ROPE_KV ---- */
@@ -225,11 +213,9 @@ static void run_rope_kv(walker *w) {
         for (long i = w->thread; i < n; i += w->n_threads) rope_kv_head(w, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
         return;
     }
-    oc_share share;
-    oc_share_init(&share, n, op->n_kv_head, w->thread, w->n_threads, counter(w));
-    do
-        for (long i = share.begin; i < share.end; i++) rope_kv_head(w, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
-    while (oc_share_next(&share));
+    oc_share heads = share(w, n, op->n_kv_head);
+    while (oc_share_next(&heads))
+        for (long i = heads.begin; i < heads.end; i++) rope_kv_head(w, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
 }
 
 /* ---- ATTENTION ---- */
@@ -285,11 +271,8 @@ static void run_attention(walker *w) {
 /* ---- QUANTIZE ---- */
 
 static void run_quantize(walker *w) {
-    oc_share share;
-    share_columns(w, &share);
-    do
-        for (long c = share.begin; c < share.end; c++) quantize(w, w->op->src, c, 0, w->engine->buffers[w->op->src].width);
-    while (oc_share_next(&share));
+    oc_share columns = share_columns(w);
+    while (oc_share_next(&columns)) quantize(w, w->op->src, columns.begin, 0, w->engine->buffers[w->op->src].width);
 }
 
 /* ---- the walk ---- */
@@ -322,6 +305,6 @@ oc_status oc_exec(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     memset(step->next, 0, (size_t)engine->n_ops * sizeof *step->next);
     atomic_store(&step->stop, 0);
-    if (oc_pool_run(engine->params.n_threads, walk, engine) != 0) return OC_ERR_THREAD;
+    if (oc_pool_run(engine->n_threads, walk, engine) != 0) return OC_ERR_THREAD;
     return atomic_load(&step->stop) ? OC_ERR_CANCELLED : OC_OK;
 }

@@ -59,6 +59,7 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     oc_engine *made = calloc(1, sizeof *made);
     if (!made) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     made->params = *p;
+    made->n_threads = p->n_threads;
     oc_status status = oc_kv_init(&made->kv, p);
     if (status != OC_OK) {
         oc_engine_destroy(made);
@@ -67,6 +68,13 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     *engine = made;
     return OC_OK;
 }
+
+void oc_engine_set_threads(oc_engine *engine, int32_t n_threads) {
+    int32_t most = engine->params.n_threads;
+    engine->n_threads = n_threads < 1 ? 1 : n_threads > most ? most : n_threads;
+}
+
+int32_t oc_engine_threads(const oc_engine *engine) { return engine->n_threads; }
 
 void oc_engine_destroy(oc_engine *engine) {
     if (!engine) return;

@@ -16,15 +16,11 @@ typedef struct packing {
 static void pack_range(void *context, int thread, int n_threads) {
     packing *work = context;
     const oc_matrix *m = work->matrix;
-    oc_share share;
-    oc_share_init(&share, (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP), PACK_GROUPS, thread, n_threads, &work->next);
-    do {
-        for (long g = share.begin; g < share.end; g += PACK_GROUPS) {
-            if (work->cancel && __atomic_load_n(work->cancel, __ATOMIC_RELAXED)) return;
-            long end = g + PACK_GROUPS < share.end ? g + PACK_GROUPS : share.end;
-            m->format->pack(m->source, m->n_rows, m->k, m->packed, g, end);
-        }
-    } while (oc_share_next(&share));
+    oc_share groups = {.n = (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP), .chunk = PACK_GROUPS, .next = &work->next};
+    while (oc_share_next(&groups)) {
+        if (work->cancel && __atomic_load_n(work->cancel, __ATOMIC_RELAXED)) return;
+        m->format->pack(m->source, m->n_rows, m->k, m->packed, groups.begin, groups.end);
+    }
 }
 
 static oc_status place(oc_engine *engine, char *err) {
@@ -49,7 +45,7 @@ oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *ca
     for (int32_t i = 0; i < engine->n_matrices; i++) {
         oc_matrix *m = &engine->matrices[i];
         packing work = {.matrix = m, .cancel = cancel};
-        if (oc_pool_run(engine->params.n_threads, pack_range, &work) != 0) return oc_fail(OC_ERR_THREAD, err, oc_status_text(OC_ERR_THREAD), 0, 0);
+        if (oc_pool_run(engine->n_threads, pack_range, &work) != 0) return oc_fail(OC_ERR_THREAD, err, oc_status_text(OC_ERR_THREAD), 0, 0);
         if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED)) return oc_fail(OC_ERR_CANCELLED, err, "the load was cancelled", 0, 0);
         oc_pages_drop(m->source, m->source_bytes);
         m->source = NULL;

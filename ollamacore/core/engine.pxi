@@ -71,6 +71,17 @@ cdef class Engine:
         oc_engine_destroy(self._engine)
         self._engine, self._logits = NULL, NULL
 
+    @property
+    def n_threads(self) -> int:
+        """Threads that load() and step() compute on; what is set is cut to what there is room for."""
+        self._need_open()
+        return oc_engine_threads(self._engine)
+
+    @n_threads.setter
+    def n_threads(self, int n_threads):
+        self._need_open()
+        oc_engine_set_threads(self._engine, n_threads)
+
     cdef int _need_open(self) except -1:
         if self._engine == NULL:
             raise ClosedError("the engine is closed")

@@ -17,6 +17,7 @@ from ollamacore import (
     SamplingOptions,
     TemplateError,
     UnsupportedModelError,
+    machine,
 )
 from ollamacore.scheduler import crop
 from tests.generate.gguf_bytes import GGUFBytes, text_entry
@@ -302,3 +303,20 @@ def test_context_beyond_memory_is_refused(tmp_path):
 def test_unknown_kv_type_is_refused(tmp_path):
     with pytest.raises(InvalidOptionError, match="kv_type"):
         ollamacore.load(tmp_path / "any.gguf", kv_type="q3")
+
+
+@pytest.mark.parametrize(("wanted", "used"), [(0, 2), (1, 1), (3, 3), (99, 3), (-1, 2)])
+def test_num_thread_chooses_the_threads_of_its_steps(tmp_path, monkeypatch, wanted, used):
+    monkeypatch.setattr(machine, "allowed_cpus", lambda: {0, 1, 2})
+    path = tiny_model(tmp_path / "tiny.gguf", "llama", tensor_type="Q8_0")
+    threads, done = set(), threading.Event()
+
+    def receive(chunk):
+        threads.add(model._engine.n_threads)
+        if chunk.done_reason:
+            done.set()
+
+    with ollamacore.load(path, threads=2) as model:
+        model.submit([5, 6, 7], SamplingOptions(num_predict=8, num_thread=wanted), receive)
+        assert done.wait(60)
+    assert threads == {used}
