@@ -1,28 +1,56 @@
 /* weights.c - packs the matrices of a file into the layout that the kernels stream, in parallel, into one arena on huge
  * pages, and lets go of the source pages behind the cursor: memory holds one copy, not two. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/pool.h"
 #include "engine/engine.h"
 
-#define PACK_GROUPS 16 /* packed between two looks at the cancel flag, and the unit of stealing */
+/* Source bytes packed between two looks at the cancel flag: the unit of stealing, and of mapping and dropping pages. */
+#define CHUNK_BYTES (1 << 20)
 
+/* All matrices are packed in one run: their chunks are numbered through. */
 typedef struct packing {
-    const oc_matrix *matrix;
+    oc_engine *engine;
+    long *first; /* (n_matrices + 1) number of each matrix's first chunk */
     atomic_long next;
+    int64_t *progress;
     const int32_t *cancel;
 } packing;
 
+static int is_cancelled(const int32_t *cancel) { return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED); }
+
+static long groups_of(const oc_matrix *m) { return (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP); }
+
+static long chunk_groups(const oc_matrix *m) {
+    size_t group = OC_GROUP * oc_format_row_bytes(m->format, m->k);
+    return group < CHUNK_BYTES ? (long)(CHUNK_BYTES / group) : 1;
+}
+
+static void pack_chunk(const packing *work, const oc_matrix *m, long chunk) {
+    size_t row = oc_format_row_bytes(m->format, m->k);
+    long g0 = chunk * chunk_groups(m), g1 = g0 + chunk_groups(m);
+    if (g1 > groups_of(m)) g1 = groups_of(m);
+    int64_t end = g1 * OC_GROUP < m->n_rows ? g1 * OC_GROUP : m->n_rows;
+    const unsigned char *from = (const unsigned char *)m->source + (size_t)g0 * OC_GROUP * row;
+    size_t bytes = (size_t)(end - g0 * OC_GROUP) * row;
+    oc_pages_want(from, bytes);
+    oc_kernels.pack[m->format->gguf_type](m->source, m->n_rows, m->k, m->packed, g0, g1);
+    oc_pages_drop(from, bytes);
+    if (work->progress) __atomic_fetch_add(work->progress, (int64_t)bytes, __ATOMIC_RELAXED);
+}
+
 static void pack_range(void *context, int thread, int n_threads) {
     packing *work = context;
-    const oc_matrix *m = work->matrix;
+    const oc_engine *engine = work->engine;
     oc_share share;
-    oc_share_init(&share, (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP), PACK_GROUPS, thread, n_threads, &work->next);
+    oc_share_init(&share, work->first[engine->n_matrices], 1, thread, n_threads, &work->next);
+    int32_t i = 0;
     do {
-        for (long g = share.begin; g < share.end; g += PACK_GROUPS) {
-            if (work->cancel && __atomic_load_n(work->cancel, __ATOMIC_RELAXED)) return;
-            long end = g + PACK_GROUPS < share.end ? g + PACK_GROUPS : share.end;
-            m->format->pack(m->source, m->n_rows, m->k, m->packed, g, end);
+        for (long chunk = share.begin; chunk < share.end; chunk++) {
+            if (is_cancelled(work->cancel)) return;
+            while (chunk >= work->first[i + 1]) i++; /* chunks of one thread ascend */
+            pack_chunk(work, &engine->matrices[i], chunk - work->first[i]);
         }
     } while (oc_share_next(&share));
 }
@@ -42,19 +70,30 @@ static oc_status place(oc_engine *engine, char *err) {
     return OC_OK;
 }
 
+static oc_status pack_all(packing *work, char *err) {
+    oc_engine *engine = work->engine;
+    work->first = malloc(((size_t)engine->n_matrices + 1) * sizeof *work->first);
+    if (!work->first) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    work->first[0] = 0;
+    for (int32_t i = 0; i < engine->n_matrices; i++) {
+        const oc_matrix *m = &engine->matrices[i];
+        work->first[i + 1] = work->first[i] + (groups_of(m) + chunk_groups(m) - 1) / chunk_groups(m);
+    }
+    int failed = oc_pool_run(engine->params.n_threads, pack_range, work);
+    free(work->first);
+    if (failed) return oc_fail(OC_ERR_THREAD, err, oc_status_text(OC_ERR_THREAD), 0, 0);
+    if (is_cancelled(work->cancel)) return oc_fail(OC_ERR_CANCELLED, err, "the load was cancelled", 0, 0);
+    return OC_OK;
+}
+
 oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err) {
     if (!engine->is_finished || engine->is_loaded) return oc_fail(OC_ERR_ARGUMENT, err, "load comes once, after finish", 0, 0);
     oc_status status = place(engine, err);
     if (status != OC_OK) return status;
-    for (int32_t i = 0; i < engine->n_matrices; i++) {
-        oc_matrix *m = &engine->matrices[i];
-        packing work = {.matrix = m, .cancel = cancel};
-        if (oc_pool_run(engine->params.n_threads, pack_range, &work) != 0) return oc_fail(OC_ERR_THREAD, err, oc_status_text(OC_ERR_THREAD), 0, 0);
-        if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED)) return oc_fail(OC_ERR_CANCELLED, err, "the load was cancelled", 0, 0);
-        oc_pages_drop(m->source, m->source_bytes);
-        m->source = NULL;
-        if (progress) __atomic_fetch_add(progress, (int64_t)m->source_bytes, __ATOMIC_RELAXED);
-    }
+    packing work = {.engine = engine, .progress = progress, .cancel = cancel};
+    status = pack_all(&work, err);
+    if (status != OC_OK) return status;
+    for (int32_t i = 0; i < engine->n_matrices; i++) engine->matrices[i].source = NULL;
     engine->is_loaded = 1;
     return OC_OK;
 }
