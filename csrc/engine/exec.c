@@ -120,8 +120,13 @@ static void run_norm(walker *w) {
 
 /* ---- LINEAR and GLU ---- */
 
-static void share_groups(const walker *w, const oc_matrix *m, oc_share *share) {
-    long groups = (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP);
+static long groups_of(const walker *w, int32_t matrix) {
+    return (long)((w->engine->matrices[matrix].n_rows + OC_GROUP - 1) / OC_GROUP);
+}
+
+/* Chunks are as large as rows of this matrix ask for. */
+static void share_groups(const walker *w, int32_t matrix, long groups, oc_share *share) {
+    const oc_matrix *m = &w->engine->matrices[matrix];
     long chunk = ROW_CHUNK;
     if (w->is_solo) {
         long group_bytes = (long)(m->k / m->format->block) * m->format->group_bytes;
@@ -136,20 +141,35 @@ static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst
     oc_kernels.matmul[m->format->gguf_type](m->packed, x, buffer->shared.f32, buffer->width, g0, g1);
 }
 
-static void run_linear(walker *w) {
-    const oc_op *op = w->op;
-    const oc_matrix *m = &w->engine->matrices[op->matrix];
+static void linear_rows(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {
     const float *bias = vector(w, op->vector);
-    oc_act x = activations(w, op->src);
+    matmul(w, op->matrix, x, op->dst, g0, g1);
+    if (!bias) return;
+    int64_t first = g0 * OC_GROUP, rows = w->engine->matrices[op->matrix].n_rows - first;
+    if (rows > (g1 - g0) * OC_GROUP) rows = (g1 - g0) * OC_GROUP;
+    for (int64_t c = 0; c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
+}
+
+/* Joined ops that read the same input are one phase, their rows shared out as those of one matrix: they lie one after
+ * another in memory, so that a thread's part of q, k and v is one range to read. */
+static void run_linear(walker *w) {
+    const oc_op *first = w->op, *last = first, *end = w->engine->ops + w->engine->n_ops;
+    long groups = groups_of(w, first->matrix);
+    for (; last->flags & OC_FLAG_JOIN && last + 1 < end && last[1].kind == OC_OP_LINEAR && last[1].src == first->src; last++)
+        groups += groups_of(w, last[1].matrix);
+    oc_act x = activations(w, first->src);
     oc_share share;
-    share_groups(w, m, &share);
+    share_groups(w, first->matrix, groups, &share);
     do {
-        if (share.begin >= share.end) continue;
-        matmul(w, op->matrix, &x, op->dst, share.begin, share.end);
-        if (!bias) continue;
-        int64_t first = share.begin * OC_GROUP, rows = share.end * OC_GROUP < m->n_rows ? share.end * OC_GROUP - first : m->n_rows - first;
-        for (int64_t c = 0; c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
+        long base = 0; /* groups of the ops before */
+        for (const oc_op *op = first; op <= last; op++) {
+            long n = groups_of(w, op->matrix);
+            long g0 = share.begin > base ? share.begin - base : 0, g1 = share.end < base + n ? share.end - base : n;
+            if (g0 < g1) linear_rows(w, op, &x, g0, g1);
+            base += n;
+        }
     } while (oc_share_next(&share));
+    w->op = last;
 }
 
 static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
@@ -166,10 +186,9 @@ static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
 }
 
 static void run_glu(walker *w) {
-    const oc_matrix *m = &w->engine->matrices[w->op->matrix];
     oc_act x = activations(w, w->op->src);
     oc_share share;
-    share_groups(w, m, &share);
+    share_groups(w, w->op->matrix, groups_of(w, w->op->matrix), &share);
     do {
         long step = w->is_solo ? share.end - share.begin : PANEL_GROUPS;
         for (long g = share.begin; g < share.end; g += step) glu_panel(w, &x, g, g + step < share.end ? g + step : share.end);
@@ -309,8 +328,7 @@ static int needs_barrier(const walker *w) {
 static void walk(void *context, int thread, int n_threads) {
     oc_engine *engine = context;
     walker w = {.engine = engine, .thread = thread, .n_threads = n_threads, .n = engine->step.n_columns, .is_solo = engine->step.n_columns == 1};
-    for (int32_t i = 0; i < engine->n_ops; i++) {
-        w.op = &engine->ops[i];
+    for (w.op = engine->ops; w.op < engine->ops + engine->n_ops; w.op++) {
         run_op[w.op->kind](&w);
         if (w.n == 0) return; /* no logits wanted */
         if (needs_barrier(&w)) oc_pool_barrier();
