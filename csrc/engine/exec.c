@@ -66,7 +66,9 @@ static void rope_table(const walker *w, const oc_rope *rope, int64_t c) {
 static void embed_column(const walker *w, int64_t c) {
     const oc_matrix *m = &w->engine->matrices[w->op->matrix];
     float *x = column(w, w->op->dst, c);
-    m->format->unpack_row(m->packed, m->k, w->engine->step.token[c], x);
+    int64_t row = w->engine->step.token[c];
+    if (m->packed) m->format->unpack_row(m->packed, m->k, row, x);
+    else m->format->dequantize((const uint8_t *)m->source + (size_t)row * oc_format_row_bytes(m->format, m->k), x, m->k);
     for (int64_t i = 0; w->op->scale != 1.0f && i < m->k; i++) x[i] *= w->op->scale;
 }
 
@@ -135,10 +137,24 @@ static void share_groups(const walker *w, int32_t matrix, long groups, oc_share 
     oc_share_init(share, groups, chunk, w->thread, w->n_threads, counter(w));
 }
 
+/* Groups of a matrix that stays in its file are packed as they are used: the same kernel gives the same bits. */
+static void matmul_source(const walker *w, const oc_matrix *m, const oc_act *x, float *y, int64_t ldy, long g0, long g1) {
+    void *panel = w->engine->threads[w->thread].panel;
+    size_t group = OC_GROUP * oc_format_row_bytes(m->format, m->k), packed = oc_format_packed_bytes(m->format, OC_GROUP, m->k);
+    long step = packed < OC_SOURCE_PANEL ? (long)(OC_SOURCE_PANEL / packed) : 1;
+    for (long g = g0; g < g1; g += step) {
+        long n = g1 - g < step ? g1 - g : step;
+        const uint8_t *from = (const uint8_t *)m->source + (size_t)g * group;
+        oc_kernels.pack[m->format->gguf_type](from, m->n_rows - g * OC_GROUP, m->k, panel, 0, n);
+        oc_kernels.matmul[m->format->gguf_type](panel, x, y + g * OC_GROUP, ldy, 0, n);
+    }
+}
+
 static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst, long g0, long g1) {
     const oc_matrix *m = &w->engine->matrices[matrix];
     const oc_buffer *buffer = &w->engine->buffers[dst];
-    oc_kernels.matmul[m->format->gguf_type](m->packed, x, buffer->shared.f32, buffer->width, g0, g1);
+    if (m->packed) oc_kernels.matmul[m->format->gguf_type](m->packed, x, buffer->shared.f32, buffer->width, g0, g1);
+    else matmul_source(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
 }
 
 static void linear_rows(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {

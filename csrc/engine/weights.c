@@ -1,5 +1,9 @@
-/* weights.c - packs the matrices of a file into the layout that the kernels stream, in parallel, into one arena on huge
- * pages, and lets go of the source pages behind the cursor: memory holds one copy, not two. */
+/* weights.c - brings the matrices of a file into the layout that the kernels stream. Three ways:
+ *   load          packs them in parallel into one arena on huge pages, and lets go of the source pages behind the
+ *                 cursor: memory holds one copy, not two
+ *   load_packed   takes over what an earlier load made of the same matrices, from a file
+ *   load_source   leaves them in the file; exec.c packs a few groups at a time, just before it multiplies them
+ * A matrix has a source before loading, and in the third way for ever; otherwise its packed form. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +39,7 @@ static void pack_chunk(const packing *work, const oc_matrix *m, long chunk) {
     const unsigned char *from = (const unsigned char *)m->source + (size_t)g0 * OC_GROUP * row;
     size_t bytes = (size_t)(end - g0 * OC_GROUP) * row;
     oc_pages_want(from, bytes);
-    oc_kernels.pack[m->format->gguf_type](m->source, m->n_rows, m->k, m->packed, g0, g1);
+    oc_kernels.pack[m->format->gguf_type](m->source, m->n_rows, m->k, (void *)m->packed, g0, g1);
     oc_pages_drop(from, bytes);
     if (work->progress) __atomic_fetch_add(work->progress, (int64_t)bytes, __ATOMIC_RELAXED);
 }
@@ -55,19 +59,24 @@ static void pack_range(void *context, int thread, int n_threads) {
     } while (oc_share_next(&share));
 }
 
-static oc_status place(oc_engine *engine, char *err) {
-    size_t total = 0;
+static oc_status packed_total(const oc_engine *engine, size_t *total, char *err) {
+    *total = 0;
     for (int32_t i = 0; i < engine->n_matrices; i++) {
         const oc_matrix *m = &engine->matrices[i];
         size_t bytes = oc_arena_round(oc_format_packed_bytes(m->format, m->n_rows, m->k));
-        if (bytes == 0 || __builtin_add_overflow(total, bytes, &total)) return oc_fail(OC_ERR_FORMAT, err, "matrix %a is too large", i, 0);
-    }
-    if (oc_arena_map(&engine->weights, total) != 0) return oc_fail(OC_ERR_NOMEM, err, "cannot reserve %a bytes for weights", (int64_t)total, 0);
-    for (int32_t i = 0; i < engine->n_matrices; i++) {
-        oc_matrix *m = &engine->matrices[i];
-        m->packed = oc_arena_take(&engine->weights, oc_format_packed_bytes(m->format, m->n_rows, m->k));
+        if (bytes == 0 || __builtin_add_overflow(*total, bytes, total))
+            return oc_fail(OC_ERR_FORMAT, err, "matrix %a is too large", i, 0);
     }
     return OC_OK;
+}
+
+/* Matrices lie one after another in the order of the plan, each from a multiple of 64 bytes on. */
+static void place(oc_engine *engine, const unsigned char *base) {
+    for (int32_t i = 0; i < engine->n_matrices; i++) {
+        oc_matrix *m = &engine->matrices[i];
+        m->packed = base;
+        base += oc_arena_round(oc_format_packed_bytes(m->format, m->n_rows, m->k));
+    }
 }
 
 static oc_status pack_all(packing *work, char *err) {
@@ -86,14 +95,65 @@ static oc_status pack_all(packing *work, char *err) {
     return OC_OK;
 }
 
+static oc_status check_state(const oc_engine *engine, char *err) {
+    if (engine->is_finished && !engine->is_loaded) return OC_OK;
+    return oc_fail(OC_ERR_ARGUMENT, err, "load comes once, after finish", 0, 0);
+}
+
+static void forget_sources(oc_engine *engine) {
+    for (int32_t i = 0; i < engine->n_matrices; i++) engine->matrices[i].source = NULL;
+}
+
 oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err) {
-    if (!engine->is_finished || engine->is_loaded) return oc_fail(OC_ERR_ARGUMENT, err, "load comes once, after finish", 0, 0);
-    oc_status status = place(engine, err);
+    size_t total;
+    oc_status status = check_state(engine, err);
+    if (status == OC_OK) status = packed_total(engine, &total, err);
     if (status != OC_OK) return status;
+    if (oc_arena_map(&engine->weights, total) != 0)
+        return oc_fail(OC_ERR_NOMEM, err, "cannot reserve %a bytes for weights", (int64_t)total, 0);
+    place(engine, oc_arena_take(&engine->weights, total));
     packing work = {.engine = engine, .progress = progress, .cancel = cancel};
     status = pack_all(&work, err);
     if (status != OC_OK) return status;
-    for (int32_t i = 0; i < engine->n_matrices; i++) engine->matrices[i].source = NULL;
+    forget_sources(engine);
     engine->is_loaded = 1;
     return OC_OK;
+}
+
+oc_status oc_engine_load_packed(oc_engine *engine, const void *packed, size_t n_bytes, char *err) {
+    size_t total;
+    oc_status status = check_state(engine, err);
+    if (status == OC_OK) status = packed_total(engine, &total, err);
+    if (status != OC_OK) return status;
+    if (n_bytes != total || (uintptr_t)packed % OC_ARENA_ALIGN != 0)
+        return oc_fail(OC_ERR_FORMAT, err, "packed weights have %a bytes instead of %b", (int64_t)n_bytes, (int64_t)total);
+    place(engine, packed);
+    forget_sources(engine);
+    engine->weights.size = engine->weights.used = total; /* without a base: not ours to give back */
+    engine->is_loaded = 1;
+    return OC_OK;
+}
+
+oc_status oc_engine_load_source(oc_engine *engine, char *err) {
+    oc_status status = check_state(engine, err);
+    if (status != OC_OK) return status;
+    size_t panel = OC_SOURCE_PANEL;
+    for (int32_t i = 0; i < engine->n_matrices; i++) {
+        const oc_matrix *m = &engine->matrices[i];
+        size_t group = oc_format_packed_bytes(m->format, OC_GROUP, m->k);
+        if (group > panel) panel = group;
+    }
+    panel = oc_arena_round(panel);
+    size_t total = panel * (size_t)engine->params.n_threads;
+    if (oc_arena_map(&engine->weights, total) != 0)
+        return oc_fail(OC_ERR_NOMEM, err, "cannot reserve %a bytes for weights", (int64_t)total, 0);
+    for (int32_t t = 0; t < engine->params.n_threads; t++)
+        engine->threads[t].panel = oc_arena_take(&engine->weights, panel);
+    engine->is_loaded = 1;
+    return OC_OK;
+}
+
+const void *oc_engine_packed_weights(const oc_engine *engine, size_t *n_bytes) {
+    *n_bytes = engine->is_loaded && engine->matrices[0].packed ? engine->weights.used : 0;
+    return *n_bytes ? engine->matrices[0].packed : NULL;
 }
