@@ -139,8 +139,9 @@ def main() -> None:
                 generate(path, name, args.megabytes)
             command = [sys.executable, "-m", "bench.bench_load", str(path), "--one", "--rounds", str(args.rounds)]
             row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        print(f"{path.name if path.suffix and name != path.name and '/' in name else name:24}"
-              f" {row['best']:9.3f} {row['median']:7.3f} {row['peak']:16.3f} {row['after']:6.3f}", flush=True)  # fmt: skip
+        label = Path(name).stem[:24]
+        figures = f"{row['best']:9.3f} {row['median']:7.3f} {row['peak']:16.3f} {row['after']:6.3f}"
+        print(f"{label:24} {figures}", flush=True)
 
 
 if __name__ == "__main__":
