@@ -80,7 +80,8 @@ void oc_engine_destroy(oc_engine *engine);
 /* Loads and steps from now on, between 1 and params.n_threads, with which it begins; not while one of them runs. */
 void oc_engine_set_threads(oc_engine *engine, int32_t n_threads);
 int32_t oc_engine_threads(const oc_engine *engine);
-/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks. `data` stays mapped until oc_engine_load returns. */
+/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks. `data`, part of a mapped file, stays mapped until loading
+ * has returned, or with oc_engine_load_source as long as the engine lives. */
 oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
                                size_t n_bytes, int32_t *index, char *err);
 /* n floats, copied. */
@@ -93,6 +94,14 @@ oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err);
 oc_status oc_engine_finish(oc_engine *engine, char *err);
 /* Packs all weights in parallel. *progress (may be NULL) counts the source bytes done; a non-zero *cancel ends it. */
 oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err);
+/* Or: takes weights from what oc_engine_packed_weights gave for an engine with the same matrices, n_bytes from a multiple of
+ * 64 on, borrowed as long as the engine lives. The layout depends on OC_PACKED_LAYOUT alone, not on the processor. */
+oc_status oc_engine_load_packed(oc_engine *engine, const void *packed, size_t n_bytes, char *err);
+/* Or: leaves weights where they are. Steps pack what they multiply, give the same bits, and take longer. */
+oc_status oc_engine_load_source(oc_engine *engine, char *err);
+/* All packed weights; NULL and 0 after oc_engine_load_source. */
+const void *oc_engine_packed_weights(const oc_engine *engine, size_t *n_bytes);
+#define OC_PACKED_LAYOUT 1 /* goes up when a packed block, or the place of a matrix, changes */
 
 /* Bytes that the engine has reserved: packed weights, KV pool, scratch. */
 size_t oc_engine_weight_bytes(const oc_engine *engine);

@@ -7,8 +7,10 @@ import logging
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +33,7 @@ from ollamacore.sampling import SamplingOptions
 from ollamacore.scheduler import Scheduler, crop
 from ollamacore.session import Chunk, Generation
 from ollamacore.tokenizer import Tokenizer
+from ollamacore.weights import load_weights
 
 #: columns of one step: large enough for full GEMM tiles, small enough to be cancelled soon and to stay in cache
 MAX_TOKENS = 256
@@ -73,6 +76,8 @@ class Model:
         context: int = 4096,
         kv_bytes: int | None = None,
         kv_type: str = "f16",
+        repack: bool | None = None,
+        packed_cache: str | PathLike[str] | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a GGUF file.
@@ -80,8 +85,10 @@ class Model:
         `threads`: computing threads of requests without `num_thread` (default: the physical cores this process may
         use). `context`: tokens that the KV
         pool must hold at least. `kv_bytes`: size of the KV pool (default: several full contexts, at most half of the
-        free memory). `kv_type`: "f16" or "f32". `on_progress` gets the fraction of the weights that is ready: 0.0 and
-        1.0 at least.
+        free memory). `kv_type`: "f16" or "f32". `repack`: False computes on the file's own pages, slower but without a
+        copy in memory (default: only when a packed copy does not fit; $OLLAMACORE_REPACK=0 or 1 decides).
+        `packed_cache`: a folder where packed weights are kept for the next load. `on_progress` gets the fraction of the
+        weights that is ready: 0.0 and 1.0 at least.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
@@ -89,7 +96,6 @@ class Model:
             raise InvalidOptionError(f"kv_type must be one of {', '.join(_core.KV_TYPES)}, not {kv_type!r}")
         file = GGUFFile.open(path)
         plan = build_plan(file)
-        tokenizer = Tokenizer.from_gguf(file)
         blocks = _pool_blocks(file, plan, context, kv_bytes, kv_type)
         threads = threads or machine.usable_threads()
         engine = _core.Engine(
@@ -109,10 +115,12 @@ class Model:
         plan.install(engine)
         if on_progress:
             on_progress(0.0)
-        engine.load()
+        with ThreadPoolExecutor(1) as beside:  # vocabularies take as long as half a gigabyte of weights
+            tokenizer = beside.submit(Tokenizer.from_gguf, file)
+            load_weights(engine, plan, repack=repack, packed_cache=Path(packed_cache) if packed_cache else None)
         if on_progress:
             on_progress(1.0)
-        return cls(file, engine, tokenizer, blocks * BLOCK, threads)
+        return cls(file, engine, tokenizer.result(), blocks * BLOCK, threads)
 
     # ---- what it is ----
 

@@ -5,6 +5,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "oc.h" nogil:
     enum: OC_ERR_LEN
+    enum: OC_PACKED_LAYOUT
     ctypedef enum oc_status:
         OC_OK
         OC_ERR_NOMEM
@@ -63,6 +64,9 @@ cdef extern from "oc.h" nogil:
     oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err) noexcept
     oc_status oc_engine_finish(oc_engine *engine, char *err) noexcept
     oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err) noexcept
+    oc_status oc_engine_load_packed(oc_engine *engine, const void *packed, size_t n_bytes, char *err) noexcept
+    oc_status oc_engine_load_source(oc_engine *engine, char *err) noexcept
+    const void *oc_engine_packed_weights(const oc_engine *engine, size_t *n_bytes) noexcept
     size_t oc_engine_weight_bytes(const oc_engine *engine) noexcept
     size_t oc_engine_kv_bytes(const oc_engine *engine) noexcept
     size_t oc_engine_kv_bytes_used(const oc_engine *engine) noexcept

@@ -73,9 +73,9 @@ def _tls(config: Config) -> ssl.SSLContext | None:
 
 async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
-    models = build_models(config, LocalLoader(config.threads))
+    models = build_models(config, LocalLoader(config.threads, config.packed_cache))
     try:
-        context = Context(config, Store(config.models, prune=config.prune), models)
+        context = Context(config, Store(config.models, prune=config.prune, packed=config.packed_cache), models)
     except (OSError, StoreError) as error:
         raise StartError(f"cannot use the models folder {config.models}: {error} (set OLLAMA_MODELS)") from None
     server = await listen(context)

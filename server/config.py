@@ -38,6 +38,8 @@ VARIABLES = {
     "OLLAMACORE_TLS_KEY": "PEM file of its private key (default: in the certificate's file)",
     "OLLAMACORE_READ_ONLY": "1 refuses what would change the store (default 0)",
     "OLLAMACORE_THREADS": "compute threads (default: one per core)",
+    "OLLAMACORE_REPACK": "0 computes on the model file's own pages, 1 never does (default: when memory is short)",
+    "OLLAMACORE_PACKED_CACHE": "1, or a folder: keep packed weights on disk for the next load (default off)",
 }
 
 
@@ -66,6 +68,7 @@ class Config:
     max_loaded_models: int = 3
     max_queue: int = 512
     threads: int | None = None
+    packed_cache: Path | None = None
 
     @property
     def is_loopback(self) -> bool:
@@ -105,6 +108,7 @@ class Config:
             max_loaded_models=_number(env, "OLLAMA_MAX_LOADED_MODELS", 0) or 3,
             max_queue=_number(env, "OLLAMA_MAX_QUEUE", 512),
             threads=_number(env, "OLLAMACORE_THREADS", 0) or None,
+            packed_cache=_packed_cache(env["OLLAMACORE_PACKED_CACHE"], Path(models).expanduser()),
         )
 
 
@@ -191,6 +195,13 @@ def _keep_alive(text: str) -> int:
         log.warning("OLLAMA_KEEP_ALIVE: %s, using 5m", error)
         return DEFAULT_KEEP_ALIVE_NS
     return FOREVER if ns < 0 or ns > FOREVER else ns
+
+
+def _packed_cache(text: str, models: Path) -> Path | None:
+    """A folder, or a switch for the one in the store."""
+    if "/" in text:
+        return Path(text).expanduser()
+    return models / "ollamacore" / "packed" if _level(text) else None
 
 
 def _level(text: str) -> int:

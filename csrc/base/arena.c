@@ -12,6 +12,11 @@
 #define MAP_NORESERVE 0
 #endif
 
+/* Linux 5.14; older kernels refuse it, and the pages come one by one. */
+#if defined(__linux__) && !defined(MADV_POPULATE_READ)
+#define MADV_POPULATE_READ 22
+#endif
+
 #define PAGE ((size_t)4096)
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -44,6 +49,14 @@ void *oc_arena_take(oc_arena *arena, size_t size) {
     void *taken = arena->base + arena->used;
     arena->used += rounded;
     return taken;
+}
+
+void oc_pages_want(const void *data, size_t size) {
+    uintptr_t first = (uintptr_t)data / PAGE * PAGE, last = (uintptr_t)data + size;
+#ifdef MADV_POPULATE_READ
+    if (madvise((void *)first, last - first, MADV_POPULATE_READ) == 0) return;
+#endif
+    madvise((void *)first, last - first, MADV_WILLNEED);
 }
 
 void oc_pages_drop(const void *data, size_t size) {

@@ -16,8 +16,7 @@ typedef struct oc_matrix {
     const oc_format *format;
     int64_t n_rows, k;
     const void *source; /* GGUF rows, borrowed until packed */
-    size_t source_bytes;
-    void *packed;
+    const void *packed; /* NULL: the matrix stays in its file, see weights.c */
 } oc_matrix;
 
 typedef struct oc_vector {
@@ -94,9 +93,11 @@ typedef struct oc_thread {
     float *q, *out, *attention, *column; /* (OC_ROWS, head_dim) x 2, oc_attention_scratch, widest buffer */
     int32_t *first, *last;               /* (OC_ROWS) */
     const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
+    void *panel;                         /* groups of weights that stay in their file, packed for one call */
 } oc_thread;
 
 #define OC_ROWS 48 /* query rows of one attention call */
+#define OC_SOURCE_PANEL 65536 /* bytes of a panel, if that holds a group: small beside any second-level cache */
 
 struct oc_engine {
     oc_engine_params params;

@@ -66,7 +66,9 @@ static void rope_table(const walker *w, const oc_rope *rope, int64_t c) {
 static void embed_column(const walker *w, int64_t c) {
     const oc_matrix *m = &w->engine->matrices[w->op->matrix];
     float *x = column(w, w->op->dst, c);
-    m->format->unpack_row(m->packed, m->k, w->engine->step.token[c], x);
+    int64_t row = w->engine->step.token[c];
+    if (m->packed) m->format->unpack_row(m->packed, m->k, row, x);
+    else m->format->dequantize((const uint8_t *)m->source + (size_t)row * oc_format_row_bytes(m->format, m->k), x, m->k);
     for (int64_t i = 0; w->op->scale != 1.0f && i < m->k; i++) x[i] *= w->op->scale;
 }
 
@@ -115,8 +117,13 @@ static void run_norm(walker *w) {
 
 /* ---- LINEAR and GLU ---- */
 
-static oc_share share_groups(const walker *w, const oc_matrix *m, long chunk) {
-    long groups = (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP);
+static long groups_of(const walker *w, int32_t matrix) {
+    return (long)((w->engine->matrices[matrix].n_rows + OC_GROUP - 1) / OC_GROUP);
+}
+
+/* Chunks are as large as rows of this matrix ask for. */
+static oc_share share_groups(const walker *w, int32_t matrix, long groups, long chunk) {
+    const oc_matrix *m = &w->engine->matrices[matrix];
     if (w->is_solo) {
         long group_bytes = (long)(m->k / m->format->block) * m->format->group_bytes;
         while (chunk * group_bytes < CHUNK_BYTES) chunk *= 2;
@@ -124,24 +131,54 @@ static oc_share share_groups(const walker *w, const oc_matrix *m, long chunk) {
     return share(w, groups, chunk);
 }
 
+/* Groups of a matrix that stays in its file are packed as they are used: the same kernel gives the same bits. */
+static void matmul_source(const walker *w, const oc_matrix *m, const oc_act *x, float *y, int64_t ldy, long g0, long g1) {
+    void *panel = w->engine->threads[w->thread].panel;
+    size_t group = OC_GROUP * oc_format_row_bytes(m->format, m->k), packed = oc_format_packed_bytes(m->format, OC_GROUP, m->k);
+    long step = packed < OC_SOURCE_PANEL ? (long)(OC_SOURCE_PANEL / packed) : 1;
+    for (long g = g0; g < g1; g += step) {
+        long n = g1 - g < step ? g1 - g : step;
+        const uint8_t *from = (const uint8_t *)m->source + (size_t)g * group;
+        oc_kernels.pack[m->format->gguf_type](from, m->n_rows - g * OC_GROUP, m->k, panel, 0, n);
+        oc_kernels.matmul[m->format->gguf_type](panel, x, y + g * OC_GROUP, ldy, 0, n);
+    }
+}
+
 static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst, long g0, long g1) {
     const oc_matrix *m = &w->engine->matrices[matrix];
     const oc_buffer *buffer = &w->engine->buffers[dst];
-    oc_kernels.matmul[m->format->gguf_type](m->packed, x, buffer->shared.f32, buffer->width, g0, g1);
+    if (m->packed) oc_kernels.matmul[m->format->gguf_type](m->packed, x, buffer->shared.f32, buffer->width, g0, g1);
+    else matmul_source(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
 }
 
-static void run_linear(walker *w) {
-    const oc_op *op = w->op;
-    const oc_matrix *m = &w->engine->matrices[op->matrix];
+static void linear_rows(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {
     const float *bias = vector(w, op->vector);
-    oc_act x = activations(w, op->src);
-    oc_share groups = share_groups(w, m, ROW_CHUNK);
-    while (oc_share_next(&groups)) {
-        matmul(w, op->matrix, &x, op->dst, groups.begin, groups.end);
-        if (!bias) continue;
-        int64_t first = groups.begin * OC_GROUP, rows = groups.end * OC_GROUP < m->n_rows ? groups.end * OC_GROUP - first : m->n_rows - first;
-        for (int64_t c = 0; c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
+    matmul(w, op->matrix, x, op->dst, g0, g1);
+    if (!bias) return;
+    int64_t first = g0 * OC_GROUP, rows = w->engine->matrices[op->matrix].n_rows - first;
+    if (rows > (g1 - g0) * OC_GROUP) rows = (g1 - g0) * OC_GROUP;
+    for (int64_t c = 0; c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
+}
+
+/* Joined ops that read the same input are one phase, their rows shared out as those of one matrix: they lie one after
+ * another in memory, so that a thread's part of q, k and v is one range to read. */
+static void run_linear(walker *w) {
+    const oc_op *first = w->op, *last = first, *end = w->engine->ops + w->engine->n_ops;
+    long groups = groups_of(w, first->matrix);
+    for (; last->flags & OC_FLAG_JOIN && last + 1 < end && last[1].kind == OC_OP_LINEAR && last[1].src == first->src; last++)
+        groups += groups_of(w, last[1].matrix);
+    oc_act x = activations(w, first->src);
+    oc_share own = share_groups(w, first->matrix, groups, ROW_CHUNK);
+    while (oc_share_next(&own)) {
+        long base = 0; /* groups of the ops before */
+        for (const oc_op *op = first; op <= last; op++) {
+            long n = groups_of(w, op->matrix);
+            long g0 = own.begin > base ? own.begin - base : 0, g1 = own.end < base + n ? own.end - base : n;
+            if (g0 < g1) linear_rows(w, op, &x, g0, g1);
+            base += n;
+        }
     }
+    w->op = last;
 }
 
 static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
@@ -158,9 +195,8 @@ static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
 }
 
 static void run_glu(walker *w) {
-    const oc_matrix *m = &w->engine->matrices[w->op->matrix];
     oc_act x = activations(w, w->op->src);
-    oc_share groups = share_groups(w, m, PANEL_GROUPS);
+    oc_share groups = share_groups(w, w->op->matrix, groups_of(w, w->op->matrix), PANEL_GROUPS);
     while (oc_share_next(&groups)) glu_panel(w, &x, groups.begin, groups.end);
 }
 
@@ -292,8 +328,7 @@ static int needs_barrier(const walker *w) {
 static void walk(void *context, int thread, int n_threads) {
     oc_engine *engine = context;
     walker w = {.engine = engine, .thread = thread, .n_threads = n_threads, .n = engine->step.n_columns, .is_solo = engine->step.n_columns == 1};
-    for (int32_t i = 0; i < engine->n_ops; i++) {
-        w.op = &engine->ops[i];
+    for (w.op = engine->ops; w.op < engine->ops + engine->n_ops; w.op++) {
         run_op[w.op->kind](&w);
         if (w.n == 0) return; /* no logits wanted */
         if (needs_barrier(&w)) oc_pool_barrier();

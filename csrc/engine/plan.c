@@ -98,7 +98,7 @@ oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_r
     size_t row = oc_format_row_bytes(format, k);
     if (row == 0) return oc_fail(OC_ERR_FORMAT, err, "row of %a values is no whole number of blocks", k, 0);
     if (row * (size_t)n_rows != n_bytes) return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows);
-    oc_matrix matrix = {.format = format, .n_rows = n_rows, .k = k, .source = data, .source_bytes = n_bytes};
+    oc_matrix matrix = {.format = format, .n_rows = n_rows, .k = k, .source = data};
     *index = engine->n_matrices;
     APPEND(engine->matrices, engine->n_matrices, matrix);
     return OC_OK;

@@ -46,12 +46,16 @@ typedef struct oc_act {
 typedef void (*oc_quantize_fn)(const float *x, int64_t n, int64_t k, int8_t *codes, float *scale, float *sum);
 
 /* y[c*ldy + r] = sum over k of W[r, k] * x[c, k]  for the rows r of groups [g0, g1) and every column c of x.
- * `packed` is the whole matrix in the packed layout of its format (see quant/pack.c); rows of a last, partial group are
+ * `packed` is the whole matrix in the packed layout of its format (see quant/blocks.h); rows of a last, partial group are
  * zero rows and ARE written: y has room for a multiple of 8 rows.
  * Integer dot products are exact (int16 and int32 never overflow for any weight codes). Floats: within 1e-5 * the sum
  * over blocks of (largest |w| of the block) * sum|x|; all products of a block with an offset or a minimum pass through
  * that size. NaN and infinities in scales or in f32 give NaN or infinities in their own rows and columns only. */
 typedef void (*oc_matmul_fn)(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0, int64_t g1);
+
+/* Pack rows [8 g0, 8 g1) of a GGUF matrix (n_rows, k) at `src` into the packed layout (quant/blocks.h) of the whole
+ * matrix at `dst`; rows from n_rows on become zero rows. All implementations give the same bytes. */
+typedef void (*oc_pack_fn)(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0, int64_t g1);
 
 /* y[i] = x[i] / sqrt(mean(x^2) + eps) * w[i], i < n.  w may be NULL (all ones). y may be x. Sum in double or in a fixed
  * number of lanes; relative tolerance 1e-5. */
@@ -119,6 +123,7 @@ typedef struct oc_kernel_table {
     OC_OPS(OC_FIELD)
 #undef OC_FIELD
     oc_matmul_fn matmul[OC_MAX_GGUF_TYPE]; /* by GGUF tensor type; NULL where the type is not supported */
+    oc_pack_fn pack[OC_MAX_GGUF_TYPE];
 } oc_kernel_table;
 
 extern oc_kernel_table oc_kernels;
@@ -127,9 +132,9 @@ void oc_kernels_init(void);
 /* One implementation, as tests and benchmarks see it. */
 typedef struct oc_kernel {
     const char *op;     /* "matmul", "rmsnorm", ... */
-    const char *format; /* GGUF type name for matmul, "" otherwise */
+    const char *format; /* GGUF type name for matmul and pack, "" otherwise */
     const char *symbol; /* the C function's name */
-    int gguf_type;      /* for matmul, else -1 */
+    int gguf_type;      /* for matmul and pack, else -1 */
     oc_isa isa;
     void (*fn)(void);
 } oc_kernel;

@@ -1,4 +1,6 @@
 /* books.c - reads blocks of the codebook formats of OC_BOOKS: 16-bit scale, integer scales, 4-bit codes. */
+#include <string.h>
+
 #include "quant/codecs.h"
 #include "quant/iq_tables.h"
 
@@ -9,15 +11,42 @@ static inline void put_scale_32(oc_book_block *out, int s, int scale) {
 
 static inline int nibble(const uint8_t *bytes, int i) { return bytes[i / 2] >> (i % 2 * 4) & 15; }
 
-/* 8 elements: an entry of a grid, and signs (bit 3 of a code) */
-static inline void put_8(uint8_t code[8], int entry, int signs) {
-    for (int i = 0; i < 8; i++) code[i] = (uint8_t)((entry >> (2 * i) & 3) | (signs >> i & 1) << 3);
+/* Codes of the 8 elements from 8 g on, one in each byte. */
+static inline void put_8(oc_book_block *out, int g, uint64_t codes) {
+    uint8_t *to = out->qs[g / 4] + 8 * (g % 2);
+    uint64_t low = 0;
+    if (g % 4 >= 2) memcpy(&low, to, 8); /* the first 16 elements of a part are low nibbles */
+    const uint64_t both = low | codes << (g % 4 / 2 * 4);
+    memcpy(to, &both, 8);
 }
 
-/* 8 elements: two entries of a grid of 4 */
-static inline void put_4_4(uint8_t code[8], int first, int second, int signs) {
-    const int entry = first | second << 12;
-    for (int i = 0; i < 8; i++) code[i] = (uint8_t)((entry >> (3 * i) & 7) | (signs >> i & 1) << 3);
+/* Bit i to bit 3 of byte i, where a code has its sign */
+static inline uint64_t spread_signs(uint64_t bits) {
+    bits = (bits | bits << 28) & 0x0000000F0000000F;
+    bits = (bits | bits << 14) & 0x0003000300030003;
+    return ((bits | bits << 7) & 0x0101010101010101) << 3;
+}
+
+/* Fields of 2 bits to bytes */
+static inline uint64_t spread_2(uint64_t fields) {
+    fields = (fields | fields << 24) & 0x000000FF000000FF;
+    fields = (fields | fields << 12) & 0x000F000F000F000F;
+    return (fields | fields << 6) & 0x0303030303030303;
+}
+
+/* Fields of 3 bits, of two entries of a grid of 4, to bytes */
+static inline uint64_t spread_3(uint64_t first, uint64_t second) {
+    uint64_t fields = first | second << 32;
+    fields = (fields | fields << 10) & 0x003F003F003F003F;
+    return (fields | fields << 5) & 0x0707070707070707;
+}
+
+static inline void put_2(oc_book_block *out, int g, uint16_t entry, int signs) {
+    put_8(out, g, spread_2(entry) | spread_signs((uint64_t)signs));
+}
+
+static inline void put_3(oc_book_block *out, int g, uint16_t first, uint16_t second, int signs) {
+    put_8(out, g, spread_3(first, second) | spread_signs((uint64_t)signs));
 }
 
 /* 7 signs, and the eighth that makes the number of ones even */
@@ -33,11 +62,8 @@ void oc_read_iq4_xs(const oc_block_iq4_xs *in, oc_book_block *out) {
     out->d = in->d;
     for (int s = 0; s < 8; s++) {
         put_scale_32(out, s, (nibble(in->scales_l, s) | (scales_h >> (2 * s) & 3) << 4) - 32);
-        for (int i = 0; i < 16; i++) {
-            out->code[32 * s + i] = in->qs[s][i] & 15;
-            out->code[32 * s + 16 + i] = in->qs[s][i] >> 4;
-        }
     }
+    memcpy(out->qs, in->qs, sizeof out->qs);
 }
 
 void oc_read_iq3_s(const oc_block_iq3_s *in, oc_book_block *out) {
@@ -46,7 +72,7 @@ void oc_read_iq3_s(const oc_block_iq3_s *in, oc_book_block *out) {
     for (int g = 0; g < 32; g++) { /* 8 elements */
         const int high = in->qh[g / 4] >> (g % 4 * 2);
         const int first = in->qs[2 * g] | (high & 1) << 8, second = in->qs[2 * g + 1] | (high & 2) << 7;
-        put_4_4(out->code + 8 * g, oc_grid_iq3_s[first], oc_grid_iq3_s[second], in->signs[g]);
+        put_3(out, g, oc_grid_iq3_s[first], oc_grid_iq3_s[second], in->signs[g]);
     }
 }
 
@@ -58,7 +84,7 @@ void oc_read_iq3_xxs(const oc_block_iq3_xxs *in, oc_book_block *out) {
         for (int g = 0; g < 4; g++) {
             const uint8_t *qs = in->qs + 8 * s + 2 * g;
             const int signs = even_signs(word >> (7 * g));
-            put_4_4(out->code + 32 * s + 8 * g, oc_grid_iq3_xxs[qs[0]], oc_grid_iq3_xxs[qs[1]], signs);
+            put_3(out, 4 * s + g, oc_grid_iq3_xxs[qs[0]], oc_grid_iq3_xxs[qs[1]], signs);
         }
     }
 }
@@ -68,7 +94,7 @@ void oc_read_iq2_s(const oc_block_iq2_s *in, oc_book_block *out) {
     for (int s = 0; s < 16; s++) out->scale[s] = (int8_t)(2 * nibble(in->scales, s) + 1);
     for (int g = 0; g < 32; g++) {
         const int high = in->qh[g / 4] >> (g % 4 * 2) & 3;
-        put_8(out->code + 8 * g, oc_grid_iq2_s[in->qs[g] | high << 8], in->signs[g]);
+        put_2(out, g, oc_grid_iq2_s[in->qs[g] | high << 8], in->signs[g]);
     }
 }
 
@@ -76,7 +102,7 @@ void oc_read_iq2_xs(const oc_block_iq2_xs *in, oc_book_block *out) {
     out->d = in->d;
     for (int s = 0; s < 16; s++) out->scale[s] = (int8_t)(2 * nibble(in->scales, s) + 1);
     for (int g = 0; g < 32; g++)
-        put_8(out->code + 8 * g, oc_grid_iq2_xs[in->qs[g] & 511], even_signs(in->qs[g] >> 9));
+        put_2(out, g, oc_grid_iq2_xs[in->qs[g] & 511], even_signs(in->qs[g] >> 9));
 }
 
 void oc_read_iq2_xxs(const oc_block_iq2_xxs *in, oc_book_block *out) {
@@ -86,7 +112,7 @@ void oc_read_iq2_xxs(const oc_block_iq2_xxs *in, oc_book_block *out) {
         put_scale_32(out, s, (int)(word >> 28) * 2 + 1);
         for (int g = 0; g < 4; g++) {
             const int index = indices >> (8 * g) & 255;
-            put_8(out->code + 32 * s + 8 * g, oc_grid_iq2_xxs[index], even_signs(word >> (7 * g)));
+            put_2(out, 4 * s + g, oc_grid_iq2_xxs[index], even_signs(word >> (7 * g)));
         }
     }
 }
@@ -97,7 +123,7 @@ void oc_read_iq1_m(const oc_block_iq1_m *in, oc_book_block *out) {
     for (int s = 0; s < 16; s++) out->scale[s] = (int8_t)(2 * (in->scales[s / 4] >> (s % 4 * 3) & 7) + 1);
     for (int g = 0; g < 32; g++) {
         const int high = nibble(in->qh, g);
-        put_8(out->code + 8 * g, oc_grid_iq1[in->qs[g] | (high & 7) << 8], high & 8 ? 255 : 0);
+        put_2(out, g, oc_grid_iq1[in->qs[g] | (high & 7) << 8], high & 8 ? 255 : 0);
     }
 }
 
@@ -106,24 +132,37 @@ void oc_read_iq1_s(const oc_block_iq1_s *in, oc_book_block *out) {
     for (int s = 0; s < 8; s++) put_scale_32(out, s, 2 * (in->qh[s] >> 12 & 7) + 1);
     for (int g = 0; g < 32; g++) {
         const int bits = in->qh[g / 4], high = bits >> (g % 4 * 3) & 7;
-        put_8(out->code + 8 * g, oc_grid_iq1[in->qs[g] | high << 8], bits & 0x8000 ? 255 : 0);
+        put_2(out, g, oc_grid_iq1[in->qs[g] | high << 8], bits & 0x8000 ? 255 : 0);
     }
+}
+
+/* Two times n codes at once: `low` and `high` are 16 elements apart. */
+static inline void put_digits(uint8_t *to, const uint8_t *low, int low_power, const uint8_t *high, int high_power,
+                              int n) {
+    /* The byte is a fraction of 256; digits before are shifted out, the next one is its whole part times 3. */
+    for (int i = 0; i < n; i++)
+        to[i] = (uint8_t)((low[i] * low_power & 255) * 3 >> 8 | (high[i] * high_power & 255) * 3 >> 8 << 4);
 }
 
 void oc_read_tq1_0(const oc_block_tq1_0 *in, oc_book_block *out) {
     static const uint8_t power[5] = {1, 3, 9, 27, 81};
     out->d = in->d;
     for (int s = 0; s < 8; s++) put_scale_32(out, s, 1);
-    for (int e = 0; e < 256; e++) {
-        const int n = e < 160 ? e / 32 : e < 240 ? (e - 160) / 16 : (e - 240) / 4;
-        const int byte = e < 160 ? in->qs[e % 32] : e < 240 ? in->qs[32 + e % 16] : in->qh[e % 4];
-        /* The byte is a fraction of 256; n digits shifted out, the next one is its whole part times 3. */
-        out->code[e] = (uint8_t)((byte * power[n] & 255) * 3 >> 8);
-    }
+    for (int n = 0; n < 5; n++) put_digits(out->qs[n], in->qs, power[n], in->qs + 16, power[n], 16);
+    for (int n = 0; n < 2; n++)
+        put_digits(out->qs[5 + n], in->qs + 32, power[2 * n], in->qs + 32, power[2 * n + 1], 16);
+    uint8_t tail[16]; /* elements 240 to 255: digit n of the four last bytes */
+    for (int n = 0; n < 4; n++)
+        for (int i = 0; i < 4; i++) tail[4 * n + i] = (uint8_t)(in->qh[i] * power[n]);
+    put_digits(out->qs[7], in->qs + 32, power[4], tail, 1, 16);
 }
 
 void oc_read_tq2_0(const oc_block_tq2_0 *in, oc_book_block *out) {
     out->d = in->d;
-    for (int s = 0; s < 8; s++) put_scale_32(out, s, 1);
-    for (int e = 0; e < 256; e++) out->code[e] = in->qs[e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2) & 3;
+    for (int s = 0; s < 8; s++) {
+        const uint8_t *qs = in->qs + s / 4 * 32;
+        put_scale_32(out, s, 1);
+        for (int i = 0; i < 16; i++)
+            out->qs[s][i] = (uint8_t)((qs[i] >> (s % 4 * 2) & 3) | (qs[16 + i] >> (s % 4 * 2) & 3) << 4);
+    }
 }

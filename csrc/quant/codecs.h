@@ -8,7 +8,6 @@
 
 #define OC_FORMAT(type, name, suffix, block, file, packed, f32)                                              \
     void oc_dequantize_##suffix(const void *row, float *y, int64_t k);                                       \
-    void oc_pack_##suffix(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0, int64_t g1);    \
     void oc_unpack_row_##suffix(const void *packed, int64_t k, int64_t row, float *y);
 #include "quant/formats.def"
 #undef OC_FORMAT
@@ -16,8 +15,8 @@
 /* One block of a codebook format of OC_BOOKS, whatever its bits in the file are. */
 typedef struct {
     uint16_t d;
-    int8_t scale[16];  /* of every 16 elements */
-    uint8_t code[256]; /* < 16 */
+    int8_t scale[16];   /* of every 16 elements */
+    uint8_t qs[8][16];  /* 32 elements each: q as in q4_0 */
 } oc_book_block;
 
 #define OC_BOOK(suffix, packed, values, largest, unit)                                                       \

@@ -177,8 +177,10 @@ void oc_dequantize_mxfp4(const void *row, float *y, int64_t k) {
             oc_book_block book;                                                                              \
             oc_read_##suffix(block, &book);                                                                  \
             const float d = oc_f16_to_f32(book.d) * unit;                                                    \
-            for (int e = 0; e < 256; e++)                                                                    \
-                y[e] = d * (float)book.scale[e / 16] * (float)values[book.code[e]];                          \
+            for (int e = 0; e < 256; e++) {                                                                  \
+                const int code = book.qs[e / 32][e % 16] >> (e % 32 / 16 * 4) & 15;                          \
+                y[e] = d * (float)book.scale[e / 16] * (float)values[code];                                  \
+            }                                                                                                \
         }                                                                                                    \
     }
 OC_BOOKS(OC_BOOK)

@@ -6,7 +6,7 @@
 static const oc_format formats[] = {
 #define OC_FORMAT(type, name, suffix, block, file, packed, f32)                                              \
     {type, name, block, (int)sizeof(file), (int)sizeof(packed), f32, oc_dequantize_##suffix,                 \
-     oc_pack_##suffix, oc_unpack_row_##suffix},
+     oc_unpack_row_##suffix},
 #include "quant/formats.def"
 #undef OC_FORMAT
 };

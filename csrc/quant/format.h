@@ -14,8 +14,6 @@ typedef struct oc_format {
     int needs_f32;       /* 1: its matmul reads oc_act.f32, 0: the quantised codes */
     /* y (k floats) = one GGUF row, by the format's definition: the reference decoder */
     void (*dequantize)(const void *row, float *y, int64_t k);
-    /* pack rows [8 g0, 8 g1) of a GGUF matrix (n_rows, k) into dst, the base of the whole packed matrix; rows past n_rows are zero rows */
-    void (*pack)(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0, int64_t g1);
     /* y (k floats) = row `row` of a packed matrix */
     void (*unpack_row)(const void *packed, int64_t k, int64_t row, float *y);
 } oc_format;

@@ -14,6 +14,8 @@ OP_FLAGS = {
     "quantize": OC_FLAG_QUANTIZE, "join": OC_FLAG_JOIN, "neox": OC_FLAG_NEOX, "gelu": OC_FLAG_GELU,
     "select": OC_FLAG_SELECT,
 }
+#: version of the layout of packed weights
+PACKED_LAYOUT = OC_PACKED_LAYOUT
 STEP_OK = OC_OK
 STEP_CANCELLED = OC_ERR_CANCELLED
 STEP_FULL = OC_ERR_FULL
@@ -70,6 +72,7 @@ cdef class Engine:
             raise EngineError(f"{self._n_sequences} sequences are open")
         oc_engine_destroy(self._engine)
         self._engine, self._logits = NULL, NULL
+        self._sources.clear()
 
     @property
     def n_threads(self) -> int:
@@ -88,7 +91,7 @@ cdef class Engine:
         return 0
 
     def add_matrix(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
-        """A weight matrix (n_rows, k) in GGUF layout; the buffer is held until load() returns."""
+        """A weight matrix (n_rows, k) in GGUF layout, part of a mapped file; the buffer is held until it is packed."""
         cdef char err[OC_ERR_LEN]
         cdef int32_t index
         self._need_open()
@@ -166,6 +169,34 @@ cdef class Engine:
             status = oc_engine_load(self._engine, &self._progress, &self._cancel_load, err)
         self._sources.clear()
         _check(status, err)
+
+    def load_packed(self, const unsigned char[::1] packed) -> None:
+        """Take over weights that packed_weights() gave for the same matrices; the buffer is held until close()."""
+        cdef char err[OC_ERR_LEN]
+        self._need_open()
+        err[0] = 0
+        if packed.shape[0] == 0:
+            raise InvalidFileError("no packed weights")
+        _check(oc_engine_load_packed(self._engine, &packed[0], packed.shape[0], err), err)
+        self._sources.clear()
+        self._sources.append(packed)
+
+    def load_source(self) -> None:
+        """Leave the weights in their file, to be packed as they are used; its views are held until close()."""
+        cdef char err[OC_ERR_LEN]
+        self._need_open()
+        err[0] = 0
+        _check(oc_engine_load_source(self._engine, err), err)
+
+    def packed_weights(self, size_t start, size_t size) -> bytes:
+        """Up to `size` bytes of the packed weights from `start` on; nothing at their end."""
+        cdef size_t total = 0
+        cdef const unsigned char *base = NULL
+        self._need_open()
+        base = <const unsigned char *>oc_engine_packed_weights(self._engine, &total)
+        if start >= total:
+            return b""
+        return (<const char *>base + start)[:min(size, total - start)]
 
     def cancel_load(self) -> None:
         """End a running load()."""

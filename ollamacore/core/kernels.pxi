@@ -20,6 +20,8 @@ cdef extern from "kernels/kernels.h" nogil:
                                     float *sum) noexcept nogil
     ctypedef void (*oc_matmul_fn)(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,
                                   int64_t g1) noexcept nogil
+    ctypedef void (*oc_pack_fn)(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0,
+                                int64_t g1) noexcept nogil
     ctypedef void (*oc_any_fn)() noexcept nogil
     ctypedef struct oc_kernel:
         const char *op
@@ -44,8 +46,6 @@ cdef extern from "quant/format.h" nogil:
         int group_bytes
         int needs_f32
         void (*dequantize)(const void *row, float *y, int64_t k) noexcept nogil
-        void (*pack)(const void *src, int64_t n_rows, int64_t k, void *dst, int64_t g0,
-                     int64_t g1) noexcept nogil
         void (*unpack_row)(const void *packed, int64_t k, int64_t row, float *y) noexcept nogil
     const oc_format *oc_format_get(int gguf_type) noexcept nogil
     int oc_format_count() noexcept nogil
@@ -131,19 +131,6 @@ def packed_bytes(int gguf_type, int64_t n_rows, int64_t k):
     return oc_format_packed_bytes(format, n_rows, k)
 
 
-def pack(int gguf_type, const uint8_t[::1] data, int64_t n_rows, int64_t k, uint8_t[::1] out, int64_t g0=0,
-         g1=None):
-    """Pack the groups of 8 rows [g0, g1), by default all, of a GGUF matrix into `out`, the packed matrix."""
-    cdef const oc_format *format = _format(gguf_type)
-    cdef int64_t last = (n_rows + 7) // 8 if g1 is None else g1
-    _need(n_rows > 0 and k > 0 and <size_t>len(data) == n_rows * oc_format_row_bytes(format, k),
-          "data has another size")
-    _need(<size_t>len(out) == oc_format_packed_bytes(format, n_rows, k), "out has another size")
-    _need(0 <= g0 <= last <= (n_rows + 7) // 8, "no such groups")
-    with nogil:
-        format.pack(&data[0], n_rows, k, &out[0], g0, last)
-
-
 def unpack_row(int gguf_type, const uint8_t[::1] packed, int64_t row, float[::1] y):
     """Decode one row of a packed matrix whose rows have len(y) elements."""
     cdef const oc_format *format = _format(gguf_type)
@@ -168,6 +155,22 @@ def run_quantize(int index, const float[::1] x, int64_t k, int8_t[::1] codes, fl
     _need(len(sum) == len(x) // 32 and len(scale) == 2 * len(sum), "sizes do not agree")
     with nogil:
         fn(&x[0], x.shape[0] // k, k, &codes[0], &scale[0], &sum[0])
+
+
+def run_pack(int index, const uint8_t[::1] data, int64_t n_rows, int64_t k, uint8_t[::1] out, int64_t g0=0,
+             g1=None):
+    """Call a pack row of the kernel table for the groups of 8 rows [g0, g1), by default all, of a GGUF matrix; `out`
+    is the whole packed matrix."""
+    cdef const oc_kernel *row = _row(index, "pack")
+    cdef const oc_format *format = _format(row.gguf_type)
+    cdef oc_pack_fn fn = <oc_pack_fn>row.fn
+    cdef int64_t last = (n_rows + 7) // 8 if g1 is None else g1
+    _need(n_rows > 0 and k > 0 and <size_t>len(data) == n_rows * oc_format_row_bytes(format, k),
+          "data has another size")
+    _need(<size_t>len(out) == oc_format_packed_bytes(format, n_rows, k), "out has another size")
+    _need(0 <= g0 <= last <= (n_rows + 7) // 8, "no such groups")
+    with nogil:
+        fn(&data[0], n_rows, k, &out[0], g0, last)
 
 
 def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const int8_t[::1] codes,

@@ -114,10 +114,13 @@ class LocalEngine:
 class LocalLoader:
     """Loads GGUF files into this process."""
 
-    def __init__(self, threads: int | None):
+    def __init__(self, threads: int | None, packed_cache: Path | None = None):
         self._threads = threads
+        self._packed_cache = packed_cache
 
     async def load(self, path: Path, *, context: int) -> LocalEngine:
         """Load a model file for requests of up to ``context`` tokens."""
-        model: Model = await asyncio.to_thread(Model.load, path, threads=self._threads, context=context)
+        model: Model = await asyncio.to_thread(
+            Model.load, path, threads=self._threads, context=context, packed_cache=self._packed_cache
+        )
         return LocalEngine(model)

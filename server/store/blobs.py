@@ -114,12 +114,13 @@ class BlobWriter:
 class BlobStore:
     """The blobs of one models folder: ours, and those of an Ollama store beside them, which are only read."""
 
-    def __init__(self, root: Path, verify: VerifyMode = "stat") -> None:
+    def __init__(self, root: Path, verify: VerifyMode = "stat", packed: Path | None = None) -> None:
         own = root / "ollamacore"
         self._blobs = own / "blobs"
         self._aliases = own / "aliases"
         self._temp = own / "tmp"
         self._ollama = root / "blobs"
+        self._packed = packed or own / "packed"
         self._verify = verify
 
     # -- reading --
@@ -263,6 +264,7 @@ class BlobStore:
         with disk.disk_errors("deleting a blob"):
             found = _unlink(digests.blob_file(self._blobs, alias.blake3))
             _unlink(digests.alias_file(self._aliases, sha256))  # last: an alias without a blob is harmless
+            self._remove_packed(0)
         return found
 
     def collect(self, used: set[str], older_than: float) -> int:
@@ -276,7 +278,24 @@ class BlobStore:
                 if sha256 not in used and path.stat().st_mtime <= older_than:
                     removed += self.remove(sha256)
                     _unlink(path)  # one that is damaged, so that remove() could not use it
+            self._remove_packed(older_than)
         return removed
+
+    def _remove_packed(self, older_than: float) -> None:
+        """Delete packed weights of blobs that are gone, all but the newest of a blob, and unfinished old ones."""
+        kept = set()
+        files = [*self._packed.glob("*.packed"), *self._packed.glob(".*.packed.*.tmp")]
+        for changed, path in sorted(((path.stat().st_mtime, path) for path in files), reverse=True):
+            blob = path.name.removeprefix(".").partition(".")[0]
+            if digests.hex_of_file(blob) is None:
+                continue  # of a file that is not ours
+            if path.suffix == ".tmp":
+                is_old = changed <= older_than
+            else:
+                is_old = blob in kept or not any((folder / blob).exists() for folder in (self._blobs, self._ollama))
+                kept.add(blob)
+            if is_old:
+                _unlink(path)
 
     def _adopt(self, name: str, path: Path) -> bool:
         """Hash a blob that no alias names and give it one; False if its bytes are not those of its name."""

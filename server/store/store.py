@@ -142,10 +142,13 @@ class Store:
     """Models by name over content by digest, in the folder `root` ($OLLAMA_MODELS).
 
     Everything is written under `root/ollamacore`. A real Ollama's models in `root` are read in place and
-    never changed; a copy of such a model, or one made from it, uses its blobs where they are.
+    never changed; a copy of such a model, or one made from it, uses its blobs where they are. `packed` is where
+    the engine keeps packed weights beside the blobs that they were made of (by default `root/ollamacore/packed`).
     """
 
-    def __init__(self, root: Path, *, verify: VerifyMode = "stat", prune: bool = True) -> None:
+    def __init__(
+        self, root: Path, *, verify: VerifyMode = "stat", prune: bool = True, packed: Path | None = None
+    ) -> None:
         root = root.absolute()
         with disk.disk_errors("opening the model store"):
             root.mkdir(parents=True, exist_ok=True)
@@ -153,7 +156,7 @@ class Store:
                 disk.make_folders(root, ("ollamacore", folder))
         self._locks = root / "ollamacore" / "locks"
         self._prune = prune
-        self._blobs = BlobStore(root, verify)
+        self._blobs = BlobStore(root, verify, packed)
         self._manifests = ManifestStore(root)
         self._descriptions: dict[str, GGUFDescription] = {}
         self._descriptions_lock = threading.Lock()

@@ -98,7 +98,8 @@ const oc_kernel *generic_of(const oc_kernel *row) {
 
 /* What oc_kernels holds for the op of a row. */
 static void (*chosen(const oc_kernel *row))(void) {
-    if (row->gguf_type >= 0) return (void (*)(void))oc_kernels.matmul[row->gguf_type];
+    if (!strcmp(row->op, "matmul")) return (void (*)(void))oc_kernels.matmul[row->gguf_type];
+    if (!strcmp(row->op, "pack")) return (void (*)(void))oc_kernels.pack[row->gguf_type];
 #define OC_CHOSEN(name, type)                                                                                \
     if (!strcmp(row->op, #name)) return (void (*)(void))oc_kernels.name;
     OC_OPS(OC_CHOSEN)
@@ -133,7 +134,7 @@ static void test_packing(const oc_format *format) {
     for (size_t i = 0; i < row_bytes * (size_t)n_rows; i++) file[i] = (uint8_t)random_bits();
     void *packed = guarded(oc_format_packed_bytes(format, n_rows, k));
     float *decoded = guarded_floats(k), *unpacked = guarded_floats(k);
-    format->pack(file, n_rows, k, packed, 0, 2);
+    oc_kernels.pack[format->gguf_type](file, n_rows, k, packed, 0, 2);
     for (int64_t r = 0; r < 16; r++) {
         memset(decoded, 0, (size_t)k * sizeof *decoded);
         if (r < n_rows) format->dequantize(file + (size_t)r * row_bytes, decoded, k);

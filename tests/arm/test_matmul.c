@@ -82,7 +82,7 @@ static void fill_block(const oc_format *format, uint8_t *block, int fill, int un
 }
 
 static void pack(weights *w) {
-    w->format->pack(w->file, w->n_rows, w->k, w->packed, 0, w->n_groups);
+    oc_kernels.pack[w->format->gguf_type](w->file, w->n_rows, w->k, w->packed, 0, w->n_groups);
     for (int64_t r = 0; r < w->n_rows; r++)
         w->format->dequantize(w->file + (size_t)r * w->row_bytes, w->decoded + r * w->k, w->k);
 }

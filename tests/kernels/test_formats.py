@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ollamacore import _core
-from tests.kernels.weights import FORMATS, WEIGHT_FILLS, decoded, packed, weights
+from tests.kernels.weights import FORMATS, PACK_ROWS, WEIGHT_FILLS, decoded, packed, weights
 
 ids = pytest.mark.parametrize("gguf_type", FORMATS, ids=[row[0] for row in FORMATS.values()])
 
@@ -58,6 +58,8 @@ def test_unpack_row_equals_dequantize(gguf_type, n_rows, n_blocks):
     k = row_length(gguf_type, n_blocks)
     data = weights(gguf_type, n_rows, k, rng=np.random.default_rng(n_rows))
     matrix = packed(gguf_type, data, k)
+    for other in range(len(PACK_ROWS[gguf_type])):
+        assert np.array_equal(packed(gguf_type, data, k, other), matrix), "the layout is the same everywhere"
     for row in range(-(-n_rows // 8) * 8):
         y, expected = np.empty(k, np.float32), np.zeros(k, np.float32)
         _core.unpack_row(gguf_type, matrix, row, y)
@@ -73,12 +75,12 @@ def test_pack_in_ranges_equals_whole(gguf_type):
     k = row_length(gguf_type, 2)
     data = weights(gguf_type, 31, k)
     out = np.full(_core.packed_bytes(gguf_type, 31, k), 0xA5, np.uint8)
-    group = len(out) // 4
-    _core.pack(gguf_type, data.reshape(-1), 31, k, out, 1, 3)
+    group, row = len(out) // 4, PACK_ROWS[gguf_type][-1]
+    _core.run_pack(row, data.reshape(-1), 31, k, out, 1, 3)
     assert (out[:group] == 0xA5).all()
     assert (out[3 * group :] == 0xA5).all()
-    _core.pack(gguf_type, data.reshape(-1), 31, k, out, 3, 4)
-    _core.pack(gguf_type, data.reshape(-1), 31, k, out, 0, 1)
+    _core.run_pack(row, data.reshape(-1), 31, k, out, 3, 4)
+    _core.run_pack(row, data.reshape(-1), 31, k, out, 0, 1)
     assert np.array_equal(out, packed(gguf_type, data, k))
 
 
@@ -114,4 +116,4 @@ def test_buffers_of_another_size_are_refused():
     with pytest.raises(ValueError, match="not one row"):
         _core.dequantize(2, np.zeros(18, np.uint8), np.empty(33, np.float32))
     with pytest.raises(ValueError, match="out has another size"):
-        _core.pack(2, np.zeros(18, np.uint8), 1, 32, np.zeros(143, np.uint8))
+        _core.run_pack(PACK_ROWS[2][0], np.zeros(18, np.uint8), 1, 32, np.zeros(143, np.uint8))

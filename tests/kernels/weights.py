@@ -7,6 +7,11 @@ from ollamacore import _core
 
 #: GGUF type id -> (name, block, block_bytes, group_bytes, needs_f32)
 FORMATS = {row[0]: row[1:] for row in _core.format_rows()}
+#: GGUF type id -> rows of the kernel table that pack it and can run here, in rising preference
+PACK_ROWS: dict[int, list[int]] = {gguf_type: [] for gguf_type in FORMATS}
+for _index, (_op, _, _, _type, _, _runs) in enumerate(_core.kernel_rows()):
+    if _op == "pack" and _runs:
+        PACK_ROWS[_type].append(_index)
 WEIGHT_FILLS = ("random", "zero", "max", "min", "alternating", "subnormal", "one_block")
 ACTIVATION_FILLS = ("random", "zero", "plus", "minus", "alternating", "one_hot")
 
@@ -120,10 +125,10 @@ def decoded(gguf_type, data):
         return gguf.dequantize(data, gguf.GGMLQuantizationType(gguf_type)).astype(np.float32)
 
 
-def packed(gguf_type, data, k):
-    """Pack a matrix through the library."""
+def packed(gguf_type, data, k, row=-1):
+    """Pack a matrix through the library, by one of PACK_ROWS."""
     out = np.zeros(_core.packed_bytes(gguf_type, len(data), k), np.uint8)
-    _core.pack(gguf_type, np.ascontiguousarray(data).reshape(-1), len(data), k, out)
+    _core.run_pack(PACK_ROWS[gguf_type][row], np.ascontiguousarray(data).reshape(-1), len(data), k, out)
     return out
 
 

@@ -1,6 +1,7 @@
 """Settings from the environment."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +99,12 @@ def test_is_loopback(host, expected):
 def test_noprune_keeps_unused_blobs():
     assert Config.from_env({}).prune is True
     assert Config.from_env({"OLLAMA_NOPRUNE": "1"}).prune is False
+
+
+@pytest.mark.parametrize(
+    ("value", "folder"),
+    [("", None), ("0", None), ("1", "/m/ollamacore/packed"), ("/fast/disk", "/fast/disk")],
+)
+def test_packed_cache_is_a_switch_or_a_folder(value, folder):
+    config = Config.from_env({"OLLAMA_MODELS": "/m", "OLLAMACORE_PACKED_CACHE": value})
+    assert config.packed_cache == (None if folder is None else Path(folder))

@@ -330,3 +330,21 @@ def test_symlinked_alias_is_not_followed(store, root, tmp_path):
     assert not store.has_blob(DIGEST)
     assert Store(root).has_blob(DIGEST)
     assert not alias(root).is_symlink()
+
+
+def test_packed_weights_go_with_their_blob(store, root, tmp_path):
+    digest = store.put_bytes(DATA)
+    folder = root / "ollamacore" / "packed"
+    folder.mkdir()
+    name = own_blob(root).name
+    old, new, unfinished = (folder / f"{name}.{end}" for end in ("0.packed", "1.packed", "2.packed"))
+    unfinished = folder / f".{unfinished.name}.ab.tmp"
+    foreign, orphan = folder / "llama.gguf.0.packed", folder / f"blake3-{'0' * 64}.0.packed"
+    for path in (old, new, unfinished, foreign, orphan):
+        path.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    store.collect_garbage(grace_s=1000)
+    assert sorted(folder.iterdir()) == sorted([new, unfinished, foreign])
+    store.collect_garbage(grace_s=-1000)
+    assert not store.has_blob(digest)
+    assert list(folder.iterdir()) == [foreign]
