@@ -77,6 +77,16 @@ cdef class Engine:
             raise ClosedError("the engine is closed")
         return 0
 
+    @property
+    def max_tokens(self) -> int:
+        """Columns of one step."""
+        return self._params.max_tokens
+
+    @property
+    def max_seqs(self) -> int:
+        """Sequences of one step."""
+        return self._params.max_seqs
+
     def add_matrix(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
         """A weight matrix (n_rows, k) in GGUF layout; the buffer is held until load() returns."""
         cdef char err[OC_ERR_LEN]
