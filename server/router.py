@@ -16,6 +16,7 @@ from server.handlers.blobs import blob_exists, upload_blob
 from server.handlers.chat import chat
 from server.handlers.copy_delete import copy, delete
 from server.handlers.create import create
+from server.handlers.embed import embed, embeddings
 from server.handlers.generate import generate
 from server.handlers.ps import ps
 from server.handlers.show import show
@@ -39,6 +40,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/show": {"POST": show},
     "/api/generate": {"POST": generate},
     "/api/chat": {"POST": chat},
+    "/api/embed": {"POST": embed},
+    "/api/embeddings": {"POST": embeddings},
     "/api/create": {"POST": create},
     "/api/copy": {"POST": copy},
     "/api/delete": {"DELETE": delete},

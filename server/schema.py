@@ -281,6 +281,28 @@ class ChatRequest(RunRequest):
 
 
 @dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """POST /api/embed."""
+
+    model: str = _key(_string, "model", default="")
+    input: object = _key(_any, "input")
+    truncate: bool | None = _key(_bool, "truncate")
+    dimensions: int = _key(_int, "dimensions", default=0)
+    keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
+    options: Mapping[str, Any] | None = _key(_map, "options")
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """POST /api/embeddings."""
+
+    model: str = _key(_string, "model", default="")
+    prompt: str = _key(_string, "prompt", default="")
+    keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
+    options: Mapping[str, Any] | None = _key(_map, "options")
+
+
+@dataclass(frozen=True, slots=True)
 class ShowRequest:
     """POST /api/show."""
 

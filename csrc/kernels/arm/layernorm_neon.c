@@ -42,7 +42,7 @@ static float squares_of(const float *x, float mean, int64_t n) {
 
 void oc_layernorm_neon(const float *x, const float *w, const float *b, float *y, int64_t n, float eps) {
     const float mean = sum_of(x, n) / (float)n, squares = squares_of(x, mean, n);
-    if (!(squares < 1e38f) || (squares < 1e-25f && squares != 0)) { /* lost to overflow or underflow */
+    if (!(squares > 1e-25f && squares < 1e38f)) { /* lost to overflow or underflow */
         oc_layernorm_generic(x, w, b, y, n, eps);
         return;
     }
