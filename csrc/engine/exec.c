@@ -35,6 +35,7 @@ static const float *vector(const walker *w, int32_t index) { return index < 0 ? 
 
 static void quantize(const walker *w, int32_t index, int64_t c, int64_t from, int64_t n) {
     const oc_buffer *buffer = &w->engine->buffers[index];
+    if (!buffer->is_quantized) return; /* nobody reads the codes */
     const oc_columns *at = columns_of(w, index);
     int64_t start = c * buffer->width + from;
     float *scale = at->scale + start / OC_ACT_BLOCK, *sum = at->sum + start / OC_TILE;

@@ -343,6 +343,20 @@ static size_t lay_scratch(oc_engine *engine) {
     return l.total;
 }
 
+/* Codes that no matrix reads, because all that read the buffer are float matrices, are not made. */
+static void drop_unread_codes(oc_engine *engine) {
+    for (int32_t b = 0; b < engine->n_buffers; b++) {
+        int is_read = 0;
+        for (int32_t i = 0; i < engine->n_ops; i++) {
+            const oc_op *op = &engine->ops[i];
+            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_GLU) || op->src != b) continue;
+            is_read |= !engine->matrices[op->matrix].format->needs_f32;
+            is_read |= op->kind == OC_OP_GLU && !engine->matrices[op->matrix2].format->needs_f32;
+        }
+        engine->buffers[b].is_quantized &= is_read;
+    }
+}
+
 static int is_last(const oc_op *op) {
     return op->kind == OC_OP_LINEAR || (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT));
 }
@@ -357,6 +371,7 @@ oc_status oc_engine_finish(oc_engine *engine, char *err) {
     }
     if (engine->embedding < 0 || !c.n_selected || !is_last(c.op) || !check_roles(engine))
         return oc_fail(OC_ERR_ARGUMENT, err, "a plan starts with EMBED and ends with NORM + SELECT and perhaps LINEAR", 0, 0);
+    drop_unread_codes(engine);
     engine->threads = calloc((size_t)engine->params.n_threads, sizeof *engine->threads);
     if (!engine->threads) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     for (int32_t i = 0; i < engine->n_buffers; i++) {
