@@ -14,11 +14,14 @@ from pathlib import Path
 
 from bench.compare import Worker
 
-WORDS = (
-    "the sky is blue because light from sun scatters in air and short waves more than long ones how do I cook rice "
-    "without it sticking what year did war end best way to learn python list comprehension cat sat on mat while rain "
-    "fell over old town invoice total must be paid within thirty days where can my order been shipped yet"
-).split()
+WORDS = [
+    "the", "sky", "is", "blue", "because", "light", "from", "sun", "scatters", "in", "air", "and",
+    "short", "waves", "more", "than", "long", "ones", "how", "do", "I", "cook", "rice", "without", "it",
+    "sticking", "what", "year", "did", "war", "end", "best", "way", "to", "learn", "python", "list",
+    "comprehension", "cat", "sat", "on", "mat", "while", "rain", "fell", "over", "old", "town", "invoice",
+    "total", "must", "be", "paid", "within", "thirty", "days", "where", "can", "my", "order", "been",
+    "shipped", "yet",
+]  # fmt: skip
 
 
 def short_texts(rng: random.Random, count: int) -> list[str]:

@@ -78,6 +78,8 @@ class Engine:
     kv_bytes_used: int
     scratch_bytes: int
     kv_blocks_free: int
+    max_tokens: int
+    max_seqs: int
     def __init__(
         self, *, n_threads: int, max_tokens: int, max_outputs: int, max_seqs: int, n_layer: int,
         n_kv_head: int, head_dim: int, kv_type: str, kv_blocks: int,
@@ -100,6 +102,7 @@ class Engine:
     def retain_block(self, block: int) -> None: ...
     def release_block(self, block: int) -> None: ...
     def block_references(self, block: int) -> int: ...
+    def pool_hidden(self, first: int, n: int, pooling: str, out: npt.NDArray[np.float32]) -> None: ...
     def copy_logits(self, row: int, out: npt.NDArray[np.float32]) -> None: ...
 
 class Sequence:

@@ -17,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ollamacore import _core
-from ollamacore.errors import ClosedError, ContextLengthError, InvalidOptionError, OutOfMemoryError, UnsupportedModelError
+from ollamacore.errors import (
+    ClosedError,
+    ContextLengthError,
+    InvalidOptionError,
+    OutOfMemoryError,
+    UnsupportedModelError,
+)
 from ollamacore.gguf import GGUFFile
 from ollamacore.sampling import SamplingOptions
 from ollamacore.scheduler import Scheduler
@@ -142,7 +148,7 @@ class Embedder:
     ) -> None:
         ends: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
         waiting = [_Prompt(prompt, num_ctx, ends, vectors[i]) for i, prompt in enumerate(prompts)]
-        running = []
+        running: list[_Prompt] = []
         left = len(waiting)
         try:
             while left:
@@ -189,7 +195,9 @@ def _encode_batch(
     """One step over whole texts, pooled into vectors."""
     sequences = [_core.Sequence(engine) for _ in prompts]
     try:
-        batch = [(sequence, ids, len(ids)) for sequence, ids in zip(sequences, prompts, strict=True)]
+        batch: list[tuple[_core.Sequence, array[int] | int, int]] = [
+            (sequence, ids, len(ids)) for sequence, ids in zip(sequences, prompts, strict=True)
+        ]
         if engine.step(batch) != _core.STEP_OK:
             raise OutOfMemoryError("the KV pool is full")
         first = 0
@@ -203,7 +211,7 @@ def _encode_batch(
 
 def shorten(vectors: Vectors, dimensions: int | None) -> Vectors:
     """The first `dimensions` values of each vector, where they have more."""
-    return vectors[:, :dimensions] if dimensions is not None and 0 < dimensions else vectors
+    return vectors[:, :dimensions] if dimensions is not None and dimensions > 0 else vectors
 
 
 def normalized(vectors: Vectors) -> Vectors:

@@ -94,7 +94,7 @@ class Generation:
             cancel_step()
 
     def prompt_done(self, engine: Engine, row: int) -> None:
-        """Called by the scheduler, in the engine's thread: output `row` of the step is that of the prompt's last token."""
+        """Called by the scheduler, in the engine's thread: output `row` is that of the prompt's last token."""
 
     def deliver(self, chunk: Chunk) -> None:
         """Called by the scheduler, in the engine's thread: hand a chunk to the receiver."""

@@ -82,7 +82,7 @@ def main() -> None:
         ("uint32_t oc_wpm_fold_pool", pool),
     )
     sys.stdout.write(
-        f"""/* wordpiece_tables.h - classes and folds of Unicode {unicodedata.unidata_version}, generated; wpm.c reads them.
+        f"""/* wordpiece_tables.h - classes and folds of Unicode {unicodedata.unidata_version}, generated for wpm.c.
  * Command: python3.13 csrc/text/make_wordpiece_tables.py > csrc/text/wordpiece_tables.h
  */
 #ifndef OC_TEXT_WORDPIECE_TABLES_H

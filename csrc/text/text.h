@@ -173,7 +173,8 @@ oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_
                         oc_tokens *out);
 
 /* The words of a text, normalised, in encoder->escaped. */
-oc_status oc_wpm_normalize(oc_encoder *encoder, const uint8_t *text, size_t length, bool lowercase, uint32_t *size);
+oc_status oc_wpm_normalize(oc_encoder *encoder, const uint8_t *text, size_t length, bool lowercase,
+                           uint32_t *size);
 /* Bytes of the word at the start of normalised text, with the space before it; length >= 1. */
 uint32_t oc_wpm_word(const uint8_t *text, uint32_t length);
 oc_status oc_wpm_encode(const oc_vocab *vocab, const uint8_t *text, uint32_t length, oc_tokens *out);

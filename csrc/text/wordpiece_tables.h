@@ -1,4 +1,4 @@
-/* wordpiece_tables.h - classes and folds of Unicode 15.1.0, generated; wpm.c reads them.
+/* wordpiece_tables.h - classes and folds of Unicode 15.1.0, generated for wpm.c.
  * Command: python3.13 csrc/text/make_wordpiece_tables.py > csrc/text/wordpiece_tables.h
  */
 #ifndef OC_TEXT_WORDPIECE_TABLES_H

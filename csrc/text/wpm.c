@@ -1,7 +1,7 @@
 /* wpm.c - WordPiece: BERT's normalizer, then the longest piece that fits from the start of each word on.
  *
- * In the vocabulary a piece that begins a word has U+2581 in front, and one inside a word has nothing (converters write
- * it so in place of "##"). Words stand in encoder->escaped as a space, U+2581, and their characters.
+ * In the vocabulary a piece that begins a word has U+2581 in front, and one inside a word has nothing (converters
+ * write it so in place of "##"). Words stand in encoder->escaped as a space, U+2581, and their characters.
  */
 #include "text/text.h"
 #include "text/unicode.h"
@@ -14,7 +14,8 @@
 enum { WORD = 0, SPACE = 1, ALONE = 2, DROPPED = 3 };
 
 static int class_of(uint32_t code) {
-    return oc_wpm_class_stage2[oc_wpm_class_stage1[code >> 8] * 64u + (code >> 2 & 63)] >> (2 * (code & 3)) & 3;
+    uint32_t four = oc_wpm_class_stage2[oc_wpm_class_stage1[code >> 8] * 64u + (code >> 2 & 63)];
+    return (int)(four >> (2 * (code & 3)) & 3);
 }
 
 /* The blocks of ideographs that BERT takes for words of their own; the gap before U+2B920 is its authors'. */
@@ -25,9 +26,10 @@ static bool is_ideograph(uint32_t code) {
            (code >= 0xF900 && code <= 0xFAFF) || (code >= 0x2F800 && code <= 0x2FA1F);
 }
 
-/* What stands for a character: lower case, decomposed, without accents. At most `OC_FOLD_MAX` characters. */
-#define OC_FOLD_MAX 4
-static int fold(uint32_t code, uint32_t out[OC_FOLD_MAX]) {
+#define FOLD_MAX 4
+
+/* What stands for a character: lower case, decomposed, without accents. */
+static int fold(uint32_t code, uint32_t out[FOLD_MAX]) {
     if (code >= 0xAC00 && code <= 0xD7A3) { /* Hangul syllables: Unicode 3.12 */
         uint32_t s = code - 0xAC00;
         out[0] = 0x1100 + s / 588;
@@ -73,13 +75,14 @@ static void put(writer *w, uint32_t code, bool alone) {
     w->in_word = !alone;
 }
 
-oc_status oc_wpm_normalize(oc_encoder *encoder, const uint8_t *text, size_t length, bool lowercase, uint32_t *size) {
+oc_status oc_wpm_normalize(oc_encoder *encoder, const uint8_t *text, size_t length, bool lowercase,
+                           uint32_t *size) {
     writer w = {0};
     size_t width;
     for (size_t at = 0; at < length; at += width) {
-        uint32_t code = oc_utf8_get(text + at, length - at, &width), parts[OC_FOLD_MAX] = {code};
+        uint32_t code = oc_utf8_get(text + at, length - at, &width), parts[FOLD_MAX] = {code};
         oc_status status = oc_text_reserve((void **)&encoder->escaped, &encoder->escaped_capacity,
-                                           w.count + OC_FOLD_MAX * CHARACTER_MAX, 1);
+                                           w.count + FOLD_MAX * CHARACTER_MAX, 1);
         if (status) return status;
         w.out = encoder->escaped;
         int class = class_of(code), n = lowercase ? fold(code, parts) : 1;
@@ -107,7 +110,8 @@ static uint32_t count_characters(const uint8_t *text, uint32_t length) {
 }
 
 /* The longest piece at the start of text that has more than `least` bytes, and its length. */
-static int32_t longest_piece(const oc_vocab *vocab, const uint8_t *text, uint32_t length, uint32_t least, uint32_t *end) {
+static int32_t longest_piece(const oc_vocab *vocab, const uint8_t *text, uint32_t length, uint32_t least,
+                             uint32_t *end) {
     uint32_t at = length < vocab->longest ? length : vocab->longest;
     while (at < length && is_inside(text[at])) at--;
     for (; at > least; at--) {

@@ -1,7 +1,8 @@
 """Text to token ids and back, as the model's own tokenizer does it. The loops are in csrc/text.
 
 Reads the `tokenizer.ggml.*` metadata of a GGUF file. Models: `gpt2` (byte-level BPE), `llama` (SentencePiece BPE)
-and `bert` (WordPiece); anything else is refused with UnsupportedModelError. Conversations are rendered elsewhere (ollamacore.prompt).
+and `bert` (WordPiece); anything else is refused with UnsupportedModelError. Conversations are rendered elsewhere
+(ollamacore.prompt).
 """
 
 from collections.abc import Iterable

@@ -169,7 +169,7 @@ def test_missing_bias_names_the_tensor(tmp_path):
     path = tiny_bert(tmp_path / "m.gguf")
     data = path.read_bytes().replace(b"token_embd_norm.bias", b"token_embd_norm.bios")
     path.write_bytes(data)
-    with pytest.raises(ollamacore.InvalidFileError, match="token_embd_norm.bias"):
+    with pytest.raises(ollamacore.InvalidFileError, match=r"token_embd_norm\.bias"):
         ollamacore.Model.load(path)
 
 

@@ -41,7 +41,8 @@ def random_floats(seed, n, scale=1.0):
 
 def test_every_op_has_a_reference_row():
     all_ops = {op for op, *_ in _core.kernel_rows()}
-    assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "add", "argmax", "attention_f16", "attention_f32",
+    assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "add",
+                       "argmax", "attention_f16", "attention_f32",
                        "kv_store_f16", "kv_store_f32"}
     assert all_ops == {op for op, _, _, _, isa, _ in _core.kernel_rows() if isa == "generic"}
 

@@ -1,10 +1,12 @@
-/* layernorm_neon.c - layernorm with 16 partial sums in float; sums outside the range of floats go to the reference. */
+/* layernorm_neon.c - layernorm with 16 partial sums in float; sums outside the range of floats go to the
+ * reference. */
 #include <arm_neon.h>
 #include <math.h>
 
 #include "kernels/kernels.h"
 
-extern void oc_layernorm_generic(const float *x, const float *w, const float *b, float *y, int64_t n, float eps);
+extern void oc_layernorm_generic(const float *x, const float *w, const float *b, float *y, int64_t n,
+                                 float eps);
 
 static inline float total(const float32x4_t part[4]) {
     return vaddvq_f32(vaddq_f32(vaddq_f32(part[0], part[1]), vaddq_f32(part[2], part[3])));

@@ -1,4 +1,5 @@
-/* layernorm_avx2.c - layernorm with 32 partial sums in float; sums outside the range of floats go to the reference. */
+/* layernorm_avx2.c - layernorm with 32 partial sums in float; sums outside the range of floats go to the
+ * reference. */
 #include "kernels/x86/target_avx2.h"
 
 #include <math.h>
@@ -6,7 +7,8 @@
 #include "kernels/kernels.h"
 #include "kernels/x86/vecmath_avx2.h"
 
-extern void oc_layernorm_generic(const float *x, const float *w, const float *b, float *y, int64_t n, float eps);
+extern void oc_layernorm_generic(const float *x, const float *w, const float *b, float *y, int64_t n,
+                                 float eps);
 
 static inline float total(const __m256 part[4]) {
     return oc_sum_avx2(_mm256_add_ps(_mm256_add_ps(part[0], part[1]), _mm256_add_ps(part[2], part[3])));

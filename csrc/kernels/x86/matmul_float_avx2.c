@@ -11,8 +11,8 @@ OC_INLINE __m256 load_bf16(const oc_packed_16 *w) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
-/* Columns of the wide tile, which has two groups and one chain at a time: 12 sums, so that each weight that is read and
- * converted serves 6 columns and each activation 16 rows. The narrow tile has all four chains at once. */
+/* Columns of the wide tile, which has two groups and one chain at a time: 12 sums, so that each weight that is
+ * read and converted serves 6 columns and each activation 16 rows. The narrow tile has all four chains at once. */
 #define WIDE 6
 
 #define DEFINE_FLOAT(suffix, block)                                                                          \

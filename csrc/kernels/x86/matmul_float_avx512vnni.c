@@ -17,9 +17,9 @@ OC_INLINE __m512 load_bf16(const oc_packed_16 *w0, const oc_packed_16 *w1) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(both), 16));
 }
 
-/* Columns of the wide tile, which has four groups and one chain at a time: 24 sums, so that each weight that is read and
- * converted serves 12 columns and each activation 32 rows. The narrow tile has all four chains at once, which hide the
- * latency of the multiply-adds when there are few columns. */
+/* Columns of the wide tile, which has four groups and one chain at a time: 24 sums, so that each weight that is
+ * read and converted serves 12 columns and each activation 32 rows. The narrow tile has all four chains at once,
+ * which hide the latency of the multiply-adds when there are few columns. */
 #define WIDE 12
 
 #define DEFINE_FLOAT(suffix, block)                                                                          \
