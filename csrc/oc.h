@@ -37,12 +37,17 @@ typedef struct oc_seq oc_seq;
 
 /* Buffers hold one column of `width` floats per token of a step. Every op reads columns written by earlier ops. */
 typedef enum oc_op_kind {
-    OC_OP_EMBED = 0,     /* dst = scale * row `token` of matrix; also prepares the rope tables */
-    OC_OP_NORM = 1,      /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0;  dst = rmsnorm(x, vector) */
-    OC_OP_LINEAR = 2,    /* dst = matrix * src + vector (bias, or none if < 0) */
+    /* dst = scale * row `token` of matrix (+ row `position` of matrix2) (+ vector); also prepares the rope tables */
+    OC_OP_EMBED = 0,
+    /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0;  dst = rmsnorm(x, vector);
+     * with OC_FLAG_CENTER x += src;  dst = layernorm(x, vector, vector2). dst may be dst2: the norm replaces x */
+    OC_OP_NORM = 1,
+    OC_OP_LINEAR = 2,    /* dst = matrix * src + vector (bias, or none if < 0), through GELU with OC_FLAG_ERF */
     OC_OP_GLU = 3,       /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU */
     OC_OP_ROPE_KV = 4,   /* q (src), k (src2): optional head norms vector / vector2, rope; q *= scale; k and v (src3) into the cache */
-    OC_OP_ATTENTION = 5, /* dst = attention of q (src) over the cache of `layer`; the last `window` keys if > 0 */
+    /* dst = attention of q (src) over the cache of `layer`: the last `window` keys if > 0, and with OC_FLAG_BOTH_WAYS
+     * the keys after the token too, up to the last one of the step */
+    OC_OP_ATTENTION = 5,
     OC_OP_QUANTIZE = 6   /* the quantised form of src, where its producer could not make it */
 } oc_op_kind;
 
@@ -51,7 +56,10 @@ enum {
     OC_FLAG_JOIN = 2,     /* the next op does not read dst: no barrier in between */
     OC_FLAG_NEOX = 4,     /* rope pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
     OC_FLAG_GELU = 8,
-    OC_FLAG_SELECT = 16   /* NORM: only the columns whose logits are wanted go on; the ops after it see no others */
+    OC_FLAG_SELECT = 16,  /* NORM: only the columns whose outputs are wanted go on; the ops after it see no others */
+    OC_FLAG_CENTER = 32,  /* NORM: layernorm instead of rmsnorm */
+    OC_FLAG_ERF = 64,     /* LINEAR: GELU with the error function */
+    OC_FLAG_BOTH_WAYS = 128
 };
 
 typedef struct oc_op {
@@ -90,7 +98,8 @@ oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index,
 /* A rope table: n_freq angular frequencies in radians per position (n_rot = 2 * n_freq). */
 oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale, int32_t *index, char *err);
 oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err);
-/* Checks every op against every shape once; the last op writes the logits. */
+/* Checks every op against every shape once. The last op is the LINEAR that writes the logits or, in an encoder, which
+ * has none, the NORM with SELECT that writes the hidden states. */
 oc_status oc_engine_finish(oc_engine *engine, char *err);
 /* Packs all weights in parallel. *progress (may be NULL) counts the source bytes done; a non-zero *cancel ends it. */
 oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err);
@@ -131,14 +140,19 @@ typedef struct oc_batch_item {
     oc_seq *seq; /* each sequence at most once in a batch */
     const int32_t *tokens;
     int32_t n_tokens;
-    int32_t n_outputs;     /* logits of the last n_outputs tokens are computed */
+    int32_t n_outputs;     /* logits, and hidden states, of the last n_outputs tokens are computed */
     const int32_t *cancel; /* NULL, or a flag that ends the step within one layer when another thread sets it */
 } oc_batch_item;
 
 /* Appends the tokens of every item to its sequence in one pass. On success *logits points to
- * (sum of n_outputs, stride) floats in item order, valid until the next step. On any error no sequence has changed. */
+ * (sum of n_outputs, stride) floats in item order, valid until the next step; NULL for an encoder. On any error no
+ * sequence has changed. */
 oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
                   char *err);
+/* Of the step just made, what the NORM with SELECT wrote: (sum of n_outputs, width) floats, valid until the next. */
+const float *oc_engine_hidden(const oc_engine *engine, int64_t *width);
+/* mean[i] = the mean of x[r * width + i] over the rows r < n, summed in double. */
+void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean);
 
 /* ==== Sampler ======================================================================================================= */
 
@@ -193,7 +207,8 @@ oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint6
                            uint64_t *offsets /* (count + 1) */);
 typedef enum oc_token_model {
     OC_TOKENS_BPE, /* byte-level BPE: pieces in the GPT-2 alphabet, merges by rank ("gpt2" in GGUF) */
-    OC_TOKENS_SPM  /* SentencePiece BPE: merges by the score of the result, byte fallback ("llama" in GGUF) */
+    OC_TOKENS_SPM, /* SentencePiece BPE: merges by the score of the result, byte fallback ("llama" in GGUF) */
+    OC_TOKENS_WPM  /* WordPiece of BERT: the longest piece that fits, again and again ("bert" in GGUF) */
 } oc_token_model;
 
 typedef enum oc_pretokenizer { OC_PRE_GPT2, OC_PRE_SMOLLM, OC_PRE_LLAMA3, OC_PRE_QWEN2 } oc_pretokenizer;
@@ -222,8 +237,9 @@ typedef struct oc_vocab_spec {
     oc_token_model model;
     oc_pretokenizer pre;  /* BPE only */
     int ignore_merges;    /* BPE: a pretoken that is a piece as a whole is not merged */
+    int lowercase;        /* WPM: text loses case and accents */
     int add_space_prefix; /* SPM: a space goes before text at the start and after a special token */
-    int32_t unknown;      /* SPM: what stands for text that no token covers; -1: such text is dropped */
+    int32_t unknown;      /* SPM, WPM: what stands for text that no token covers; -1: such text is dropped */
     oc_strings tokens;
     oc_strings merges;    /* BPE: "left right" */
     const float *scores;  /* SPM: (tokens.count); NULL with BPE */

@@ -8,6 +8,7 @@ with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
 
 from pathlib import Path
 
+from ollamacore.embedding import Embeddings
 from ollamacore.errors import (
     ClosedError,
     ContextLengthError,
@@ -32,6 +33,7 @@ __all__ = [
     "Chunk",
     "ClosedError",
     "ContextLengthError",
+    "Embeddings",
     "EngineError",
     "GGUFFile",
     "Generation",

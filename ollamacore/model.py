@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import logging
+import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from ollamacore import _core, machine
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
+from ollamacore.embedding import Embedder, Embeddings, normalized, shorten
 from ollamacore.errors import (
     ContextLengthError,
     InvalidOptionError,
@@ -39,6 +41,9 @@ from ollamacore.weights import load_weights
 MAX_TOKENS = 256
 #: sequences of one step, and columns of logits
 MAX_SEQS = 16
+#: the same for encoders, whose texts are never divided and which have an output for each token
+ENCODER_TOKENS = 512
+ENCODER_SEQS = 128
 #: sequences of full training context that the KV pool is reserved for, memory permitting
 POOL_SEQUENCES = 4
 
@@ -50,7 +55,13 @@ class Model:
     """A model in memory. Thread-safe; `close` it, or use it as a context manager."""
 
     def __init__(
-        self, file: GGUFFile, engine: _core.Engine, tokenizer: Tokenizer, pool_tokens: int, threads: int
+        self,
+        file: GGUFFile,
+        plan: Plan,
+        engine: _core.Engine,
+        tokenizer: Tokenizer,
+        max_context: int,
+        threads: int,
     ) -> None:
         self._file = file
         self._engine = engine
@@ -58,13 +69,15 @@ class Model:
         self.architecture: str = file.get("general.architecture", str)
         #: the longest context that the model was trained for
         self.context_length: int = file.get(f"{self.architecture}.context_length", int)
-        #: the longest context of one generation: training context or KV pool, whichever is smaller
-        self.max_context = min(self.context_length, pool_tokens)
+        #: the longest context of one generation or text: training context or KV pool, whichever is smaller
+        self.max_context = min(self.context_length, max_context)
+        #: whether it makes embeddings only
+        self.is_encoder = plan.is_encoder
         self.chat_template: str | None = file.get("tokenizer.chat_template", str, None)
         self._template: ChatTemplate | None = None
-        self._scheduler = Scheduler(
-            engine, tokenizer, max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS, threads=threads
-        )
+        limits = {"max_tokens": engine.max_tokens, "max_seqs": engine.max_seqs}
+        self._scheduler = Scheduler(engine, tokenizer, threads=threads, **limits)
+        self._embedder = Embedder(file, tokenizer, self._scheduler, is_encoder=plan.is_encoder, **limits)
         _open_models.add(self)
 
     @classmethod
@@ -96,18 +109,18 @@ class Model:
             raise InvalidOptionError(f"kv_type must be one of {', '.join(_core.KV_TYPES)}, not {kv_type!r}")
         file = GGUFFile.open(path)
         plan = build_plan(file)
-        blocks = _pool_blocks(file, plan, context, kv_bytes, kv_type)
+        limits = _Limits.of(file, plan, context, kv_bytes, kv_type)
         threads = threads or machine.usable_threads()
         engine = _core.Engine(
             n_threads=min(max(threads, len(machine.allowed_cpus())), 64),
-            max_tokens=MAX_TOKENS,
-            max_outputs=MAX_SEQS,
-            max_seqs=MAX_SEQS,
+            max_tokens=limits.max_tokens,
+            max_outputs=limits.max_outputs,
+            max_seqs=limits.max_seqs,
             n_layer=plan.kv.n_layer,
             n_kv_head=plan.kv.n_kv_head,
             head_dim=plan.kv.head_dim,
-            kv_type=kv_type,
-            kv_blocks=blocks,
+            kv_type=limits.kv_type,
+            kv_blocks=limits.kv_blocks,
         )
         for kernel in machine.refused_kernels():
             log.warning("%s gives wrong products on this processor and is not used", kernel)
@@ -120,7 +133,7 @@ class Model:
             load_weights(engine, plan, repack=repack, packed_cache=Path(packed_cache) if packed_cache else None)
         if on_progress:
             on_progress(1.0)
-        return cls(file, engine, tokenizer.result(), blocks * BLOCK, threads)
+        return cls(file, plan, engine, tokenizer.result(), limits.max_context, threads)
 
     # ---- what it is ----
 
@@ -225,6 +238,8 @@ class Model:
     def _submit(
         self, tokens: Sequence[int], options: SamplingOptions, on_chunk: Callable[[Chunk], None] | None
     ) -> Generation:
+        if self.is_encoder:
+            raise InvalidOptionError(f"a {self.architecture} model makes embeddings, not text")
         num_ctx = min(options.num_ctx or self.max_context, self.max_context)
         prompt = array("i", tokens)
         if not prompt:
@@ -238,6 +253,29 @@ class Model:
         generation = Generation(prompt, options, num_ctx, on_chunk)
         self._scheduler.submit(generation)
         return generation
+
+    # ---- embedding ----
+
+    def embed(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        truncate: bool = True,
+        dimensions: int | None = None,
+        normalize: bool = True,
+        num_ctx: int | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Embeddings:
+        """A vector for each text or sequence of token ids.
+
+        A text of more than num_ctx tokens (default: the longest context) loses its end, or is a ContextLengthError
+        without `truncate`. `dimensions` keeps the first values of each vector; vectors get length one with
+        `normalize`. Setting `cancel` from another thread ends the call soon, with a ClosedError.
+        """
+        limit = min(num_ctx or self.max_context, self.max_context)
+        found = self._embedder.embed(texts, num_ctx=limit, truncate=truncate, cancel=cancel)
+        vectors = shorten(found.vectors, dimensions)
+        return Embeddings(normalized(vectors) if normalize else vectors, found.tokens)
 
     def logits(self, tokens: Sequence[int], last: int = 1) -> npt.NDArray[np.float32]:
         """Raw logits (last, n_vocab) at the last positions of a token sequence."""
@@ -287,6 +325,30 @@ def _step_through(
         for row in range(outputs):
             engine.copy_logits(row, out[position + row - first])
         position = end
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """The sizes that an engine is created with."""
+
+    max_tokens: int
+    max_outputs: int
+    max_seqs: int
+    kv_type: str
+    kv_blocks: int
+    max_context: int
+
+    @classmethod
+    def of(cls, file: GGUFFile, plan: Plan, context: int, kv_bytes: int | None, kv_type: str) -> _Limits:
+        """For generation as the arguments of Model.load say; for an encoder, one step must hold its longest text."""
+        if not plan.is_encoder:
+            blocks = _pool_blocks(file, plan, context, kv_bytes, kv_type)
+            return cls(MAX_TOKENS, MAX_SEQS, MAX_SEQS, kv_type, blocks, blocks * BLOCK)
+        trained: int = file.get(f"{file.get('general.architecture', str)}.context_length", int)
+        longest = min(context, trained)
+        tokens = max(ENCODER_TOKENS, longest)
+        # Keys and values last for a layer only; each text fills whole blocks but for one.
+        return cls(tokens, tokens, ENCODER_SEQS, "f32", tokens // BLOCK + ENCODER_SEQS, longest)
 
 
 def _pool_blocks(file: GGUFFile, plan: Plan, context: int, kv_bytes: int | None, kv_type: str) -> int:

@@ -34,6 +34,9 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_NEOX
         OC_FLAG_GELU
         OC_FLAG_SELECT
+        OC_FLAG_CENTER
+        OC_FLAG_ERF
+        OC_FLAG_BOTH_WAYS
         OC_KV_F16
         OC_KV_F32
     ctypedef struct oc_op:
@@ -84,6 +87,8 @@ cdef extern from "oc.h" nogil:
     int32_t oc_block_references(const oc_engine *engine, int32_t block) noexcept
     oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
                       int64_t *stride, char *err) noexcept
+    const float *oc_engine_hidden(const oc_engine *engine, int64_t *width) noexcept
+    void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) noexcept
 
     # ---- sampler ----
     enum: OC_MAX_TOP_LOGPROBS
@@ -115,6 +120,7 @@ cdef extern from "oc.h" nogil:
     ctypedef enum oc_token_model:
         OC_TOKENS_BPE
         OC_TOKENS_SPM
+        OC_TOKENS_WPM
     ctypedef enum oc_pretokenizer:
         OC_PRE_GPT2
         OC_PRE_SMOLLM
@@ -137,6 +143,7 @@ cdef extern from "oc.h" nogil:
         oc_token_model model
         oc_pretokenizer pre
         int ignore_merges
+        int lowercase
         int add_space_prefix
         int32_t unknown
         oc_strings tokens

@@ -291,6 +291,7 @@ class Scheduler:
         if run.first_ns == 0:
             run.first_ns = now
             self._prefixes.add(run.tokens, run.sequence)
+            run.generation.prompt_done(self._engine, row)
             if run.limit == 0:
                 self._finish(run, "length")
                 return

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ollamacore._core import Engine
 from ollamacore.errors import OllamaCoreError
 from ollamacore.sampling import SamplingOptions
 from ollamacore.tokenizer import TokenStream
@@ -91,6 +92,9 @@ class Generation:
         self._cancel_step = cancel_step
         if self.cancelled:
             cancel_step()
+
+    def prompt_done(self, engine: Engine, row: int) -> None:
+        """Called by the scheduler, in the engine's thread: output `row` is that of the prompt's last token."""
 
     def deliver(self, chunk: Chunk) -> None:
         """Called by the scheduler, in the engine's thread: hand a chunk to the receiver."""

@@ -183,3 +183,19 @@ class ChatAnswer(RunAnswer):
     """POST /api/chat."""
 
     message: AnswerMessage
+
+
+class EmbedAnswer(TypedDict):
+    """POST /api/embed."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: NotRequired[Nanoseconds]
+    load_duration: NotRequired[Nanoseconds]
+    prompt_eval_count: NotRequired[Count]
+
+
+class EmbeddingsAnswer(TypedDict):
+    """POST /api/embeddings."""
+
+    embedding: list[float]

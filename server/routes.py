@@ -8,6 +8,8 @@ from typing import Any
 
 from server.answers import (
     ChatAnswer,
+    EmbedAnswer,
+    EmbeddingsAnswer,
     GenerateAnswer,
     ProgressAnswer,
     PsAnswer,
@@ -23,6 +25,7 @@ from server.handlers.chat import chat
 from server.handlers.cloud import me, recommendations, sign_out, status, web_fetch, web_search
 from server.handlers.copy_delete import copy, delete
 from server.handlers.create import create
+from server.handlers.embed import embed, embeddings
 from server.handlers.generate import generate
 from server.handlers.ps import ps
 from server.handlers.show import show
@@ -31,7 +34,16 @@ from server.handlers.version import root, version
 from server.http import Request, Response, json_response
 from server.openapi import document
 from server.route import Route, Table
-from server.schema import ChatRequest, CopyRequest, CreateRequest, DeleteRequest, GenerateRequest, ShowRequest
+from server.schema import (
+    ChatRequest,
+    CopyRequest,
+    CreateRequest,
+    DeleteRequest,
+    EmbeddingsRequest,
+    EmbedRequest,
+    GenerateRequest,
+    ShowRequest,
+)
 
 
 def openapi(request: Request, context: Context) -> Response:
@@ -51,6 +63,8 @@ ROUTES: Table = {
     "/api/show": {"POST": Route(show, ShowRequest, ShowAnswer)},
     "/api/generate": {"POST": Route(generate, GenerateRequest, GenerateAnswer, streams=True)},
     "/api/chat": {"POST": Route(chat, ChatRequest, ChatAnswer, streams=True)},
+    "/api/embed": {"POST": Route(embed, EmbedRequest, EmbedAnswer)},
+    "/api/embeddings": {"POST": Route(embeddings, EmbeddingsRequest, EmbeddingsAnswer)},
     "/api/create": {"POST": Route(create, CreateRequest, ProgressAnswer, streams=True, writes=True)},
     "/api/copy": {"POST": Route(copy, CopyRequest, writes=True)},
     "/api/delete": {"DELETE": Route(delete, DeleteRequest, writes=True)},

@@ -123,6 +123,10 @@ def _any(value: object, path: str) -> object:
     return value
 
 
+def _input(value: object, path: str) -> object:
+    return value
+
+
 def _image(value: object, path: str) -> bytes:
     """One base64 image or sound, decoded."""
     data = _string(value, path).encode("utf-8", "replace")
@@ -214,6 +218,7 @@ _ACCEPTS: dict[_Reader, dict[str, Any]] = {
     _options: {"$ref": "#/components/schemas/Options"},
     _string_map: {"type": "object", "additionalProperties": {"type": "string"}},
     _any: {},
+    _input: {"type": ["string", "array"], "items": {"type": "string"}},
     _images: {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}},
     _keep_alive: {"type": ["number", "string"], "description": "seconds, or a duration such as 5m; negative: for ever"},
     _think: {"enum": [True, False, *_THINK_LEVELS]},
@@ -305,6 +310,28 @@ class ChatRequest(RunRequest):
 
     messages: tuple[Message, ...] = _key(_messages, "messages", default=())
     tools: tuple[dict[str, Any], ...] = _key(_tools, "tools", default=())
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """POST /api/embed."""
+
+    model: str = _key(_string, "model", default="")
+    input: object = _key(_input, "input")
+    truncate: bool | None = _key(_bool, "truncate")
+    dimensions: int = _key(_int, "dimensions", default=0)
+    keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
+    options: Mapping[str, Any] | None = _key(_options, "options")
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """POST /api/embeddings."""
+
+    model: str = _key(_string, "model", default="")
+    prompt: str = _key(_string, "prompt", default="")
+    keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
+    options: Mapping[str, Any] | None = _key(_options, "options")
 
 
 @dataclass(frozen=True, slots=True)

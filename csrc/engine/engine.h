@@ -110,6 +110,8 @@ struct oc_engine {
     int is_finished, is_loaded;
     int32_t n_threads; /* at work, of the params.n_threads that there is room for */
     int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
+    int32_t positions; /* the matrix2 of EMBED, or -1: its rows bound the length of a sequence */
+    int32_t hidden;    /* the buffer that the NORM with SELECT writes */
     oc_arena weights, scratch;
     oc_kv kv;
     oc_step_state step;

@@ -35,6 +35,7 @@ static const float *vector(const walker *w, int32_t index) { return index < 0 ? 
 
 static void quantize(const walker *w, int32_t index, int64_t c, int64_t from, int64_t n) {
     const oc_buffer *buffer = &w->engine->buffers[index];
+    if (!buffer->is_quantized) return; /* nobody reads the codes */
     const oc_columns *at = columns_of(w, index);
     int64_t start = c * buffer->width + from;
     float *scale = at->scale + start / OC_ACT_BLOCK, *sum = at->sum + start / OC_TILE;
@@ -63,13 +64,22 @@ static void rope_table(const walker *w, const oc_rope *rope, int64_t c) {
     }
 }
 
+static void weight_row(const oc_matrix *m, int64_t row, float *x) {
+    if (m->packed) m->format->unpack_row(m->packed, m->k, row, x);
+    else m->format->dequantize((const uint8_t *)m->source + (size_t)row * oc_format_row_bytes(m->format, m->k), x, m->k);
+}
+
 static void embed_column(const walker *w, int64_t c) {
     const oc_matrix *m = &w->engine->matrices[w->op->matrix];
     float *x = column(w, w->op->dst, c);
-    int64_t row = w->engine->step.token[c];
-    if (m->packed) m->format->unpack_row(m->packed, m->k, row, x);
-    else m->format->dequantize((const uint8_t *)m->source + (size_t)row * oc_format_row_bytes(m->format, m->k), x, m->k);
+    weight_row(m, w->engine->step.token[c], x);
     for (int64_t i = 0; w->op->scale != 1.0f && i < m->k; i++) x[i] *= w->op->scale;
+    if (w->op->matrix2 >= 0) {
+        float *row = w->engine->threads[w->thread].column;
+        weight_row(&w->engine->matrices[w->op->matrix2], w->engine->step.position[c], row);
+        oc_kernels.add(x, row, m->k);
+    }
+    if (w->op->vector >= 0) oc_kernels.add(x, vector(w, w->op->vector), m->k);
 }
 
 static void run_embed(walker *w) {
@@ -91,14 +101,18 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
     float *x = column(w, op->dst2, from);
     if (op->src >= 0) {
         const float *addend = column(w, op->src, from);
-        if (op->vector2 >= 0) {
+        if (op->vector2 >= 0 && !(op->flags & OC_FLAG_CENTER)) {
             float *normed = w->engine->threads[w->thread].column;
             oc_kernels.rmsnorm(addend, vector(w, op->vector2), normed, n, op->eps);
             addend = normed;
         }
         oc_kernels.add(x, addend, n);
     }
-    oc_kernels.rmsnorm(x, vector(w, op->vector), column(w, op->dst, to), n, op->eps);
+    float *y = column(w, op->dst, to);
+    if (op->flags & OC_FLAG_CENTER)
+        oc_kernels.layernorm(x, vector(w, op->vector), vector(w, op->vector2), y, n, op->eps);
+    else
+        oc_kernels.rmsnorm(x, vector(w, op->vector), y, n, op->eps);
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
 }
 
@@ -151,13 +165,19 @@ static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst
     else matmul_source(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
 }
 
-static void linear_rows(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {
+/* Groups [g0, g1) of a LINEAR: matmul, bias, activation, quantisation. */
+static void linear_panel(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {
+    const int64_t n_rows = w->engine->matrices[op->matrix].n_rows, first = g0 * OC_GROUP;
+    const int64_t rows = g1 * OC_GROUP < n_rows ? g1 * OC_GROUP - first : n_rows - first;
     const float *bias = vector(w, op->vector);
     matmul(w, op->matrix, x, op->dst, g0, g1);
-    if (!bias) return;
-    int64_t first = g0 * OC_GROUP, rows = w->engine->matrices[op->matrix].n_rows - first;
-    if (rows > (g1 - g0) * OC_GROUP) rows = (g1 - g0) * OC_GROUP;
-    for (int64_t c = 0; c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
+    if (!bias && !(op->flags & (OC_FLAG_ERF | OC_FLAG_QUANTIZE))) return;
+    for (int64_t c = 0; c < w->n; c++) {
+        float *y = column(w, op->dst, c) + first;
+        if (bias) oc_kernels.add(y, bias + first, rows);
+        if (op->flags & OC_FLAG_ERF) oc_kernels.gelu(y, rows);
+        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
+    }
 }
 
 /* Joined ops that read the same input are one phase, their rows shared out as those of one matrix: they lie one after
@@ -174,7 +194,7 @@ static void run_linear(walker *w) {
         for (const oc_op *op = first; op <= last; op++) {
             long n = groups_of(w, op->matrix);
             long g0 = own.begin > base ? own.begin - base : 0, g1 = own.end < base + n ? own.end - base : n;
-            if (g0 < g1) linear_rows(w, op, &x, g0, g1);
+            if (g0 < g1) linear_panel(w, op, &x, g0, g1);
             base += n;
         }
     }
@@ -272,12 +292,14 @@ static void attend(const walker *w, const oc_span *span, int32_t head) {
     int32_t group = op->n_head / op->n_kv_head, d = op->head_dim, rows = span->n_tokens * group;
     size_t token_bytes = (size_t)group * (size_t)d * sizeof(float);
     int64_t offset = (int64_t)head * group * d;
+    const oc_batch_item *item = &w->engine->step.items[span->item];
     for (int32_t t = 0; t < span->n_tokens; t++) {
         memcpy(own->q + (int64_t)t * group * d, column(w, op->src, span->column + t) + offset, token_bytes);
         int64_t last = span->position + t + 1, first = op->window > 0 && last > op->window ? last - op->window : 0;
+        if (op->flags & OC_FLAG_BOTH_WAYS) last = item->seq->length + item->n_tokens;
         for (int32_t i = 0; i < group; i++) own->first[t * group + i] = (int32_t)first, own->last[t * group + i] = (int32_t)last;
     }
-    collect_tiles(w, w->engine->step.items[span->item].seq, head, own->first[0], own->last[rows - 1]);
+    collect_tiles(w, item->seq, head, own->first[0], own->last[rows - 1]);
     oc_attention_args args = {.q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles, .v_tiles = own->v_tiles,
                               .out = own->out, .scratch = own->attention, .n_rows = rows, .head_dim = d,
                               .q_stride = d, .out_stride = d, .softcap = op->softcap};

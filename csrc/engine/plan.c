@@ -173,17 +173,26 @@ static int matrix_reads(const check *c, const oc_matrix *matrix, const oc_buffer
 static int check_embed(check *c) {
     const oc_matrix *m = matrix_at(c, c->op->matrix);
     oc_buffer *dst = buffer_at(c, c->op->dst);
-    if (c->op != c->engine->ops || !m || !dst || m->k != dst->width) return 0;
+    if (c->op != c->engine->ops || !m || !dst || m->k != dst->width || !vector_fits(c, c->op->vector, m->k)) return 0;
+    const oc_matrix *positions = matrix_at(c, c->op->matrix2);
+    if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k)) return 0;
     c->engine->embedding = c->op->matrix;
+    c->engine->positions = c->op->matrix2;
     return 1;
 }
 
 static int check_norm(check *c) {
     const oc_op *op = c->op;
     oc_buffer *x = buffer_at(c, op->dst2), *dst = buffer_at(c, op->dst), *src = buffer_at(c, op->src);
-    if (!x || !dst || x == dst || x->width != dst->width || !vector_fits(c, op->vector, x->width)) return 0;
-    if (op->src >= 0 && (!src || src == x || src->width != x->width || !vector_fits(c, op->vector2, x->width))) return 0;
-    if (op->flags & OC_FLAG_SELECT) c->n_selected = 1, dst->is_output = 1;
+    if (!x || !dst || x->width != dst->width || !vector_fits(c, op->vector, x->width)) return 0;
+    if (op->src >= 0 && (!src || src == x || src->width != x->width)) return 0;
+    if (!vector_fits(c, op->vector2, x->width)) return 0;
+    if ((op->flags & OC_FLAG_CENTER) && (op->vector < 0 || op->vector2 < 0)) return 0;
+    if (op->flags & OC_FLAG_SELECT) { /* moves columns, so not in place */
+        if (x == dst || c->n_selected) return 0;
+        c->n_selected = dst->is_output = 1;
+        c->engine->hidden = op->dst;
+    }
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
     return !dst->is_quantized || aligned32(dst);
 }
@@ -195,7 +204,11 @@ static int check_linear(check *c) {
     if (!m || !src || !dst || src == dst || !matrix_reads(c, m, src, dst) || !vector_fits(c, op->vector, m->n_rows)) return 0;
     dst->is_private = 0;
     if (c->n_selected) dst->is_output = 1;
-    return src->is_output == c->n_selected;
+    if (op->flags & OC_FLAG_QUANTIZE) {
+        if (m->n_rows % OC_TILE != 0) return 0;
+        dst->is_quantized = 1;
+    }
+    return src->is_output == c->n_selected && (!dst->is_quantized || aligned32(dst));
 }
 
 static int check_glu(check *c) {
@@ -338,6 +351,24 @@ static size_t lay_scratch(oc_engine *engine) {
     return l.total;
 }
 
+/* Codes that no matrix reads, because all that read the buffer are float matrices, are not made. */
+static void drop_unread_codes(oc_engine *engine) {
+    for (int32_t b = 0; b < engine->n_buffers; b++) {
+        int is_read = 0;
+        for (int32_t i = 0; i < engine->n_ops; i++) {
+            const oc_op *op = &engine->ops[i];
+            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_GLU) || op->src != b) continue;
+            is_read |= !engine->matrices[op->matrix].format->needs_f32;
+            is_read |= op->kind == OC_OP_GLU && !engine->matrices[op->matrix2].format->needs_f32;
+        }
+        engine->buffers[b].is_quantized &= is_read;
+    }
+}
+
+static int is_last(const oc_op *op) {
+    return op->kind == OC_OP_LINEAR || (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT));
+}
+
 oc_status oc_engine_finish(oc_engine *engine, char *err) {
     check c = {.engine = engine};
     if (engine->is_finished) return oc_fail(OC_ERR_ARGUMENT, err, "the plan is already finished", 0, 0);
@@ -346,8 +377,9 @@ oc_status oc_engine_finish(oc_engine *engine, char *err) {
         c.op = &engine->ops[i];
         if (!check_op(&c)) return oc_fail(OC_ERR_ARGUMENT, err, "op %a of kind %b does not fit its operands", i, c.op->kind);
     }
-    if (engine->embedding < 0 || !c.n_selected || c.op->kind != OC_OP_LINEAR || !check_roles(engine))
-        return oc_fail(OC_ERR_ARGUMENT, err, "a plan starts with EMBED and ends with NORM + SELECT and LINEAR", 0, 0);
+    if (engine->embedding < 0 || !c.n_selected || !is_last(c.op) || !check_roles(engine))
+        return oc_fail(OC_ERR_ARGUMENT, err, "a plan starts with EMBED and ends with NORM + SELECT and perhaps LINEAR", 0, 0);
+    drop_unread_codes(engine);
     engine->threads = calloc((size_t)engine->params.n_threads, sizeof *engine->threads);
     if (!engine->threads) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     for (int32_t i = 0; i < engine->n_buffers; i++) {

@@ -6,6 +6,10 @@
 static oc_status check_item(const oc_engine *engine, const oc_batch_item *item, char *err) {
     if (!item->seq || item->seq->engine != engine || item->n_tokens < 1 || item->n_outputs < 0 || item->n_outputs > item->n_tokens)
         return oc_fail(OC_ERR_ARGUMENT, err, "batch item with %a tokens and %b outputs", item->n_tokens, item->n_outputs);
+    int64_t length = item->seq->length + item->n_tokens;
+    if (engine->positions >= 0 && length > engine->matrices[engine->positions].n_rows)
+        return oc_fail(OC_ERR_ARGUMENT, err, "position %a is not one of the %b that the model knows", length - 1,
+                       engine->matrices[engine->positions].n_rows);
     int64_t n_vocab = engine->matrices[engine->embedding].n_rows;
     for (int32_t i = 0; i < item->n_tokens; i++)
         if (item->tokens[i] < 0 || item->tokens[i] >= n_vocab)
@@ -88,8 +92,26 @@ oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items
         return oc_fail(status, err, oc_status_text(status), 0, 0);
     }
     for (int32_t i = 0; i < n_items; i++) items[i].seq->length += items[i].n_tokens;
-    const oc_buffer *out = &engine->buffers[engine->ops[engine->n_ops - 1].dst];
-    *logits = out->shared.f32;
+    const oc_op *last = &engine->ops[engine->n_ops - 1];
+    const oc_buffer *out = &engine->buffers[last->dst];
+    *logits = last->kind == OC_OP_LINEAR ? out->shared.f32 : NULL;
     *stride = out->width;
     return OC_OK;
+}
+
+const float *oc_engine_hidden(const oc_engine *engine, int64_t *width) {
+    const oc_buffer *hidden = &engine->buffers[engine->hidden];
+    *width = hidden->width;
+    return engine->step.n_columns == 1 ? hidden->own[0].f32 : hidden->shared.f32;
+}
+
+void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) {
+    enum { STRIP = 64 };
+    for (int64_t at = 0; at < width; at += STRIP) {
+        int64_t size = width - at < STRIP ? width - at : STRIP;
+        double sum[STRIP] = {0};
+        for (int64_t r = 0; r < n; r++)
+            for (int64_t i = 0; i < size; i++) sum[i] += x[r * width + at + i];
+        for (int64_t i = 0; i < size; i++) mean[at + i] = (float)(sum[i] / (double)n);
+    }
 }

@@ -61,12 +61,20 @@ typedef void (*oc_pack_fn)(const void *src, int64_t n_rows, int64_t k, void *dst
  * number of lanes; relative tolerance 1e-5. */
 typedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps);
 
+/* y[i] = (x[i] - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w[i] + b[i], i < n.  y may be x. Sums in double or in a
+ * fixed number of lanes; within 1e-5 * (max|x| / sqrt(... + eps) * |w[i]| + |b[i]|). */
+typedef void (*oc_layernorm_fn)(const float *x, const float *w, const float *b, float *y, int64_t n, float eps);
+
 /* Rotate pairs of one head vector in place: pairs (i, i + n_rot/2) if neox, else (2i, 2i+1); cos/sin hold n_rot/2 values
  * for this position. Values from n_rot on are untouched. */
 typedef void (*oc_rope_fn)(float *x, const float *cos, const float *sin, int64_t n_rot, int neox);
 
 /* y[i] = act(gate[i]) * up[i]: SiLU, or GELU in its tanh form. y may be gate. Relative tolerance 2e-6 of |y| + 1e-7. */
 typedef void (*oc_glu_fn)(const float *gate, const float *up, float *y, int64_t n);
+
+/* x[i] = x[i] * P(N <= x[i]), N standard normal: GELU as it is defined, with the error function. Relative tolerance
+ * 2e-6 of |y| + 1e-7. */
+typedef void (*oc_gelu_fn)(float *x, int64_t n);
 
 /* y[i] += x[i] */
 typedef void (*oc_add_fn)(float *y, const float *x, int64_t n);
@@ -100,9 +108,11 @@ typedef int64_t (*oc_argmax_fn)(const float *x, int64_t n);
 #define OC_OPS(X)             \
     X(quantize, oc_quantize_fn) \
     X(rmsnorm, oc_rmsnorm_fn) \
+    X(layernorm, oc_layernorm_fn) \
     X(rope, oc_rope_fn)       \
     X(swiglu, oc_glu_fn)      \
     X(geglu, oc_glu_fn)       \
+    X(gelu, oc_gelu_fn)       \
     X(add, oc_add_fn)         \
     X(attention_f16, oc_attention_fn) \
     X(attention_f32, oc_attention_fn) \

@@ -16,8 +16,12 @@ static oc_status append_ids(oc_tokens *out, const int32_t *ids, size_t count) {
 
 static oc_status encode_new(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
                             oc_tokens *out) {
-    return vocab->model == OC_TOKENS_BPE ? oc_bpe_encode(vocab, encoder, text, length, out)
-                                         : oc_spm_encode(vocab, encoder, text, length, out);
+    switch (vocab->model) {
+    case OC_TOKENS_SPM: return oc_spm_encode(vocab, encoder, text, length, out);
+    case OC_TOKENS_WPM: return oc_wpm_encode(vocab, text, length, out);
+    case OC_TOKENS_BPE: break;
+    }
+    return oc_bpe_encode(vocab, encoder, text, length, out);
 }
 
 /* One pretoken or word, from the cache if it was seen before. */
@@ -39,6 +43,16 @@ static oc_status encode_word(const oc_vocab *vocab, oc_encoder *encoder, const u
     return OC_OK;
 }
 
+/* Bytes of the pretoken or word at the start of prepared text. */
+static uint32_t word_length(const oc_vocab *vocab, const uint8_t *text, uint32_t length) {
+    switch (vocab->model) {
+    case OC_TOKENS_SPM: return oc_spm_word(vocab, text, length);
+    case OC_TOKENS_WPM: return oc_wpm_word(text, length);
+    case OC_TOKENS_BPE: break;
+    }
+    return (uint32_t)oc_pretoken(vocab->pre, text, length);
+}
+
 /* Text between special tokens. */
 static oc_status encode_fragment(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, size_t length,
                                  oc_tokens *out) {
@@ -48,10 +62,12 @@ static oc_status encode_fragment(const oc_vocab *vocab, oc_encoder *encoder, con
         // Each fragment starts the text or follows a special token, so each gets the prefix.
         status = oc_spm_escape(encoder, text, length, vocab->add_space_prefix, &rest);
         text = encoder->escaped;
+    } else if (vocab->model == OC_TOKENS_WPM) {
+        status = oc_wpm_normalize(encoder, text, length, vocab->lowercase, &rest);
+        text = encoder->escaped;
     }
     while (rest && !status) {
-        uint32_t step = vocab->model == OC_TOKENS_BPE ? (uint32_t)oc_pretoken(vocab->pre, text, rest)
-                                                      : oc_spm_word(vocab, text, rest);
+        uint32_t step = word_length(vocab, text, rest);
         status = encode_word(vocab, encoder, text, step, out);
         text += step;
         rest -= step;

@@ -1,7 +1,7 @@
 /* text.h - what the files of this folder share: the vocabulary, its lookups and the working memory of an encoder.
  *
  * vocab.c owns the pieces and the index, special.c finds special tokens in text, pretoken.c cuts text into pretokens,
- * merge.c merges symbols, bpe.c and spm.c hold what differs between the two models, encode.c drives them.
+ * merge.c merges symbols, bpe.c, spm.c and wpm.c hold what differs between the models, encode.c drives them.
  */
 #ifndef OC_TEXT_H
 #define OC_TEXT_H
@@ -68,14 +68,14 @@ typedef struct oc_encoder { // working memory of one call
     size_t symbol_capacity;
     oc_candidate *heap;
     size_t heap_count, heap_capacity;
-    uint8_t *escaped; // SPM: the fragment with its spaces replaced
+    uint8_t *escaped; // SPM: the fragment with its spaces replaced; WPM: its words
     size_t escaped_capacity;
 } oc_encoder;
 
 struct oc_vocab {
     oc_token_model model;
     oc_pretokenizer pre;
-    bool ignore_merges, add_space_prefix;
+    bool ignore_merges, add_space_prefix, lowercase;
     bool joins[256]; // SPM: a piece has a space after this byte; elsewhere words are merged one by one
     int32_t unknown;
     uint32_t count;
@@ -84,7 +84,7 @@ struct oc_vocab {
     uint8_t *types;   // (count) oc_token_type
     uint8_t *arena;
     size_t arena_used, arena_capacity;
-    oc_index_slot *index; // key -> id; the key is a piece's bytes with BPE, its text with SPM
+    oc_index_slot *index; // key -> id; the key is a piece's bytes with BPE, its text with SPM and WPM
     uint32_t index_mask;
     oc_merge_slot *merges; // BPE
     uint32_t merge_mask;
@@ -149,7 +149,7 @@ int32_t oc_bpe_pair(const oc_vocab *vocab, int32_t left, int32_t right, uint32_t
 oc_status oc_merge(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length);
 oc_status oc_tokens_push(oc_tokens *tokens, int32_t id);
 
-/* ---- bpe.c and spm.c: load what only this model has; one pretoken to ids ---- */
+/* ---- bpe.c, spm.c and wpm.c: load what only this model has; one pretoken to ids ---- */
 
 oc_status oc_bpe_load_merges(oc_vocab *vocab, const oc_strings *merges, char *err);
 /* A piece in the GPT-2 alphabet as bytes; a character outside the alphabet stays as it is. Returns the length, which
@@ -171,5 +171,12 @@ oc_status oc_spm_escape(oc_encoder *encoder, const uint8_t *text, size_t length,
 uint32_t oc_spm_word(const oc_vocab *vocab, const uint8_t *text, uint32_t length);
 oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
                         oc_tokens *out);
+
+/* The words of a text, normalised, in encoder->escaped. */
+oc_status oc_wpm_normalize(oc_encoder *encoder, const uint8_t *text, size_t length, bool lowercase,
+                           uint32_t *size);
+/* Bytes of the word at the start of normalised text, with the space before it; length >= 1. */
+uint32_t oc_wpm_word(const uint8_t *text, uint32_t length);
+oc_status oc_wpm_encode(const oc_vocab *vocab, const uint8_t *text, uint32_t length, oc_tokens *out);
 
 #endif

@@ -110,10 +110,10 @@ static bool is_ordinary(oc_token_type type) {
 static bool is_first_choice(const oc_vocab *vocab, int32_t id) {
     size_t length;
     const uint8_t *text = oc_vocab_text(vocab, id, &length);
-    return is_ordinary(vocab->types[id]) && (vocab->model == OC_TOKENS_SPM || oc_bpe_is_spelled(text, length));
+    return is_ordinary(vocab->types[id]) && (vocab->model != OC_TOKENS_BPE || oc_bpe_is_spelled(text, length));
 }
 
-/* A SentencePiece control or byte token is never the result of a merge, so it is not in the index at all. In byte-level
+/* A control or byte token of SentencePiece and WordPiece is never the result of a merge or match, so it is not in the index at all. In byte-level
  * BPE the merges are explicit and may name any token, even a byte that some fine-tune marked as its padding token. */
 static oc_status build_index(oc_vocab *vocab, char *err) {
     uint32_t slots = oc_table_slots(vocab->count);
@@ -124,7 +124,7 @@ static oc_status build_index(oc_vocab *vocab, char *err) {
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t id = 0; id < vocab->count; id++) {
             if (is_first_choice(vocab, (int32_t)id) != (pass == 0)) continue;
-            if (pass && vocab->model == OC_TOKENS_SPM && vocab->types[id] != OC_TOKEN_USER_DEFINED) continue;
+            if (pass && vocab->model != OC_TOKENS_BPE && vocab->types[id] != OC_TOKEN_USER_DEFINED) continue;
             oc_status status = index_add(vocab, (int32_t)id, err);
             if (status) return status;
         }
@@ -158,7 +158,7 @@ static size_t decode(const oc_vocab *vocab, oc_token_type type, const uint8_t *t
         return 1;
     }
     if (vocab->model == OC_TOKENS_BPE && is_ordinary(type)) return oc_bpe_decode(text, length, bytes);
-    if (vocab->model == OC_TOKENS_SPM && (is_ordinary(type) || type == OC_TOKEN_USER_DEFINED)) {
+    if (vocab->model != OC_TOKENS_BPE && (is_ordinary(type) || type == OC_TOKEN_USER_DEFINED)) {
         return oc_spm_decode(text, length, bytes);
     }
     memcpy(bytes, text, length);
@@ -216,6 +216,7 @@ static oc_status load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err) {
     if (!status) status = build_index(vocab, err);
     if (!status) status = load_specials(vocab, err);
     if (status) return status;
+    if (vocab->model == OC_TOKENS_WPM) return OC_OK;
     return vocab->model == OC_TOKENS_BPE ? oc_bpe_load_merges(vocab, &spec->merges, err)
                                          : oc_spm_load_scores(vocab, spec->scores);
 }
@@ -236,6 +237,7 @@ oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) 
     vocab->model = spec->model;
     vocab->pre = spec->pre;
     vocab->ignore_merges = spec->ignore_merges != 0;
+    vocab->lowercase = spec->lowercase != 0;
     vocab->add_space_prefix = spec->add_space_prefix != 0;
     vocab->unknown = spec->unknown;
     vocab->count = (uint32_t)spec->tokens.count;

@@ -35,9 +35,10 @@ class Plan:
 
     file: GGUFFile
     kv: KVShape
+    is_encoder: bool = False  # every token sees the whole text, and there is no head: outputs are hidden states
     n_vocab: int = 0
     matrices: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (rows, k)
-    vectors: dict[str, int] = field(default_factory=dict)  # name -> n
+    vectors: dict[str, int] = field(default_factory=dict)  # name -> n: a vector, or the first row of a matrix
     buffers: dict[str, int] = field(default_factory=dict)  # name -> width
     ropes: dict[str, tuple[npt.NDArray[np.float64], float]] = field(default_factory=dict)
     ops: list[dict[str, Any]] = field(default_factory=list)
@@ -53,6 +54,13 @@ class Plan:
         self._expect(name, (n,))
         self.vectors[name] = n
         return name
+
+    def rows(self, name: str) -> int:
+        """The number of rows of a matrix whose width is known."""
+        info = self.file.tensors.get(name)
+        if info is None or len(info.shape) != 2:
+            raise InvalidFileError(f"tensor {name!r} is missing or no matrix")
+        return info.shape[1]
 
     def has(self, name: str) -> bool:
         """Whether the file has this tensor."""
@@ -78,11 +86,34 @@ class Plan:
 
     # ---- ops: each returns the name of the buffer it writes ----
 
-    def embed(self, tensor: str, n_embd: int, n_vocab: int, scale: float = 1.0) -> str:
-        """The residual stream: scaled rows of the token embedding."""
+    def embed(
+        self,
+        tensor: str,
+        n_embd: int,
+        n_vocab: int,
+        scale: float = 1.0,
+        *,
+        positions: str | None = None,
+        token_type: str | None = None,
+    ) -> str:
+        """The residual stream: scaled rows of the token embedding.
+
+        `positions` is a matrix with a row to add for each position, `token_type` one whose first row is added.
+        """
         self.n_vocab = n_vocab
-        matrix = self.matrix(tensor, n_vocab, n_embd)
-        return self._op("embed", dst=self.buffer("residual", n_embd), matrix=matrix, scale=scale)
+        vector = None
+        if token_type is not None:
+            self._expect(token_type, (n_embd, self.rows(token_type)))
+            self.vectors[token_type] = n_embd
+            vector = token_type
+        return self._op(
+            "embed",
+            dst=self.buffer("residual", n_embd),
+            matrix=self.matrix(tensor, n_vocab, n_embd),
+            matrix2=self.matrix(positions, self.rows(positions), n_embd) if positions else None,
+            vector=vector,
+            scale=scale,
+        )
 
     def norm(
         self, weight: str, eps: float, *, add: str | None, post_norm: str | None = None, select: bool = False
@@ -106,15 +137,43 @@ class Plan:
             eps=eps,
         )
 
+    def layernorm(self, name: str, eps: float, *, add: str | None, select: bool = False) -> str:
+        """residual = layernorm(residual + add) with name.weight and name.bias, (n_embd): the norm of a post-norm block.
+
+        `select` writes the tokens whose outputs are wanted to a buffer of their own instead.
+        """
+        width = self.buffers["residual"]
+        return self._op(
+            "norm",
+            flags=("center", *(("select",) if select else self._quantize(width))),
+            src=add,
+            dst=self.buffer("selected", width) if select else "residual",
+            dst2="residual",
+            vector=self.vector(f"{name}.weight", width),
+            vector2=self.vector(f"{name}.bias", width),
+            eps=eps,
+        )
+
     def linear(
-        self, src: str, tensor: str, rows: int, dst: str, *, bias: str | None = None, join: bool = False
+        self,
+        src: str,
+        tensor: str,
+        rows: int,
+        dst: str,
+        *,
+        bias: str | None = None,
+        join: bool = False,
+        gelu: bool = False,
     ) -> str:
-        """dst = tensor * src (+ bias if the file has it), (rows). `join`: the next op does not read dst."""
+        """dst = tensor * src (+ bias if the file has it), (rows). `join`: the next op does not read dst.
+
+        `gelu` sends dst through GELU, with the error function, and readies it for another matrix.
+        """
         matrix = self.matrix(tensor, rows, self.buffers[src])
         vector = self.vector(bias, rows) if bias and self.has(bias) else None
         return self._op(
             "linear",
-            flags=("join",) if join else (),
+            flags=(*(("join",) if join else ()), *(("erf", *self._quantize(rows)) if gelu else ())),
             src=src,
             dst=self.buffer(dst, rows),
             matrix=matrix,
@@ -151,8 +210,12 @@ class Plan:
         k_norm: str | None = None,
         eps: float = 0.0,
         softcap: float = 0.0,
+        both_ways: bool = False,
     ) -> str:
-        """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim)."""
+        """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim).
+
+        `both_ways`: to the tokens after it too, as far as they are in the same step.
+        """
         head_dim = self.kv.head_dim
         shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
         norms = {
@@ -175,7 +238,7 @@ class Plan:
         whole_blocks = head_dim % 32 == 0
         dst = self._op(
             "attention",
-            flags=("quantize",) if whole_blocks else (),
+            flags=(*(("quantize",) if whole_blocks else ()), *(("both_ways",) if both_ways else ())),
             src=q,
             dst=self.buffer("attended", width),
             window=window,
@@ -206,8 +269,8 @@ class Plan:
                 index[name] = engine.add_matrix(info.type, rows, k, self.file.data(name))
             except InvalidFileError as error:
                 raise UnsupportedModelError(f"tensor {name!r} ({info.type_name}): {error}") from error
-        for name in self.vectors:
-            index[name] = engine.add_vector(self._floats(name))
+        for name, n in self.vectors.items():
+            index[name] = engine.add_vector(self._floats(name)[:n])
         buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
         ropes = {name: engine.add_rope(freq, mscale) for name, (freq, mscale) in self.ropes.items()}
         tables: dict[str, dict[str, int]] = {

@@ -12,7 +12,7 @@ OP_KINDS = {
 }
 OP_FLAGS = {
     "quantize": OC_FLAG_QUANTIZE, "join": OC_FLAG_JOIN, "neox": OC_FLAG_NEOX, "gelu": OC_FLAG_GELU,
-    "select": OC_FLAG_SELECT,
+    "select": OC_FLAG_SELECT, "center": OC_FLAG_CENTER, "erf": OC_FLAG_ERF, "both_ways": OC_FLAG_BOTH_WAYS,
 }
 #: version of the layout of packed weights
 PACKED_LAYOUT = OC_PACKED_LAYOUT
@@ -44,6 +44,7 @@ cdef class Engine:
     cdef list _sources
     cdef oc_batch_item *_items
     cdef int _n_sequences
+    cdef int64_t _n_outputs  # of the last step
 
     def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
                   int head_dim, str kv_type, long long kv_blocks):
@@ -89,6 +90,16 @@ cdef class Engine:
         if self._engine == NULL:
             raise ClosedError("the engine is closed")
         return 0
+
+    @property
+    def max_tokens(self) -> int:
+        """Columns of one step."""
+        return self._params.max_tokens
+
+    @property
+    def max_seqs(self) -> int:
+        """Sequences of one step."""
+        return self._params.max_seqs
 
     def add_matrix(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
         """A weight matrix (n_rows, k) in GGUF layout, part of a mapped file; the buffer is held until it is packed."""
@@ -264,9 +275,12 @@ cdef class Engine:
         err[0] = 0
         with nogil:
             status = oc_step(self._engine, self._items, n, &self._logits, &self._stride, err)
+        self._n_outputs = 0
         if status == OC_ERR_CANCELLED or status == OC_ERR_FULL:
             return status
         _check(status, err)
+        for i in range(n):
+            self._n_outputs += self._items[i].n_outputs
         return OC_OK
 
     def retain_block(self, int block) -> None:
@@ -292,8 +306,28 @@ cdef class Engine:
     cdef const float *_row(self, int row) except NULL:
         """Logits of output `row` of the last step."""
         if self._logits == NULL:
-            raise EngineError("no step has been made")
+            raise EngineError("no step has been made, or the model has no head")
         return self._logits + row * self._stride
+
+    def pool_hidden(self, int first, int n, str pooling, float[::1] out) -> None:
+        """Outputs [first, first + n) of the last step as one vector: their "mean", the "first" or the "last".
+
+        An output here is the hidden state after the final norm, before any head.
+        """
+        cdef int64_t width
+        cdef const float *hidden
+        self._need_open()
+        if not (0 <= first and 1 <= n <= self._n_outputs - first):
+            raise InvalidOptionError(f"outputs {first} to {first + n} of {self._n_outputs}")
+        hidden = oc_engine_hidden(self._engine, &width)
+        if out.shape[0] != width:
+            raise InvalidOptionError(f"out must have {width} floats")
+        if pooling == "mean":
+            oc_mean_rows(hidden + first * width, n, width, &out[0])
+        elif pooling in ("first", "last"):
+            memcpy(&out[0], hidden + (first if pooling == "first" else first + n - 1) * width, width * sizeof(float))
+        else:
+            raise InvalidOptionError(f"pooling {pooling!r} is not known")
 
     def copy_logits(self, int row, float[::1] out) -> None:
         """Copy the logits of output `row` of the last step; out has n_vocab floats."""

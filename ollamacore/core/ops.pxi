@@ -20,6 +20,9 @@ cdef extern from "kernels/kernels.h" nogil:
         float softcap
     size_t oc_attention_scratch(int64_t n_rows, int64_t head_dim) noexcept
     ctypedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps) noexcept
+    ctypedef void (*oc_layernorm_fn)(const float *x, const float *w, const float *b, float *y, int64_t n,
+                                     float eps) noexcept
+    ctypedef void (*oc_gelu_fn)(float *x, int64_t n) noexcept
     ctypedef void (*oc_rope_fn)(float *x, const float *cos, const float *sin, int64_t n_rot, int neox) noexcept
     ctypedef void (*oc_glu_fn)(const float *gate, const float *up, float *y, int64_t n) noexcept
     ctypedef void (*oc_add_fn)(float *y, const float *x, int64_t n) noexcept
@@ -52,6 +55,20 @@ def op_rmsnorm(int row, const float[::1] x, const float[::1] w, float[::1] y, fl
         _same_length(x.shape[0], w.shape[0])
         weight = &w[0]
     fn(&x[0], weight, &y[0], x.shape[0], eps)
+
+
+def op_layernorm(int row, const float[::1] x, const float[::1] w, const float[::1] b, float[::1] y, float eps):
+    """Run a layernorm row."""
+    fn = <oc_layernorm_fn>_op_row(row, ("layernorm",)).fn
+    for size in (w.shape[0], b.shape[0], y.shape[0]):
+        _same_length(x.shape[0], size)
+    fn(&x[0], &w[0], &b[0], &y[0], x.shape[0], eps)
+
+
+def op_gelu(int row, float[::1] x):
+    """Run a gelu row in place."""
+    fn = <oc_gelu_fn>_op_row(row, ("gelu",)).fn
+    fn(&x[0], x.shape[0])
 
 
 def op_rope(int row, float[::1] x, const float[::1] cos, const float[::1] sin, bint neox):

@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 cdef enum:
     _NOGIL_BYTES = 4096
 
-_TOKEN_MODELS = {"gpt2": OC_TOKENS_BPE, "llama": OC_TOKENS_SPM}
+_TOKEN_MODELS = {"gpt2": OC_TOKENS_BPE, "llama": OC_TOKENS_SPM, "bert": OC_TOKENS_WPM}
 _PRETOKENIZERS = {
     "gpt-2": OC_PRE_GPT2, "smollm": OC_PRE_SMOLLM, "llama-bpe": OC_PRE_LLAMA3, "qwen2": OC_PRE_QWEN2,
 }
@@ -50,7 +50,7 @@ cdef class Vocabulary:
     cdef readonly Py_ssize_t count
 
     def __cinit__(self, *, str model, str pre, tokens, merges=None, scores=None, types=None, int32_t unknown=-1,
-                  bint ignore_merges=False, bint add_space_prefix=False):
+                  bint ignore_merges=False, bint add_space_prefix=False, bint lowercase=False):
         cdef oc_vocab_spec spec
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
@@ -61,6 +61,7 @@ cdef class Vocabulary:
         spec.model = _TOKEN_MODELS[model]
         spec.pre = _PRETOKENIZERS[pre]
         spec.ignore_merges = ignore_merges
+        spec.lowercase = lowercase
         spec.add_space_prefix = add_space_prefix
         spec.unknown = unknown
         spec.tokens = strings._c

@@ -1,7 +1,8 @@
 """Text to token ids and back, as the model's own tokenizer does it. The loops are in csrc/text.
 
-Reads the `tokenizer.ggml.*` metadata of a GGUF file. Models: `gpt2` (byte-level BPE) and `llama` (SentencePiece
-BPE); anything else is refused with UnsupportedModelError. Conversations are rendered elsewhere (ollamacore.prompt).
+Reads the `tokenizer.ggml.*` metadata of a GGUF file. Models: `gpt2` (byte-level BPE), `llama` (SentencePiece BPE)
+and `bert` (WordPiece); anything else is refused with UnsupportedModelError. Conversations are rendered elsewhere
+(ollamacore.prompt).
 """
 
 from collections.abc import Iterable
@@ -39,19 +40,21 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary, metadata: TokenizerMetadata) -> None:
         self._vocabulary = vocabulary
-        self._strip_space = metadata.model == "llama" and metadata.add_space_prefix
+        self._strip_space = metadata.model == "bert" or (metadata.model == "llama" and metadata.add_space_prefix)
         self.n_vocab: int = vocabulary.count
         self.bos = metadata.bos
         self.eos = metadata.eos
         self.add_bos = metadata.add_bos and self.bos is not None
         self.add_eos = metadata.add_eos and self.eos is not None
+        #: tokens that `encode` puts around a text
+        self.n_added = int(self.add_bos) + int(self.add_eos)
         self.end_ids = metadata.end_ids(vocabulary)
 
     @classmethod
     def from_gguf(cls, gguf: GGUFMetadata) -> Self:
         """Build the tokenizer that a GGUF file describes."""
         metadata = TokenizerMetadata(gguf)
-        if metadata.model not in ("gpt2", "llama"):
+        if metadata.model not in ("gpt2", "llama", "bert"):
             raise UnsupportedModelError(f"tokenizer model {metadata.model!r} is not supported")
         byte_level = metadata.model == "gpt2"
         if byte_level and metadata.pre not in _PRETOKENIZERS:
@@ -62,11 +65,12 @@ class Tokenizer:
             pre=rules,
             tokens=metadata.tokens,
             merges=metadata.strings("tokenizer.ggml.merges") if byte_level else None,
-            scores=None if byte_level else metadata.numbers("tokenizer.ggml.scores", "f"),
+            scores=metadata.numbers("tokenizer.ggml.scores", "f") if metadata.model == "llama" else None,
             types=metadata.types,
             unknown=-1 if metadata.unknown is None else metadata.unknown,
             ignore_merges=ignore_merges,
             add_space_prefix=metadata.add_space_prefix,
+            lowercase=metadata.lowercase,
         )
         return cls(vocabulary, metadata)
 

@@ -45,15 +45,19 @@ class TokenizerMetadata:
         self._gguf = gguf
         self.model: str = gguf.get("tokenizer.ggml.model", str)
         self.pre: str = gguf.get("tokenizer.ggml.pre", str, "default")
-        sentencepiece = self.model == "llama"
+        sentencepiece, wordpiece = self.model == "llama", self.model == "bert"
         self.tokens = self.strings("tokenizer.ggml.tokens")
         self.types = self.numbers("tokenizer.ggml.token_type", "i", required=False)
         self.bos = self._id("bos", 1 if sentencepiece else None)
         self.eos = self._id("eos", 2 if sentencepiece else None)
-        self.unknown = self._id("unknown", 0 if sentencepiece else None)
+        self.unknown = self._id("unknown", 0 if sentencepiece else 100 if wordpiece else None)
+        if wordpiece:  # [CLS] and [SEP] stand around every text; the second key is spelled as GGUF files spell it
+            self.bos = self._id("cls", 101) if self.bos is None else self.bos
+            self.eos = self._id("seperator", 102)
         llama3 = self.pre in ("llama-bpe", "llama3", "llama-v3")
-        self.add_bos: bool = gguf.get("tokenizer.ggml.add_bos_token", bool, sentencepiece or llama3)
-        self.add_eos: bool = gguf.get("tokenizer.ggml.add_eos_token", bool, False)
+        self.add_bos: bool = wordpiece or gguf.get("tokenizer.ggml.add_bos_token", bool, sentencepiece or llama3)
+        self.add_eos: bool = wordpiece or gguf.get("tokenizer.ggml.add_eos_token", bool, False)
+        self.lowercase: bool = gguf.get("tokenizer.ggml.normalizer.lowercase", bool, wordpiece)
         self.add_space_prefix: bool = gguf.get("tokenizer.ggml.add_space_prefix", bool, sentencepiece)
 
     def strings(self, key: str) -> "StringRegion":

@@ -63,10 +63,7 @@ def plan_run(context: Context, target: Target, request: RunRequest) -> Plan:
     """Overlay the defaults with the model's parameters and those with the request's."""
     model = SamplingOptions.from_mapping(target.params)
     options = SamplingOptions.from_mapping(request.options or {}, model)
-    size = options.num_ctx or context.config.context_length
-    if target.description.context_length:
-        size = min(size, target.description.context_length)
-    size = max(size, MIN_CONTEXT)
+    size = context_size(context, target, options)
     options = replace(
         options,
         num_ctx=size,
@@ -75,6 +72,14 @@ def plan_run(context: Context, target: Target, request: RunRequest) -> Plan:
         top_logprobs=request.top_logprobs if request.logprobs else 0,
     )
     return Plan(size, options)
+
+
+def context_size(context: Context, target: Target, options: SamplingOptions) -> int:
+    """The context that options ask for, as far as the model was trained for it."""
+    size = options.num_ctx or context.config.context_length
+    if target.description.context_length:
+        size = min(size, target.description.context_length)
+    return max(size, MIN_CONTEXT)
 
 
 def thinking_variables(request: RunRequest, target: Target) -> dict[str, Any]:
@@ -108,12 +113,13 @@ class Clock:
         """The model is loaded and free."""
         self._load_ns = time.perf_counter_ns() - self._began
 
+    def times(self) -> dict[str, int]:
+        """From the start until now, and until the engine was ready."""
+        return {"total_duration": time.perf_counter_ns() - self._began, "load_duration": self._load_ns}
+
     def metrics(self, chunk: Chunk) -> dict[str, int]:
         """The figures of a final record, Ollama's six and the cached tokens; those that are zero are left out."""
-        figures = {
-            "total_duration": time.perf_counter_ns() - self._began,
-            "load_duration": self._load_ns,
-        }
+        figures = self.times()
         if chunk.stats is not None:
             stats = chunk.stats
             figures |= {

@@ -5,16 +5,22 @@ An engine belongs to one loaded model; every method may be called from the event
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ollamacore import Chunk, Model, SamplingOptions
+from ollamacore import Chunk, Embeddings, Model, SamplingOptions
 
 #: Text up to this length is tokenised on the event loop: a thread hop would cost more.
 INLINE_CHARACTERS = 1000
+#: Embedding calls of one model that compute side by side; they wait in threads of their own, not in those that
+#: everything else shares.
+EMBEDDING_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,11 @@ class Engine(Protocol):
     def generate(self, tokens: Sequence[int], options: SamplingOptions) -> AsyncGenerator[Chunk, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels."""
 
+    async def embed(
+        self, texts: Sequence[str], *, num_ctx: int, truncate: bool, dimensions: int | None, normalize: bool
+    ) -> Embeddings:
+        """A vector for each text; see ollamacore.Model.embed. Cancelling it ends the computation soon."""
+
     async def unload(self) -> None:
         """Free the model; generations that still run end."""
 
@@ -59,6 +70,7 @@ class LocalEngine:
 
     def __init__(self, model: Model):
         self._model = model
+        self._embedding = ThreadPoolExecutor(EMBEDDING_THREADS, thread_name_prefix="embed")
 
     def stats(self) -> EngineStats:
         """Memory in use and the longest context."""
@@ -106,8 +118,21 @@ class LocalEngine:
             if not done:
                 generation.cancel()
 
+    async def embed(
+        self, texts: Sequence[str], *, num_ctx: int, truncate: bool, dimensions: int | None, normalize: bool
+    ) -> Embeddings:
+        """A vector for each text; see ollamacore.Model.embed. Cancelling it ends the computation soon."""
+        cancel = threading.Event()
+        options: dict[str, Any] = {"num_ctx": num_ctx, "truncate": truncate, "dimensions": dimensions}
+        call = partial(self._model.embed, texts, normalize=normalize, cancel=cancel, **options)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._embedding, call)
+        finally:
+            cancel.set()
+
     async def unload(self) -> None:
         """Free the model; generations that still run end."""
+        self._embedding.shutdown(wait=False)
         await asyncio.to_thread(self._model.close)
 
 

@@ -1,4 +1,4 @@
-/* test_op.c - the rows of all other ops: quantize, rmsnorm, rope, swiglu, geglu, add, argmax, kv_store. */
+/* test_op.c - the rows of all other ops: quantize, the norms, rope, the activations, add, argmax, kv_store. */
 #include "check.h"
 
 static const int sizes[] = {1,  2,  3,  4,  5,  6,  7,   8,   9,   11,  12,  13,  15,
@@ -110,6 +110,57 @@ static void test_rmsnorm(const oc_kernel *row) {
     for (int i = 18; i < 27; i++) /* squares that lose bits or vanish */
         rmsnorm_of(row, random_floats(77, powf(10, (float)-i)), NULL, 77, 0, "tiny values");
     release(row->symbol);
+}
+
+/* ---- layernorm ---- */
+
+static void test_layernorm(const oc_kernel *row) {
+    static const float scales[] = {1e-20f, 1e-3f, 1.0f, 1e5f, 1e25f};
+    for (int i = 0; i < N_SIZES + 5; i++) {
+        const int n = i < N_SIZES ? sizes[i] : 77;
+        const float *x = random_floats(n, i < N_SIZES ? 5 : scales[i - N_SIZES]), *w = random_floats(n, 2),
+                    *b = random_floats(n, 2);
+        float *y = guarded_floats(n), *own = copy_of(x, n);
+        ((oc_layernorm_fn)row->fn)(x, w, b, y, n, 1e-12f);
+        ((oc_layernorm_fn)row->fn)(own, w, b, own, n, 1e-12f);
+        double mean = 0, squares = 0, peak = 0;
+        for (int j = 0; j < n; j++) mean += (double)x[j] / n;
+        for (int j = 0; j < n; j++) {
+            squares += (x[j] - mean) * (x[j] - mean);
+            peak = fmax(peak, fabs(x[j]));
+        }
+        const double scale = 1 / sqrt(squares / n + (double)1e-12f);
+        int right = same_floats(y, own, n);
+        for (int j = 0; j < n; j++)
+            right &= fabs(y[j] - ((x[j] - mean) * scale * w[j] + b[j])) <=
+                     1e-5 * (peak * scale * fabs(w[j]) + fabs(b[j]));
+        check(right, row->symbol, "n = %d", n);
+        release(row->symbol);
+    }
+}
+
+/* ---- gelu ---- */
+
+static void test_gelu(const oc_kernel *row) {
+    for (int i = 0; i < N_SIZES; i++) {
+        const int n = sizes[i];
+        float *x = random_floats(n, 8), *old = copy_of(x, n);
+        ((oc_gelu_fn)row->fn)(x, n);
+        int right = 1;
+        for (int j = 0; j < n; j++) {
+            float alone = old[j]; /* a value does not depend on its place */
+            ((oc_gelu_fn)row->fn)(&alone, 1);
+            const double expected = 0.5 * old[j] * erfc(-old[j] * 0.70710678118654752);
+            right &= fabs(x[j] - expected) <= 2e-6 * fabs(expected) + 1e-7 && alone == x[j];
+        }
+        check(right, row->symbol, "n = %d", n);
+        release(row->symbol);
+    }
+    float extremes[] = {-INFINITY, -3e38f, -30, 30, 3e38f, INFINITY, NAN};
+    ((oc_gelu_fn)row->fn)(extremes, 7);
+    check(extremes[0] == 0 && extremes[1] == 0 && extremes[2] == 0 && extremes[3] == 30 && extremes[4] == 3e38f &&
+              isinf(extremes[5]) && isnan(extremes[6]),
+          row->symbol, "extremes");
 }
 
 /* ---- rope ---- */
@@ -259,9 +310,11 @@ void test_op(const oc_kernel *row) {
     } tests[] = {
         {"quantize", test_quantize},
         {"rmsnorm", test_rmsnorm},
+        {"layernorm", test_layernorm},
         {"rope", test_rope},
         {"swiglu", test_glu},
         {"geglu", test_glu},
+        {"gelu", test_gelu},
         {"add", test_add},
         {"argmax", test_argmax},
         {"kv_store_f16", test_kv_store},

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.model
 
 SEPARATOR = "\n__ggml_vocab_test__\n"
 #: every vocabulary with vectors whose tokenizer is supported
-NAMES = ("gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "mpt", "starcoder", "refact", "command-r")
+NAMES = ("gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "mpt", "starcoder", "refact", "command-r", "bert-bge")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Every element-wise row of the kernel table against float64 numpy."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,7 +41,8 @@ def random_floats(seed, n, scale=1.0):
 
 def test_every_op_has_a_reference_row():
     all_ops = {op for op, *_ in _core.kernel_rows()}
-    assert all_ops >= {"rmsnorm", "rope", "swiglu", "geglu", "add", "argmax", "attention_f16", "attention_f32",
+    assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "add",
+                       "argmax", "attention_f16", "attention_f32",
                        "kv_store_f16", "kv_store_f32"}
     assert all_ops == {op for op, _, _, _, isa, _ in _core.kernel_rows() if isa == "generic"}
 
@@ -93,6 +96,72 @@ def test_rmsnorm_in_place(row, op):
     y = x.copy()
     _core.op_rmsnorm(row, y, w, y, 1e-5)
     np.testing.assert_allclose(y, rmsnorm_reference(x, w, 1e-5), rtol=1e-5)
+
+
+# ---- layernorm ----
+
+def layernorm_reference(x, w, b, eps):
+    x = x.astype(np.float64)
+    x = x - x.mean()
+    return x / np.sqrt(np.mean(x * x) + float(np.float32(eps))) * w + b
+
+
+@pytest.mark.parametrize(("row", "op"), rows("layernorm"))
+def test_layernorm_sizes(row, op):
+    for n in SIZES:
+        x, w, b = random_floats(n, n, 3) + np.float32(2), random_floats(n + 1, n), random_floats(n + 2, n)
+        expected = layernorm_reference(x, w, b, 1e-5)
+        raw, y = placed(np.zeros(n, np.float32), n % 7)
+        _core.op_layernorm(row, placed(x, n % 5)[1], placed(w, n % 3)[1], placed(b, n % 4)[1], y, 1e-5)
+        scale = 1 / np.sqrt(x.astype(np.float64).var() + 1e-5)
+        assert (np.abs(y - expected) <= 1e-5 * (np.abs(x).max() * scale * np.abs(w) + np.abs(b))).all()
+        assert_red_zone(raw, y)
+        _core.op_layernorm(row, x, w, b, x, 1e-5)
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(("row", "op"), rows("layernorm"))
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-20, 1e-3, 1e5, 1e25])
+def test_layernorm_extremes(row, op, scale):
+    x, one = random_floats(1, 77) * np.float32(scale), np.ones(77, np.float32)
+    y = np.empty_like(x)
+    for eps in (1e-12, 0.0) if scale else (1e-12,):
+        _core.op_layernorm(row, x, one, one * 0, y, eps)
+        np.testing.assert_allclose(y, layernorm_reference(x, one, 0, eps), rtol=1e-5, atol=1e-6)
+
+
+# ---- gelu ----
+
+def gelu_reference(x):
+    return np.array([0.5 * value * math.erfc(-value / math.sqrt(2)) for value in x.astype(np.float64)])
+
+
+@pytest.mark.parametrize(("row", "op"), rows("gelu"))
+def test_gelu_sizes(row, op):
+    for n in SIZES:
+        x = random_floats(n, n, 4)
+        raw, view = placed(x, n % 6)
+        _core.op_gelu(row, view)
+        assert_glu(view, gelu_reference(x))
+        assert_red_zone(raw, view)
+        for i in (0, n // 2, n - 1):
+            alone = x[i:i + 1].copy()
+            _core.op_gelu(row, alone)
+            assert alone[0] == view[i]
+
+
+@pytest.mark.parametrize(("row", "op"), rows("gelu"))
+def test_gelu_range(row, op):
+    x = np.concatenate([np.linspace(-30, 30, 20001), [-3e38, -1e5, -0.0, 1e-40, 1e5, 3e38]]).astype(np.float32)
+    y = x.copy()
+    _core.op_gelu(row, y)
+    assert_glu(y[:-6], gelu_reference(x[:-6]))
+    assert (y[-6:-4] == 0).all()
+    np.testing.assert_allclose(y[-4:], [0, 0, 1e5, 3e38], rtol=1e-6, atol=1e-38)
+    special = np.array([np.nan, np.inf, 1.0], np.float32)
+    _core.op_gelu(row, special)
+    assert np.isnan(special[0])
+    assert np.isposinf(special[1])
 
 
 # ---- rope ----

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from ollamacore import Chunk, OllamaCoreError, SamplingOptions, Stats, TokenLogprob
+import numpy as np
+
+from ollamacore import Chunk, ContextLengthError, Embeddings, OllamaCoreError, SamplingOptions, Stats, TokenLogprob
 from server.models.engine import EngineStats
 
 BOS = 256
@@ -28,6 +30,8 @@ class Script:
         self.unloads: list[Path] = []
         self.prompts: list[list[int]] = []
         self.options: list[SamplingOptions] = []
+        self.embedded: list[tuple] = []
+        self.vector_scale = 1.0
         self.rendered: list[tuple[list[dict], dict]] = []
         self.started = asyncio.Event()
         self.cancelled = 0
@@ -91,6 +95,15 @@ class FakeEngine:
             return None
         top = TokenLogprob(piece, piece.encode(), 1, -0.25, ())
         return (TokenLogprob(piece, piece.encode(), 1, -0.25, (top,) * options.top_logprobs),)
+
+    async def embed(self, texts, *, num_ctx, truncate, dimensions, normalize) -> Embeddings:
+        script = self.script
+        script.embedded.append((list(texts), num_ctx, truncate, dimensions, normalize))
+        counts = tuple(len(text) + 2 for text in texts)
+        if max(counts) > num_ctx and not truncate:
+            raise ContextLengthError("too long")
+        vectors = np.tile(np.float32([0.6, 0.8]), (len(texts), 1)) * np.float32(script.vector_scale)
+        return Embeddings(vectors, counts)
 
     async def unload(self) -> None:
         self.script.unloads.append(self.path)

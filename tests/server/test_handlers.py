@@ -792,3 +792,88 @@ def test_out_of_memory_unloads_idle_models_and_tries_again(live, http, script, t
     script.load_errors = [OutOfMemoryError("no room"), OutOfMemoryError("still no room")]
     http.post("/api/generate", json={"model": "other", "keep_alive": 0})
     error(http.post("/api/generate", json={"model": "tiny", "prompt": "x"}), 500, "no room")
+
+
+# ---- embed, embeddings ----
+
+
+def test_embed_of_one_text_has_fields_in_order(http, script):
+    answer = http.post("/api/embed", json={"model": "Tiny", "input": "abc"})
+    assert answer.headers["content-type"] == JSON
+    assert list(answer.json()) == [
+        "model",
+        "embeddings",
+        "total_duration",
+        "load_duration",
+        "prompt_eval_count",
+    ]
+    assert answer.json()["model"] == "Tiny"
+    assert '"embeddings":[[0.6,0.8]]' in answer.text  # single precision, shortest form
+    assert answer.json()["prompt_eval_count"] == 5
+    assert script.embedded == [(["abc"], 2048, True, None, True)]
+
+
+def test_embed_of_a_list_keeps_empty_texts(http, script):
+    answer = http.post("/api/embed", json={"model": "tiny", "input": ["ab", ""], "dimensions": 7})
+    assert len(answer.json()["embeddings"]) == 2
+    assert answer.json()["prompt_eval_count"] == 6
+    assert script.embedded == [(["ab", ""], 2048, True, 7, True)]
+
+
+@pytest.mark.parametrize("body", [{}, {"input": ""}, {"input": []}, {"input": None}])
+def test_embed_without_text_loads_the_model(http, script, body):
+    answer = http.post("/api/embed", json={"model": "tiny", **body})
+    assert answer.json() == {"model": "tiny", "embeddings": []}
+    assert len(script.loads) == 1
+    assert script.embedded == []
+
+
+@pytest.mark.parametrize("value", [1, True, {"a": "b"}, ["a", 1], ["a", None], [["a"]]])
+def test_embed_refuses_other_input(http, value):
+    error(http.post("/api/embed", json={"model": "tiny", "input": value}), 400, "invalid input type")
+
+
+def test_embed_of_a_long_text_without_truncate(http, script):
+    body = {"model": "tiny", "input": ["a", "b" * 20], "truncate": False, "options": {"num_ctx": 16}}
+    error(http.post("/api/embed", json=body), 400, "the input length exceeds the context length")
+    assert script.embedded[0][1:3] == (16, False)
+    assert http.post("/api/embed", json={**body, "truncate": True}).status_code == 200
+
+
+def test_embed_of_no_model(http):
+    error(http.post("/api/embed", json={"input": "a"}), 404, "model '' not found")
+    text = 'model "nope" not found, try pulling it first'
+    error(http.post("/api/embed", json={"model": "nope", "input": "a"}), 404, text)
+    error(http.post("/api/embeddings", json={"model": "nope", "prompt": "a"}), 404, text)
+    error(http.post("/api/embeddings", json={"prompt": "a"}), 400, "model is required")
+    error(http.post("/api/embed", json={"model": "a b", "input": "a"}), 400, "invalid model name")
+
+
+def test_embed_refuses_an_option_of_a_wrong_type(http):
+    answer = http.post("/api/embed", json={"model": "tiny", "input": "a", "options": {"num_ctx": "x"}})
+    assert answer.status_code == 500
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_embed_of_a_broken_model(http, script, scale):
+    script.vector_scale = scale
+    text = "embedding contains NaN or Inf values"
+    error(http.post("/api/embed", json={"model": "tiny", "input": "a"}), 400, text)
+    error(http.post("/api/embeddings", json={"model": "tiny", "prompt": "a"}), 500, text)
+
+
+def test_embed_with_keep_alive_0_unloads(http, script, live):
+    http.post("/api/embed", json={"model": "tiny", "input": "a", "keep_alive": 0})
+    live.until(lambda: script.unloads != [])
+
+
+def test_embeddings_of_a_prompt(http, script):
+    answer = http.post("/api/embeddings", json={"model": "tiny", "prompt": "ab"})
+    assert list(answer.json()) == ["embedding"]
+    assert answer.text == '{"embedding":[0.6000000238418579,0.800000011920929]}'  # double precision
+    assert script.embedded == [(["ab"], 2048, True, None, True)]
+
+
+def test_embeddings_without_a_prompt_loads_the_model(http, script):
+    assert http.post("/api/embeddings", json={"model": "tiny"}).json() == {"embedding": []}
+    assert len(script.loads) == 1
