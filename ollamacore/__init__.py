@@ -8,6 +8,7 @@ with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
 
 from pathlib import Path
 
+from ollamacore.context import crop
 from ollamacore.errors import (
     ClosedError,
     ContextLengthError,
@@ -23,6 +24,7 @@ from ollamacore.gguf import GGUFFile, TensorInfo
 from ollamacore.model import Model, load
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, Generation, Stats, TokenLogprob
+from ollamacore.state import ModelState
 from ollamacore.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
@@ -37,6 +39,7 @@ __all__ = [
     "InvalidFileError",
     "InvalidOptionError",
     "Model",
+    "ModelState",
     "OllamaCoreError",
     "OutOfMemoryError",
     "SamplingOptions",
@@ -47,6 +50,7 @@ __all__ = [
     "Tokenizer",
     "UnsupportedModelError",
     "__version__",
+    "crop",
     "get_include",
     "load",
 ]

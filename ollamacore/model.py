@@ -16,13 +16,15 @@ import numpy.typing as npt
 from ollamacore import _core, machine
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
+from ollamacore.context import crop
 from ollamacore.errors import ContextLengthError, InvalidOptionError, OutOfMemoryError, TemplateError
 from ollamacore.gguf import GGUFFile
 from ollamacore.prefix import BLOCK
 from ollamacore.prompt.jinja import ChatTemplate
 from ollamacore.sampling import SamplingOptions
-from ollamacore.scheduler import Scheduler, crop
+from ollamacore.scheduler import Scheduler
 from ollamacore.session import Chunk, Generation
+from ollamacore.state import ModelState
 from ollamacore.tokenizer import Tokenizer
 
 #: columns of one step: large enough for full GEMM tiles, small enough to be cancelled soon and to stay in cache
@@ -125,6 +127,11 @@ class Model:
         return self._scheduler.counts
 
     @property
+    def state(self) -> ModelState:
+        """What the model is doing and has done since it was loaded; costs no lock."""
+        return self._scheduler.state()
+
+    @property
     def kv_blocks_free(self) -> int:
         """KV blocks of 32 positions that a new generation could take: unused ones, and cached ones no other uses."""
         return self._scheduler.kv_blocks_free
@@ -210,7 +217,7 @@ class Model:
             if not options.shift:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")
             prompt = crop(prompt, num_ctx, options.num_keep)
-        generation = Generation(prompt, options, num_ctx, on_chunk)
+        generation = Generation(prompt, options, num_ctx, on_chunk, len(tokens) - len(prompt))
         self._scheduler.submit(generation)
         return generation
 

@@ -36,6 +36,8 @@ class PrefixCache:
         self._root = _Node(None, b"", -1)
         self._nodes: set[_Node] = set()
         self._clock = 0
+        #: blocks given back so far, because the pool or the cache was full
+        self.evictions = 0
 
     def __len__(self) -> int:
         """Blocks in the cache."""
@@ -85,6 +87,7 @@ class PrefixCache:
             for leaf in leaves[: wanted - given]:
                 self._drop(leaf)
                 given += 1
+        self.evictions += given
         return given
 
     def clear(self) -> None:

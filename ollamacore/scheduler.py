@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence, logprobs
+from ollamacore.context import crop, kept
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
 from ollamacore.prefix import BLOCK, PrefixCache
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
+from ollamacore.state import Counters, ModelState
 from ollamacore.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class _Run:
     first_ns: int = 0
     generated: int = 0
     cached: int = 0  # prompt tokens whose keys and values came from the prefix cache
+    shifts: int = 0  # times that the context was full
     unsent: list[int] = field(default_factory=list)  # tokens whose text is not out yet
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
@@ -66,6 +69,8 @@ class Scheduler:
         self._prefixes = PrefixCache(engine, limit=engine.kv_blocks_free // 2)
         self._max_tokens = max_tokens
         self._max_seqs = max_seqs
+        self._blocks = engine.kv_blocks_free
+        self._counters = Counters()
         self._wake = threading.Condition()
         self._waiting: deque[Generation] = deque()
         self._calls: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
@@ -112,6 +117,26 @@ class Scheduler:
         """(running, waiting) generations."""
         return len(self._active), len(self._waiting) + len(self._parked)
 
+    def state(self) -> ModelState:
+        """What is going on, and what has been done."""
+        running, waiting = self.counts
+        counters = self._counters
+        return ModelState(
+            running,
+            waiting,
+            kv_blocks=self._blocks,
+            kv_blocks_used=self._blocks - self._engine.kv_blocks_free,
+            kv_blocks_cached=len(self._prefixes),
+            prefix_evictions=self._prefixes.evictions,
+            steps=counters.steps,
+            prompt_tokens=counters.prompt_tokens,
+            cached_tokens=counters.cached_tokens,
+            generated_tokens=counters.generated_tokens,
+            context_shifts=counters.context_shifts,
+            parked=counters.parked,
+            finished=dict(counters.finished),
+        )
+
     @property
     def kv_blocks_free(self) -> int:
         """KV blocks that a new generation could take."""
@@ -144,7 +169,7 @@ class Scheduler:
         for run in [*self._active, *self._parked]:
             self._finish(run, "cancelled")
         for generation in self._waiting:
-            self._deliver(generation, Chunk("", done_reason="cancelled", stats=_no_stats(generation)))
+            self._refuse(generation, "cancelled")
         for _, future in self._calls:
             future.set_exception(ClosedError("the model is closed"))
         self._prefixes.clear()
@@ -165,7 +190,7 @@ class Scheduler:
             for generation in gone:
                 self._waiting.remove(generation)
         for generation in gone:
-            self._deliver(generation, Chunk("", done_reason="cancelled", stats=_no_stats(generation)))
+            self._refuse(generation, "cancelled")
 
     def _admit(self) -> None:
         """Start parked runs, then waiting generations, in order, as far as sequences and KV blocks go."""
@@ -184,7 +209,7 @@ class Scheduler:
             try:
                 self._active.append(self._start(generation))
             except Exception as error:  # noqa: BLE001 - one request's boundary
-                self._fail(generation, error)
+                self._refuse(generation, "error", error)
 
     def _has_room(self, n_tokens: int) -> bool:
         """Whether the pool holds so many tokens and one block more; a run alone may always try."""
@@ -249,6 +274,7 @@ class Scheduler:
         if status == STEP_FULL:
             self._make_room()
             return
+        self._counters.steps += 1
         row = 0
         for run, take in runs:
             del run.pending[:take]
@@ -275,6 +301,7 @@ class Scheduler:
         run.pending = run.tokens[:]
         self._active.remove(run)
         self._parked.append(run)
+        self._counters.parked += 1
 
     # ---- one token of one run ----
 
@@ -315,7 +342,9 @@ class Scheduler:
             return
         context, wanted = run.generation.num_ctx, run.generation.options.num_keep
         run.tokens = crop(run.tokens, context, wanted)
-        run.sequence.truncate(_kept(context, wanted))
+        run.shifts += 1
+        self._counters.context_shifts += 1
+        run.sequence.truncate(kept(context, wanted))
         run.pending = run.tokens[len(run.sequence) :]
 
     def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
@@ -339,13 +368,22 @@ class Scheduler:
         if reason is not None:
             now = time.monotonic_ns()
             first = run.first_ns or now
-            stats = Stats(len(run.generation.prompt), run.cached, first - run.started_ns, run.generated, now - first)
+            stats = Stats(
+                len(run.generation.prompt),
+                run.cached,
+                first - run.started_ns,
+                run.generated,
+                now - first,
+                run.generation.dropped_tokens,
+                run.shifts,
+            )
         return Chunk(text, tokens, logprobs, reason, stats, error)
 
     def _finish(
         self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
     ) -> None:
         (self._active if run in self._active else self._parked).remove(run)
+        self._count(run, reason)
         if reason != "error":
             self._prefixes.add(run.tokens, run.sequence)
         run.sequence.close()
@@ -353,8 +391,18 @@ class Scheduler:
             text = run.assembler.flush() if reason in ("stop", "length") else ""
         self._deliver(run.generation, self._chunk(run, text, reason, _public(error) if error else None))
 
-    def _fail(self, generation: Generation, error: Exception) -> None:
-        chunk = Chunk("", done_reason="error", stats=_no_stats(generation), error=_public(error))
+    def _count(self, run: _Run, reason: DoneReason) -> None:
+        counters = self._counters
+        counters.prompt_tokens += len(run.generation.prompt)
+        counters.cached_tokens += run.cached
+        counters.generated_tokens += run.generated
+        counters.finished[reason] += 1
+
+    def _refuse(self, generation: Generation, reason: DoneReason, error: Exception | None = None) -> None:
+        """End a generation that never ran."""
+        self._counters.finished[reason] += 1
+        stats = Stats(len(generation.prompt), 0, 0, 0, 0, generation.dropped_tokens)
+        chunk = Chunk("", done_reason=reason, stats=stats, error=_public(error) if error else None)
         self._deliver(generation, chunk)
 
     def _deliver(self, generation: Generation, chunk: Chunk) -> None:
@@ -367,22 +415,6 @@ class Scheduler:
 
 def _blocks(n_tokens: int) -> int:
     return -(-n_tokens // BLOCK)
-
-
-def crop(tokens: array[int], num_ctx: int, num_keep: int) -> array[int]:
-    """The first num_keep tokens and the newest of the rest, so that about half of what is not kept is free again."""
-    keep = _kept(num_ctx, num_keep)
-    tail = max((num_ctx - keep) // 2, 1)
-    return tokens[:keep] + tokens[max(len(tokens) - tail, keep) :]
-
-
-def _kept(num_ctx: int, num_keep: int) -> int:
-    """Tokens at the start that a shift leaves alone: one newer token must fit beside them, and room for another."""
-    return min(max(num_keep, 0), max(num_ctx - 2, 0))
-
-
-def _no_stats(generation: Generation) -> Stats:
-    return Stats(len(generation.prompt), 0, 0, 0, 0)
 
 
 def _public(error: Exception) -> OllamaCoreError:

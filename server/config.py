@@ -29,6 +29,7 @@ VARIABLES = {
     "OLLAMA_NUM_PARALLEL": f"generations that one model runs at the same time (default {DEFAULT_PARALLEL})",
     "OLLAMA_MAX_LOADED_MODELS": "models held in memory at the same time (default 3)",
     "OLLAMA_MAX_QUEUE": "requests that may wait for a model before new ones get 503 (default 512)",
+    "OLLAMACORE_STRICT_CONTEXT": "1 answers 400 rather than drop messages or tokens that do not fit (default 0)",
     "OLLAMA_ORIGINS": "additional web origins to accept, comma separated, one * in each",
     "OLLAMA_NOPRUNE": "1 keeps blobs that no model uses (default 0)",
     "OLLAMA_DEBUG": "1 logs requests and model loads, 2 logs more",
@@ -51,6 +52,7 @@ class Config:
     num_parallel: int = DEFAULT_PARALLEL
     max_loaded_models: int = 3
     max_queue: int = 512
+    strict_context: bool = False
     threads: int | None = None
 
     @property
@@ -82,6 +84,7 @@ class Config:
             num_parallel=_number(env, "OLLAMA_NUM_PARALLEL", 0) or DEFAULT_PARALLEL,
             max_loaded_models=_number(env, "OLLAMA_MAX_LOADED_MODELS", 0) or 3,
             max_queue=_number(env, "OLLAMA_MAX_QUEUE", 512),
+            strict_context=_level(env["OLLAMACORE_STRICT_CONTEXT"]) > 0,
             threads=_number(env, "OLLAMACORE_THREADS", 0) or None,
         )
 
