@@ -21,6 +21,7 @@ from ollamacore.errors import (
     UnsupportedModelError,
 )
 from ollamacore.gguf import GGUFFile, TensorInfo
+from ollamacore.machine import available_memory
 from ollamacore.model import Model, load
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, Generation, Stats, TokenLogprob
@@ -50,6 +51,7 @@ __all__ = [
     "Tokenizer",
     "UnsupportedModelError",
     "__version__",
+    "available_memory",
     "crop",
     "get_include",
     "load",

@@ -6,6 +6,7 @@ import atexit
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
@@ -19,6 +20,7 @@ from ollamacore.arch.plan import Plan
 from ollamacore.context import crop
 from ollamacore.errors import ContextLengthError, InvalidOptionError, OutOfMemoryError, TemplateError
 from ollamacore.gguf import GGUFFile
+from ollamacore.memory import Memory, memory_of
 from ollamacore.prefix import BLOCK
 from ollamacore.prompt.jinja import ChatTemplate
 from ollamacore.sampling import SamplingOptions
@@ -31,8 +33,8 @@ from ollamacore.tokenizer import Tokenizer
 MAX_TOKENS = 256
 #: sequences of one step, and columns of logits
 MAX_SEQS = 16
-#: sequences of full training context that the KV pool is reserved for, memory permitting
-POOL_SEQUENCES = 4
+#: between two calls of on_progress
+PROGRESS_SECONDS = 0.05
 
 _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 
@@ -63,23 +65,25 @@ class Model:
         context: int = 4096,
         kv_bytes: int | None = None,
         kv_type: str = "f16",
+        memory: int | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a GGUF file.
 
         `threads`: computing threads (default: the physical cores this process may use). `context`: tokens that the KV
-        pool must hold at least. `kv_bytes`: size of the KV pool (default: several full contexts, at most half of the
-        free memory). `kv_type`: "f16" or "f32". `on_progress` gets the fraction of the weights that is ready: 0.0 and
-        1.0 at least.
+        pool must hold at least. `kv_bytes`: size of the KV pool (default: several full contexts, within half of the
+        memory that the weights leave). `kv_type`: "f16" or "f32". `memory`: bytes that the model may take (default:
+        what the machine has available). `on_progress` gets the fraction of the weights that is ready, 0.0 and 1.0 at
+        least; an exception that it raises ends the load and is raised here.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
-        if kv_type not in _core.KV_TYPES:
-            raise InvalidOptionError(f"kv_type must be one of {', '.join(_core.KV_TYPES)}, not {kv_type!r}")
+        _check_kv_type(kv_type)
         file = GGUFFile.open(path)
         plan = build_plan(file)
+        sizes = _memory(file, plan, context, kv_bytes, kv_type)
+        blocks = sizes.blocks(machine.available_memory() if memory is None else memory)
         tokenizer = Tokenizer.from_gguf(file)
-        blocks = _pool_blocks(file, plan, context, kv_bytes, kv_type)
         engine = _core.Engine(
             n_threads=threads or machine.usable_threads(),
             max_tokens=MAX_TOKENS,
@@ -92,12 +96,17 @@ class Model:
             kv_blocks=blocks,
         )
         plan.install(engine)
-        if on_progress:
-            on_progress(0.0)
-        engine.load()
-        if on_progress:
-            on_progress(1.0)
+        _load_weights(engine, sum(file.tensors[name].n_bytes for name in plan.matrices), on_progress)
         return cls(file, engine, tokenizer, blocks * BLOCK)
+
+    @classmethod
+    def memory_needed(
+        cls, path: str | PathLike[str], *, context: int = 4096, kv_bytes: int | None = None, kv_type: str = "f16"
+    ) -> int:
+        """Bytes that `load` with these arguments takes at least, from the header of the file alone."""
+        _check_kv_type(kv_type)
+        with GGUFFile.open(path) as file:
+            return _memory(file, build_plan(file), context, kv_bytes, kv_type).least
 
     # ---- what it is ----
 
@@ -115,6 +124,16 @@ class Model:
     def memory_bytes(self) -> int:
         """Bytes in use: weights, activations, and the KV blocks that have been written since the model was loaded."""
         return self._engine.weight_bytes + self._engine.scratch_bytes + self._engine.kv_bytes_used
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes that the model may come to use: weights, activations, and the whole KV pool."""
+        return self._engine.weight_bytes + self._engine.scratch_bytes + self._engine.kv_bytes
+
+    @property
+    def max_sequences(self) -> int:
+        """Generations that one step can hold."""
+        return MAX_SEQS
 
     @property
     def weight_bytes(self) -> int:
@@ -254,6 +273,18 @@ class Model:
         self.close()
 
 
+def _check_kv_type(kv_type: str) -> None:
+    if kv_type not in _core.KV_TYPES:
+        raise InvalidOptionError(f"kv_type must be one of {', '.join(_core.KV_TYPES)}, not {kv_type!r}")
+
+
+def _memory(file: GGUFFile, plan: Plan, context: int, kv_bytes: int | None, kv_type: str) -> Memory:
+    trained = file.get(f"{file.get('general.architecture', str)}.context_length", int)
+    return memory_of(
+        plan, trained, context=context, kv_bytes=kv_bytes, kv_type=kv_type, max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS
+    )
+
+
 def _step_through(
     engine: _core.Engine, sequence: _core.Sequence, ids: array[int], out: npt.NDArray[np.float32]
 ) -> None:
@@ -271,23 +302,22 @@ def _step_through(
         position = end
 
 
-def _pool_blocks(file: GGUFFile, plan: Plan, context: int, kv_bytes: int | None, kv_type: str) -> int:
-    """KV blocks to reserve: pages are only used once written, so a large pool costs nothing until it is needed."""
-    block_bytes = _core.kv_block_bytes(plan.kv.n_layer, plan.kv.n_kv_head, plan.kv.head_dim, kv_type)
-    trained: int = file.get(f"{file.get('general.architecture', str)}.context_length", int)
-    least = -(-min(context, trained) // BLOCK)
-    if kv_bytes is not None:
-        blocks = kv_bytes // block_bytes
-    else:
-        weights = sum(file.tensors[name].n_bytes for name in plan.used_tensors())
-        free = (machine.available_memory() - weights) // 2
-        blocks = max(min(POOL_SEQUENCES * -(-trained // BLOCK), free // block_bytes), 0)
-    if blocks < least:
-        raise OutOfMemoryError(
-            f"a context of {min(context, trained)} tokens needs {least * block_bytes} bytes of KV memory, "
-            f"{max(blocks, 0) * block_bytes} can be had"
-        )
-    return int(blocks)
+def _load_weights(engine: _core.Engine, total: int, on_progress: Callable[[float], None] | None) -> None:
+    """Pack the weights; what `on_progress` raises ends it."""
+    if on_progress is None:
+        engine.load()
+        return
+    on_progress(0.0)
+    with ThreadPoolExecutor(1, "ollamacore-load") as threads:
+        loading = threads.submit(engine.load)
+        try:
+            while not wait([loading], PROGRESS_SECONDS).done:
+                on_progress(min(engine.loaded_bytes / total, 1.0))
+        except BaseException:
+            engine.cancel_load()
+            raise
+        loading.result()
+    on_progress(1.0)
 
 
 def _close_all() -> None:
