@@ -50,7 +50,8 @@ class Model:
         #: the longest context that the model was trained for
         self.context_length: int = file.get(f"{self.architecture}.context_length", int)
         #: the longest context of one generation: training context or KV pool, whichever is smaller
-        self.max_context = min(self.context_length, pool_tokens)
+        self.max_context: int = min(self.context_length, pool_tokens)
+        self._pool_tokens: int = pool_tokens
         self.chat_template: str | None = file.get("tokenizer.chat_template", str, None)
         self._template: ChatTemplate | None = None
         self._scheduler = Scheduler(engine, tokenizer, max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS)
@@ -101,12 +102,24 @@ class Model:
 
     @classmethod
     def memory_needed(
-        cls, path: str | PathLike[str], *, context: int = 4096, kv_bytes: int | None = None, kv_type: str = "f16"
+        cls,
+        path: str | PathLike[str],
+        *,
+        context: int = 4096,
+        kv_bytes: int | None = None,
+        kv_type: str = "f16",
+        memory: int | None = None,
     ) -> int:
-        """Bytes that `load` with these arguments takes at least, from the header of the file alone."""
+        """Bytes that `load` with these arguments takes at least, from the header of the file alone.
+
+        OutOfMemoryError, as from `load`, if that is more than `memory`.
+        """
         _check_kv_type(kv_type)
         with GGUFFile.open(path) as file:
-            return _memory(file, build_plan(file), context, kv_bytes, kv_type).least
+            sizes = _memory(file, build_plan(file), context, kv_bytes, kv_type)
+        if memory is not None:
+            sizes.check(memory)
+        return sizes.least
 
     # ---- what it is ----
 
@@ -130,10 +143,9 @@ class Model:
         """Bytes that the model may come to use: weights, activations, and the whole KV pool."""
         return self._engine.weight_bytes + self._engine.scratch_bytes + self._engine.kv_bytes
 
-    @property
-    def max_sequences(self) -> int:
-        """Generations that one step can hold."""
-        return MAX_SEQS
+    def sequences(self, context: int) -> int:
+        """Generations of `context` tokens that run at the same time: as many as the KV pool and a step hold."""
+        return min(self._pool_tokens // max(min(context, self.max_context), 1), MAX_SEQS)
 
     @property
     def weight_bytes(self) -> int:

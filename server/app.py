@@ -8,6 +8,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from ollamacore import available_memory
 from server.config import Config
 from server.context import OLLAMA_VERSION, Context
 from server.http import Server
@@ -21,12 +22,20 @@ log = logging.getLogger(__name__)
 
 #: How long requests may take to end after the first signal.
 DRAIN_SECONDS = 10.0
+#: Memory that models leave to others, at least.
+MEMORY_RESERVE = 128 << 20
 
 _LEVELS = {0: logging.INFO, 1: logging.DEBUG, 2: logging.DEBUG}
 
 
 class StartError(Exception):
     """The server cannot start; the text is meant for the person who started it."""
+
+
+def memory_budget() -> int:
+    """The memory for models when none is set: what is available, less a tenth for others."""
+    available = available_memory()
+    return max(available - max(available // 10, MEMORY_RESERVE), 0)
 
 
 def build_models(config: Config, loader: EngineLoader) -> LoadedModels:
@@ -37,6 +46,8 @@ def build_models(config: Config, loader: EngineLoader) -> LoadedModels:
         max_loaded=config.max_loaded_models,
         max_queue=config.max_queue,
         parallel=config.num_parallel,
+        memory=config.memory or memory_budget(),
+        load_timeout_s=config.load_timeout_s,
     )
 
 
@@ -54,7 +65,7 @@ async def listen(context: Context) -> Server:
 
 async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
-    models = build_models(config, LocalLoader(config.threads))
+    models = build_models(config, LocalLoader(config.threads, kv_bytes=config.kv_bytes))
     try:
         context = Context(config, Store(config.models, prune=config.prune), models)
     except (OSError, StoreError) as error:

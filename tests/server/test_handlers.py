@@ -526,7 +526,7 @@ def test_a_full_queue_is_a_503(tmp_path, script, tiny_gguf):
         threads[0].start()
         live.run(script.started.wait())
         threads[1].start()
-        live.until(lambda: live.context.models.waiting == 1)
+        live.until(lambda: live.context.models.state().waiting == 1)
         answer = httpx.post(f"{live.url}/api/generate", json={"model": "tiny", "prompt": "x"})
         error(answer, 503, "server busy, please try again.  maximum pending requests exceeded")
         live.call(script.hold_prompt.set)
@@ -560,10 +560,10 @@ def test_a_client_that_leaves_stops_its_work(live, http, script, phase, route, s
             threads[-1].start()
             if phase != "load":
                 live.run(script.started.wait())
-        live.until(lambda: models.waiting == waiting and (phase == "load") == (script.running == 0))
+        live.until(lambda: models.state().waiting == waiting and (phase == "load") == (script.running == 0))
         for client in reversed(clients):
             abort(client)
-        live.until(lambda: script.running == 0 and models.users == 0 and models.waiting == 0)
+        live.until(lambda: script.running == 0 and models.state().users == 0 and models.state().waiting == 0)
         assert script.cancelled == (0 if phase == "load" else 1)
         live.call(gate.set)
         for thread in threads:
