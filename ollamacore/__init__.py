@@ -23,6 +23,7 @@ from ollamacore.errors import (
 from ollamacore.gguf import GGUFFile, TensorInfo
 from ollamacore.machine import available_memory
 from ollamacore.model import Model, load
+from ollamacore.prefix_store import PrefixStore
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, Generation, Stats, TokenLogprob
 from ollamacore.state import ModelState
@@ -43,6 +44,7 @@ __all__ = [
     "ModelState",
     "OllamaCoreError",
     "OutOfMemoryError",
+    "PrefixStore",
     "SamplingOptions",
     "Stats",
     "TemplateError",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from ollamacore.errors import ContextLengthError, InvalidOptionError, OutOfMemor
 from ollamacore.gguf import GGUFFile
 from ollamacore.memory import Memory, memory_of
 from ollamacore.prefix import BLOCK
+from ollamacore.prefix_store import PrefixFile, PrefixStore
 from ollamacore.prompt.jinja import ChatTemplate
 from ollamacore.sampling import SamplingOptions
 from ollamacore.scheduler import Scheduler
@@ -33,6 +35,8 @@ from ollamacore.tokenizer import Tokenizer
 MAX_TOKENS = 256
 #: sequences of one step, and columns of logits
 MAX_SEQS = 16
+#: of the KV pool, for prefixes of earlier prompts
+PREFIX_SHARE = 0.5
 #: between two calls of on_progress
 PROGRESS_SECONDS = 0.05
 
@@ -42,7 +46,16 @@ _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 class Model:
     """A model in memory. Thread-safe; `close` it, or use it as a context manager."""
 
-    def __init__(self, file: GGUFFile, engine: _core.Engine, tokenizer: Tokenizer, pool_tokens: int) -> None:
+    def __init__(
+        self,
+        file: GGUFFile,
+        engine: _core.Engine,
+        tokenizer: Tokenizer,
+        pool_tokens: int,
+        *,
+        prefix_share: float = PREFIX_SHARE,
+        prefix_file: PrefixFile | None = None,
+    ) -> None:
         self._file = file
         self._engine = engine
         self.tokenizer = tokenizer
@@ -54,7 +67,14 @@ class Model:
         self._pool_tokens: int = pool_tokens
         self.chat_template: str | None = file.get("tokenizer.chat_template", str, None)
         self._template: ChatTemplate | None = None
-        self._scheduler = Scheduler(engine, tokenizer, max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS)
+        self._scheduler = Scheduler(
+            engine,
+            tokenizer,
+            max_tokens=MAX_TOKENS,
+            max_seqs=MAX_SEQS,
+            prefix_share=prefix_share,
+            prefix_file=prefix_file,
+        )
         _open_models.add(self)
 
     @classmethod
@@ -67,6 +87,8 @@ class Model:
         kv_bytes: int | None = None,
         kv_type: str = "f16",
         memory: int | None = None,
+        prefix_share: float = PREFIX_SHARE,
+        prefix_store: PrefixStore | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a GGUF file.
@@ -74,12 +96,16 @@ class Model:
         `threads`: computing threads (default: the physical cores this process may use). `context`: tokens that the KV
         pool must hold at least. `kv_bytes`: size of the KV pool (default: several full contexts, within half of the
         memory that the weights leave). `kv_type`: "f16" or "f32". `memory`: bytes that the model may take (default:
-        what the machine has available). `on_progress` gets the fraction of the weights that is ready, 0.0 and 1.0 at
-        least; an exception that it raises ends the load and is raised here.
+        what the machine has available). `prefix_share`: the part of the KV pool, 0 to 1, that may hold prefixes of
+        earlier prompts. `prefix_store`: where these are kept while the model is not loaded (default: nowhere).
+        `on_progress` gets the fraction of the weights that is ready, 0.0 and 1.0 at least; an exception that it raises
+        ends the load and is raised here.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
         _check_kv_type(kv_type)
+        if not 0 <= prefix_share <= 1:
+            raise InvalidOptionError(f"prefix_share must lie between 0 and 1, not {prefix_share}")
         file = GGUFFile.open(path)
         plan = build_plan(file)
         sizes = _memory(file, plan, context, kv_bytes, kv_type)
@@ -98,7 +124,8 @@ class Model:
         )
         plan.install(engine)
         _load_weights(engine, sum(file.tensors[name].n_bytes for name in plan.matrices), on_progress)
-        return cls(file, engine, tokenizer, blocks * BLOCK)
+        kept = prefix_store.of(Path(path), kv_type, sizes.kv_block) if prefix_store else None
+        return cls(file, engine, tokenizer, blocks * BLOCK, prefix_share=prefix_share, prefix_file=kept)
 
     @classmethod
     def memory_needed(

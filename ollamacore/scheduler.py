@@ -21,6 +21,7 @@ from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequenc
 from ollamacore.context import crop, kept
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
 from ollamacore.prefix import BLOCK, PrefixCache
+from ollamacore.prefix_store import PrefixFile
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
 from ollamacore.state import Counters, ModelState
@@ -63,10 +64,20 @@ class _Run:
 class Scheduler:
     """Runs generations on one engine, in a thread of its own."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, *, max_tokens: int, max_seqs: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        max_tokens: int,
+        max_seqs: int,
+        prefix_share: float = 0.5,
+        prefix_file: PrefixFile | None = None,
+    ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
-        self._prefixes = PrefixCache(engine, limit=engine.kv_blocks_free // 2)
+        self._prefixes = PrefixCache(engine, limit=int(engine.kv_blocks_free * prefix_share))
+        self._prefix_file = prefix_file
         self._max_tokens = max_tokens
         self._max_seqs = max_seqs
         self._blocks = engine.kv_blocks_free
@@ -145,6 +156,8 @@ class Scheduler:
     # ---- the thread ----
 
     def _main(self) -> None:
+        if self._prefix_file is not None:
+            self._prefix_file.restore(self._engine, self._prefixes)
         while True:
             with self._wake:
                 while not (self._closing or self._waiting or self._calls or self._active):
@@ -172,6 +185,8 @@ class Scheduler:
             self._refuse(generation, "cancelled")
         for _, future in self._calls:
             future.set_exception(ClosedError("the model is closed"))
+        if self._prefix_file is not None:
+            self._prefix_file.save(self._engine, self._prefixes)
         self._prefixes.clear()
 
     def _serve_calls(self) -> None:
@@ -387,6 +402,7 @@ class Scheduler:
         if reason != "error":
             self._prefixes.add(run.tokens, run.sequence)
         run.sequence.close()
+        self._prefixes.trim()
         if text is None:
             text = run.assembler.flush() if reason in ("stop", "length") else ""
         self._deliver(run.generation, self._chunk(run, text, reason, _public(error) if error else None))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from ollamacore import available_memory
+from ollamacore import PrefixStore, available_memory
 from server.config import Config
 from server.context import OLLAMA_VERSION, Context
 from server.http import Server
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: How long requests may take to end after the first signal.
 DRAIN_SECONDS = 10.0
+#: Where prefixes are kept, in the folder of models.
+PREFIXES = "ollamacore/prefixes"
 #: Memory that models leave to others, at least.
 MEMORY_RESERVE = 128 << 20
 
@@ -30,6 +32,14 @@ _LEVELS = {0: logging.INFO, 1: logging.DEBUG, 2: logging.DEBUG}
 
 class StartError(Exception):
     """The server cannot start; the text is meant for the person who started it."""
+
+
+def local_loader(config: Config) -> LocalLoader:
+    """The engine of this process, as configured."""
+    store = PrefixStore(config.models / PREFIXES, config.prefix_disk) if config.prefix_disk else None
+    return LocalLoader(
+        config.threads, kv_bytes=config.kv_bytes, prefix_share=config.prefix_share, prefix_store=store
+    )
 
 
 def memory_budget() -> int:
@@ -65,7 +75,7 @@ async def listen(context: Context) -> Server:
 
 async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
-    models = build_models(config, LocalLoader(config.threads, kv_bytes=config.kv_bytes))
+    models = build_models(config, local_loader(config))
     try:
         context = Context(config, Store(config.models, prune=config.prune), models)
     except (OSError, StoreError) as error:

@@ -33,6 +33,8 @@ VARIABLES = {
     "OLLAMA_LOAD_TIMEOUT": "time without progress after which a load is given up; 0 = never (default 5m)",
     "OLLAMACORE_MEMORY": "memory for all models, e.g. 3GiB (default: what is available at the start, less a tenth)",
     "OLLAMACORE_KV_MEMORY": "memory for the KV cache of one model (default: chosen within OLLAMACORE_MEMORY)",
+    "OLLAMACORE_PREFIX_SHARE": "percent of the KV cache that may hold prefixes of earlier prompts (default 50)",
+    "OLLAMACORE_PREFIX_DISK": "disk space to keep prefixes in while their model is not loaded, e.g. 500MB (default 0)",
     "OLLAMA_MAX_QUEUE": "requests that may wait for a model before new ones get 503 (default 512)",
     "OLLAMACORE_STRICT_CONTEXT": "1 answers 400 rather than drop messages or tokens that do not fit (default 0)",
     "OLLAMA_ORIGINS": "additional web origins to accept, comma separated, one * in each",
@@ -60,6 +62,8 @@ class Config:
     load_timeout_s: float | None = DEFAULT_LOAD_TIMEOUT_NS / SECOND
     memory: int | None = None
     kv_bytes: int | None = None
+    prefix_share: float = 0.5
+    prefix_disk: int = 0
     strict_context: bool = False
     threads: int | None = None
 
@@ -95,6 +99,8 @@ class Config:
             load_timeout_s=_timeout(_duration(env, "OLLAMA_LOAD_TIMEOUT", DEFAULT_LOAD_TIMEOUT_NS)),
             memory=_size(env, "OLLAMACORE_MEMORY"),
             kv_bytes=_size(env, "OLLAMACORE_KV_MEMORY"),
+            prefix_share=min(_number(env, "OLLAMACORE_PREFIX_SHARE", 50), 100) / 100,
+            prefix_disk=_size(env, "OLLAMACORE_PREFIX_DISK") or 0,
             strict_context=_level(env["OLLAMACORE_STRICT_CONTEXT"]) > 0,
             threads=_number(env, "OLLAMACORE_THREADS", 0) or None,
         )
