@@ -9,17 +9,15 @@ llama.cpp is found by `import llama_cpp` in --peer-python or $OLLAMACORE_PEER_PY
 import argparse
 import json
 import os
-import platform
 import random
-import re
 import statistics
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.results import ROOT, save
+
 #: decode requests that may end early (the model chose an end token) before the round is given up
 ATTEMPTS = 5
 
@@ -93,13 +91,6 @@ def measure(workers: list[Worker], args: argparse.Namespace) -> dict[str, dict[s
     return speeds
 
 
-def cpu_name() -> str:
-    """The processor's name, from the kernel where it tells one."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
 def report(speeds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """Print the table; returns it."""
     table: dict[str, Any] = {}
@@ -116,22 +107,16 @@ def report(speeds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     return table
 
 
-def save(table: dict[str, Any], args: argparse.Namespace) -> Path:
-    """Keep the figures under bench/results/<processor>-<cores>/."""
-    machine = f"{re.sub(r'[^a-z0-9]+', '-', cpu_name().lower()).strip('-')}-{os.cpu_count()}"
-    target = ROOT / "bench" / "results" / machine / f"{args.model.stem.lower()}-{args.threads}t.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
+def keep(table: dict[str, Any], args: argparse.Namespace) -> Path:
+    """Keep the figures under bench/results."""
     settings = {
         "model": args.model.name,
         "threads": args.threads,
         "prompt_tokens": args.prompt_tokens,
         "tokens": args.tokens,
         "depth": args.depth,
-        "cpu": cpu_name(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    target.write_text(json.dumps({**settings, **table}, indent=1) + "\n")
-    return target
+    return save(f"{args.model.stem.lower()}-{args.threads}t", settings, table)
 
 
 def arguments() -> argparse.Namespace:
@@ -170,7 +155,7 @@ def main() -> None:
     for worker in workers:
         worker.close()
     if args.save:
-        print(save(table, args))
+        print(keep(table, args))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence, logprobs
 from ollamacore.context import crop, kept
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
+from ollamacore.pace import Pace
 from ollamacore.prefix import BLOCK, PrefixCache
 from ollamacore.prefix_store import PrefixFile
 from ollamacore.sampling import SamplingOptions
@@ -29,8 +30,6 @@ from ollamacore.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
-#: prompt tokens beside running streams: enough for full GEMM tiles, short enough to keep their pace
-PROMPT_TOKENS_BESIDE_STREAMS = 64
 #: cached blocks given back when the pool is full in the middle of a step
 RECLAIMED_AT_ONCE = 16
 #: a generation without a limit of its own ends after so many contexts
@@ -82,6 +81,7 @@ class Scheduler:
         self._max_seqs = max_seqs
         self._blocks = engine.kv_blocks_free
         self._counters = Counters()
+        self._pace = Pace()
         self._wake = threading.Condition()
         self._waiting: deque[Generation] = deque()
         self._calls: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
@@ -263,7 +263,7 @@ class Scheduler:
         budget = self._max_tokens
         streams = sum(run.is_decoding for run in self._active)
         if streams:
-            budget = min(budget, streams + PROMPT_TOKENS_BESIDE_STREAMS)
+            budget = min(budget, streams + self._pace.prompt_tokens(streams))
         for run in self._compose():
             take = min(budget, len(run.pending))
             if take == 0:
@@ -277,6 +277,7 @@ class Scheduler:
     def _step(
         self, batch: list[tuple[Sequence, array[int] | int, int]], runs: list[tuple[_Run, int]]
     ) -> None:
+        began = time.monotonic()
         try:
             status = self._engine.step(batch)
         except OllamaCoreError as error:
@@ -290,6 +291,8 @@ class Scheduler:
             self._make_room()
             return
         self._counters.steps += 1
+        streams = sum(run.is_decoding for run, _ in runs)
+        self._pace.note(streams, sum(take for _, take in runs) - streams, time.monotonic() - began)
         row = 0
         for run, take in runs:
             del run.pending[:take]
