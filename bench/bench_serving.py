@@ -114,7 +114,8 @@ async def post(port: int, path: str, body: dict[str, Any], answer: Answer | None
     data = json.dumps({"model": "bench", **body}).encode()
     answer = answer or Answer(0)
     answer.began = time.perf_counter()
-    writer.write(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(data)) + data)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
     status = await reader.readline()
     await reader.readuntil(b"\r\n\r\n")
     if b" 200 " not in status:
@@ -215,8 +216,14 @@ async def control(port: int, rounds: int) -> dict[str, Any]:
     latencies = await asyncio.to_thread(found.get)
     pinger.join()
     busy = [seconds * 1000 for at, seconds in latencies if any(begin <= at < end for begin, end in spans)]
-    return {"p50_ms": statistics.median(busy), "p99_ms": percentile(busy, 0.99), "max_ms": max(busy),
-            "pings": len(busy), "prompt_s": statistics.median(end - begin for begin, end in spans), "goal": "<= 25"}  # fmt: skip
+    return {
+        "p50_ms": statistics.median(busy),
+        "p99_ms": percentile(busy, 0.99),
+        "max_ms": max(busy),
+        "pings": len(busy),
+        "prompt_s": statistics.median(end - begin for begin, end in spans),
+        "goal": "<= 25",
+    }
 
 
 def gaps(times: list[float], begin: float, end: float) -> list[float]:
