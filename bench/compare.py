@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.machine import ROOT, results_file, stamp
+from bench.machine import ROOT, save
 
 #: decode requests that may end early (the model chose an end token) before the round is given up
 ATTEMPTS = 5
@@ -107,9 +107,8 @@ def report(speeds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     return table
 
 
-def save(table: dict[str, Any], args: argparse.Namespace) -> Path:
-    """Keep the figures under bench/results/<processor>-<cores>/."""
-    target = results_file(f"{args.model.stem.lower()}-{args.threads}t")
+def keep(table: dict[str, Any], args: argparse.Namespace) -> Path:
+    """Keep the figures under bench/results."""
     settings = {
         "model": args.model.name,
         "threads": args.threads,
@@ -117,8 +116,7 @@ def save(table: dict[str, Any], args: argparse.Namespace) -> Path:
         "tokens": args.tokens,
         "depth": args.depth,
     }
-    target.write_text(json.dumps({**settings, **stamp(), **table}, indent=1) + "\n")
-    return target
+    return save(f"{args.model.stem.lower()}-{args.threads}t", settings, table)
 
 
 def arguments() -> argparse.Namespace:
@@ -157,7 +155,7 @@ def main() -> None:
     for worker in workers:
         worker.close()
     if args.save:
-        print(save(table, args))
+        print(keep(table, args))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Where figures are kept, and what they were measured on."""
 
+import json
 import os
 import platform
 import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,4 +36,11 @@ def results_file(name: str) -> Path:
     machine = f"{re.sub(r'[^a-z0-9]+', '-', cpu_name().lower()).strip('-')}-{os.cpu_count()}"
     target = ROOT / "bench" / "results" / machine / f"{name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def save(name: str, settings: dict[str, Any], figures: dict[str, Any]) -> Path:
+    """Keep figures, and what they were measured with."""
+    target = results_file(name)
+    target.write_text(json.dumps({**settings, **stamp(), **figures}, indent=1) + "\n")
     return target

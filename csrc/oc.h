@@ -135,6 +135,10 @@ oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n);
 void oc_block_retain(oc_engine *engine, int32_t block);
 void oc_block_release(oc_engine *engine, int32_t block);
 int32_t oc_block_references(const oc_engine *engine, int32_t block);
+/* The keys and values of a block, oc_engine_kv_block_bytes bytes, to keep them outside the pool; and a block made of
+ * such bytes, held once. OC_ERR_FULL if none is free. */
+const void *oc_block_data(const oc_engine *engine, int32_t block);
+oc_status oc_block_add(oc_engine *engine, const void *data, int32_t *block);
 
 typedef struct oc_batch_item {
     oc_seq *seq; /* each sequence at most once in a batch */

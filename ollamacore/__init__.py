@@ -8,6 +8,7 @@ with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
 
 from pathlib import Path
 
+from ollamacore.context import crop
 from ollamacore.embedding import Embeddings
 from ollamacore.errors import (
     ClosedError,
@@ -22,9 +23,12 @@ from ollamacore.errors import (
     UnsupportedModelError,
 )
 from ollamacore.gguf import GGUFFile, TensorInfo
+from ollamacore.machine import available_memory
 from ollamacore.model import Model, load
+from ollamacore.prefix_store import PrefixStore
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, Generation, Stats, TokenLogprob
+from ollamacore.state import ModelState
 from ollamacore.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
@@ -41,8 +45,10 @@ __all__ = [
     "InvalidOptionError",
     "InvalidPromptError",
     "Model",
+    "ModelState",
     "OllamaCoreError",
     "OutOfMemoryError",
+    "PrefixStore",
     "SamplingOptions",
     "Stats",
     "TemplateError",
@@ -51,6 +57,8 @@ __all__ = [
     "Tokenizer",
     "UnsupportedModelError",
     "__version__",
+    "available_memory",
+    "crop",
     "get_include",
     "load",
 ]

@@ -8,8 +8,9 @@ import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from ollamacore import _core, machine
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
+from ollamacore.context import crop
 from ollamacore.embedding import Embedder, Embeddings, normalized, shorten
 from ollamacore.errors import (
     ContextLengthError,
@@ -29,23 +31,21 @@ from ollamacore.errors import (
     TemplateError,
 )
 from ollamacore.gguf import GGUFFile
+from ollamacore.memory import MAX_SEQS, MAX_TOKENS, MemoryRequest, memory_of
 from ollamacore.prefix import BLOCK
+from ollamacore.prefix_store import PrefixFile, PrefixStore
 from ollamacore.prompt.jinja import ChatTemplate
 from ollamacore.sampling import SamplingOptions
-from ollamacore.scheduler import Scheduler, crop
+from ollamacore.scheduler import Scheduler
 from ollamacore.session import Chunk, Generation
+from ollamacore.state import ModelState
 from ollamacore.tokenizer import Tokenizer
 from ollamacore.weights import load_weights
 
-#: columns of one step: large enough for full GEMM tiles, small enough to be cancelled soon and to stay in cache
-MAX_TOKENS = 256
-#: sequences of one step, and columns of logits
-MAX_SEQS = 16
-#: the same for encoders, whose texts are never divided and which have an output for each token
-ENCODER_TOKENS = 512
-ENCODER_SEQS = 128
-#: sequences of full training context that the KV pool is reserved for, memory permitting
-POOL_SEQUENCES = 4
+#: of the KV pool, for prefixes of earlier prompts
+PREFIX_SHARE = 0.5
+#: between two calls of on_progress
+PROGRESS_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
@@ -61,7 +61,10 @@ class Model:
         engine: _core.Engine,
         tokenizer: Tokenizer,
         max_context: int,
+        *,
         threads: int,
+        prefix_share: float = PREFIX_SHARE,
+        prefix_file: PrefixFile | None = None,
     ) -> None:
         self._file = file
         self._engine = engine
@@ -70,13 +73,16 @@ class Model:
         #: the longest context that the model was trained for
         self.context_length: int = file.get(f"{self.architecture}.context_length", int)
         #: the longest context of one generation or text: training context or KV pool, whichever is smaller
-        self.max_context = min(self.context_length, max_context)
+        self.max_context: int = min(self.context_length, max_context)
+        self._pool_tokens: int = max_context
         #: whether it makes embeddings only
-        self.is_encoder = plan.is_encoder
+        self.is_encoder: bool = plan.is_encoder
         self.chat_template: str | None = file.get("tokenizer.chat_template", str, None)
         self._template: ChatTemplate | None = None
         limits = {"max_tokens": engine.max_tokens, "max_seqs": engine.max_seqs}
-        self._scheduler = Scheduler(engine, tokenizer, threads=threads, **limits)
+        self._scheduler = Scheduler(
+            engine, tokenizer, threads=threads, prefix_share=prefix_share, prefix_file=prefix_file, **limits
+        )
         self._embedder = Embedder(file, tokenizer, self._scheduler, is_encoder=plan.is_encoder, **limits)
         _open_models.add(self)
 
@@ -89,51 +95,88 @@ class Model:
         context: int = 4096,
         kv_bytes: int | None = None,
         kv_type: str = "f16",
+        memory: int | None = None,
         repack: bool | None = None,
         packed_cache: str | PathLike[str] | None = None,
+        prefix_share: float = PREFIX_SHARE,
+        prefix_store: PrefixStore | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a GGUF file.
 
         `threads`: computing threads of requests without `num_thread` (default: the physical cores this process may
-        use). `context`: tokens that the KV
-        pool must hold at least. `kv_bytes`: size of the KV pool (default: several full contexts, at most half of the
-        free memory). `kv_type`: "f16" or "f32". `repack`: False computes on the file's own pages, slower but without a
-        copy in memory (default: only when a packed copy does not fit; $OLLAMACORE_REPACK=0 or 1 decides).
-        `packed_cache`: a folder where packed weights are kept for the next load. `on_progress` gets the fraction of the
-        weights that is ready: 0.0 and 1.0 at least.
+        use). `context`: tokens that the KV pool must hold at least. `kv_bytes`: size of the KV pool (default: several
+        full contexts, within half of the memory that the weights leave). `kv_type`: "f16" or "f32". `memory`: bytes
+        that the model may take (default: what the machine has available). `repack`: False computes on the file's own
+        pages, slower but without a copy in memory (default: only when a packed copy does not fit; $OLLAMACORE_REPACK=0
+        or 1 decides). `packed_cache`: a folder where packed weights are kept for the next load. `prefix_share`: the
+        part of the KV pool, 0 to 1, that may hold prefixes of earlier prompts. `prefix_store`: where these are kept
+        while the model is not loaded (default: nowhere). `on_progress` gets the fraction of the weights that is ready,
+        0.0 and 1.0 at least; an exception that it raises ends the load and is raised here.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
-        if kv_type not in _core.KV_TYPES:
-            raise InvalidOptionError(f"kv_type must be one of {', '.join(_core.KV_TYPES)}, not {kv_type!r}")
+        _check_kv_type(kv_type)
+        if not 0 <= prefix_share <= 1:
+            raise InvalidOptionError(f"prefix_share must lie between 0 and 1, not {prefix_share}")
         file = GGUFFile.open(path)
         plan = build_plan(file)
-        limits = _Limits.of(file, plan, context, kv_bytes, kv_type)
+        request = MemoryRequest(context, kv_bytes, kv_type, repack)
+        available = machine.available_memory() if memory is None else memory
+        sizes = memory_of(plan, request, available)
+        blocks = sizes.blocks(available)
         threads = threads or machine.usable_threads()
         engine = _core.Engine(
             n_threads=min(max(threads, len(machine.allowed_cpus())), 64),
-            max_tokens=limits.max_tokens,
-            max_outputs=limits.max_outputs,
-            max_seqs=limits.max_seqs,
+            max_tokens=sizes.limits.tokens,
+            max_outputs=sizes.limits.outputs,
+            max_seqs=sizes.limits.sequences,
             n_layer=plan.kv.n_layer,
             n_kv_head=plan.kv.n_kv_head,
             head_dim=plan.kv.head_dim,
-            kv_type=limits.kv_type,
-            kv_blocks=limits.kv_blocks,
+            kv_type=sizes.kv_type,
+            kv_blocks=blocks,
         )
         for kernel in machine.refused_kernels():
             log.warning("%s gives wrong products on this processor and is not used", kernel)
         engine.n_threads = threads
         plan.install(engine)
-        if on_progress:
-            on_progress(0.0)
-        with ThreadPoolExecutor(1) as beside:  # vocabularies take as long as half a gigabyte of weights
-            tokenizer = beside.submit(Tokenizer.from_gguf, file)
-            load_weights(engine, plan, repack=repack, packed_cache=Path(packed_cache) if packed_cache else None)
-        if on_progress:
-            on_progress(1.0)
-        return cls(file, plan, engine, tokenizer.result(), limits.max_context, threads)
+        cache = Path(packed_cache) if packed_cache else None
+        work = partial(load_weights, engine, plan, repack=sizes.is_packed, packed_cache=cache)
+        tokenizer = _load_beside(engine, work, file, plan, on_progress)
+        kept = prefix_store.of(Path(path), sizes.kv_type, sizes.kv_block) if prefix_store else None
+        return cls(
+            file,
+            plan,
+            engine,
+            tokenizer,
+            context if plan.is_encoder else blocks * BLOCK,
+            threads=threads,
+            prefix_share=prefix_share,
+            prefix_file=kept,
+        )
+
+    @classmethod
+    def memory_needed(
+        cls,
+        path: str | PathLike[str],
+        *,
+        context: int = 4096,
+        kv_bytes: int | None = None,
+        kv_type: str = "f16",
+        repack: bool | None = None,
+        memory: int | None = None,
+    ) -> int:
+        """Bytes that `load` with these arguments takes at least, from the header of the file alone.
+
+        OutOfMemoryError, as from `load`, if that is more than `memory`.
+        """
+        _check_kv_type(kv_type)
+        with GGUFFile.open(path) as file:
+            sizes = memory_of(build_plan(file), MemoryRequest(context, kv_bytes, kv_type, repack), memory)
+        if memory is not None:
+            sizes.check(memory)
+        return sizes.least
 
     # ---- what it is ----
 
@@ -153,6 +196,15 @@ class Model:
         return self._engine.weight_bytes + self._engine.scratch_bytes + self._engine.kv_bytes_used
 
     @property
+    def reserved_bytes(self) -> int:
+        """Bytes that the model may come to use: weights, activations, and the whole KV pool."""
+        return self._engine.weight_bytes + self._engine.scratch_bytes + self._engine.kv_bytes
+
+    def sequences(self, context: int) -> int:
+        """Generations of `context` tokens that run at the same time: as many as the KV pool and a step hold."""
+        return min(self._pool_tokens // max(min(context, self.max_context), 1), MAX_SEQS)
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of the weights in memory."""
         return self._engine.weight_bytes
@@ -161,6 +213,11 @@ class Model:
     def counts(self) -> tuple[int, int]:
         """(running, waiting) generations."""
         return self._scheduler.counts
+
+    @property
+    def state(self) -> ModelState:
+        """What the model is doing and has done since it was loaded; costs no lock."""
+        return self._scheduler.state()
 
     @property
     def kv_blocks_free(self) -> int:
@@ -250,7 +307,7 @@ class Model:
             if not options.shift:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")
             prompt = crop(prompt, num_ctx, options.num_keep)
-        generation = Generation(prompt, options, num_ctx, on_chunk)
+        generation = Generation(prompt, options, num_ctx, on_chunk, len(tokens) - len(prompt))
         self._scheduler.submit(generation)
         return generation
 
@@ -310,6 +367,11 @@ class Model:
         self.close()
 
 
+def _check_kv_type(kv_type: str) -> None:
+    if kv_type not in _core.KV_TYPES:
+        raise InvalidOptionError(f"kv_type must be one of {', '.join(_core.KV_TYPES)}, not {kv_type!r}")
+
+
 def _step_through(
     engine: _core.Engine, sequence: _core.Sequence, ids: array[int], out: npt.NDArray[np.float32]
 ) -> None:
@@ -327,47 +389,32 @@ def _step_through(
         position = end
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """The sizes that an engine is created with."""
+def _load_beside(
+    engine: _core.Engine,
+    work: Callable[[], None],
+    file: GGUFFile,
+    plan: Plan,
+    on_progress: Callable[[float], None] | None,
+) -> Tokenizer:
+    """Load the weights and, beside them, the vocabulary: it takes as long as half a gigabyte of weights.
 
-    max_tokens: int
-    max_outputs: int
-    max_seqs: int
-    kv_type: str
-    kv_blocks: int
-    max_context: int
-
-    @classmethod
-    def of(cls, file: GGUFFile, plan: Plan, context: int, kv_bytes: int | None, kv_type: str) -> _Limits:
-        """For generation as the arguments of Model.load say; for an encoder, one step must hold its longest text."""
-        if not plan.is_encoder:
-            blocks = _pool_blocks(file, plan, context, kv_bytes, kv_type)
-            return cls(MAX_TOKENS, MAX_SEQS, MAX_SEQS, kv_type, blocks, blocks * BLOCK)
-        trained: int = file.get(f"{file.get('general.architecture', str)}.context_length", int)
-        longest = min(context, trained)
-        tokens = max(ENCODER_TOKENS, longest)
-        # Keys and values last for a layer only; each text fills whole blocks but for one.
-        return cls(tokens, tokens, ENCODER_SEQS, "f32", tokens // BLOCK + ENCODER_SEQS, longest)
-
-
-def _pool_blocks(file: GGUFFile, plan: Plan, context: int, kv_bytes: int | None, kv_type: str) -> int:
-    """KV blocks to reserve: pages are only used once written, so a large pool costs nothing until it is needed."""
-    block_bytes = _core.kv_block_bytes(plan.kv.n_layer, plan.kv.n_kv_head, plan.kv.head_dim, kv_type)
-    trained: int = file.get(f"{file.get('general.architecture', str)}.context_length", int)
-    least = -(-min(context, trained) // BLOCK)
-    if kv_bytes is not None:
-        blocks = kv_bytes // block_bytes
-    else:
-        weights = sum(file.tensors[name].n_bytes for name in plan.used_tensors())
-        free = (machine.available_memory() - weights) // 2
-        blocks = max(min(POOL_SEQUENCES * -(-trained // BLOCK), free // block_bytes), 0)
-    if blocks < least:
-        raise OutOfMemoryError(
-            f"a context of {min(context, trained)} tokens needs {least * block_bytes} bytes of KV memory, "
-            f"{max(blocks, 0) * block_bytes} can be had"
-        )
-    return int(blocks)
+    What `on_progress` raises ends the load.
+    """
+    report = on_progress or (lambda _: None)
+    total = sum(file.tensors[name].n_bytes for name in plan.matrices)
+    report(0.0)
+    with ThreadPoolExecutor(1, "ollamacore-load") as beside:
+        loading = beside.submit(work)
+        try:
+            tokenizer = Tokenizer.from_gguf(file)
+            while not wait([loading], PROGRESS_SECONDS).done:
+                report(min(engine.loaded_bytes / total, 1.0))
+        except BaseException:
+            engine.cancel_load()
+            raise
+        loading.result()
+    report(1.0)
+    return tokenizer
 
 
 def _close_all() -> None:

@@ -85,6 +85,8 @@ cdef extern from "oc.h" nogil:
     void oc_block_retain(oc_engine *engine, int32_t block) noexcept
     void oc_block_release(oc_engine *engine, int32_t block) noexcept
     int32_t oc_block_references(const oc_engine *engine, int32_t block) noexcept
+    const void *oc_block_data(const oc_engine *engine, int32_t block) noexcept
+    oc_status oc_block_add(oc_engine *engine, const void *data, int32_t *block) noexcept
     oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
                       int64_t *stride, char *err) noexcept
     const float *oc_engine_hidden(const oc_engine *engine, int64_t *width) noexcept

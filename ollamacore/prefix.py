@@ -27,15 +27,26 @@ class _Node:
     children: dict[bytes, _Node] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A cached block outside of the tree."""
+
+    parent: int  # place of the parent in the list of entries; -1: none
+    tokens: bytes
+    block: int
+
+
 class PrefixCache:
     """One engine's cached prefixes, at most `limit` blocks. Used by the engine's thread only."""
 
     def __init__(self, engine: Engine, limit: int) -> None:
         self._engine = engine
-        self._limit = limit
+        self.limit = limit
         self._root = _Node(None, b"", -1)
         self._nodes: set[_Node] = set()
         self._clock = 0
+        #: blocks given back so far, because the pool or the cache was full
+        self.evictions = 0
 
     def __len__(self) -> int:
         """Blocks in the cache."""
@@ -72,7 +83,11 @@ class PrefixCache:
                 self._nodes.add(child)
             child.used = self._clock
             node = child
-        self.reclaim(len(self._nodes) - self._limit)
+        self.trim()
+
+    def trim(self) -> None:
+        """Give back what is beyond the limit and in nobody's use."""
+        self.reclaim(len(self._nodes) - self.limit)
 
     def reclaim(self, wanted: int) -> int:
         """Give up to `wanted` blocks back to the pool; returns how many."""
@@ -85,6 +100,7 @@ class PrefixCache:
             for leaf in leaves[: wanted - given]:
                 self._drop(leaf)
                 given += 1
+        self.evictions += given
         return given
 
     def clear(self) -> None:
@@ -93,6 +109,24 @@ class PrefixCache:
             self._engine.release_block(node.block)
         self._nodes.clear()
         self._root.children.clear()
+
+    def entries(self, most: int) -> list[Entry]:
+        """The most recently used blocks, parents before their children."""
+        paths = [self._root]
+        for node in paths:  # grows while it is walked
+            paths.extend(node.children.values())
+        newest = sorted(paths[1:], key=lambda node: -node.used)[:most]  # a parent is used whenever its child is
+        places: dict[_Node | None, int] = {node: place for place, node in enumerate(newest)}
+        return [Entry(places.get(node.parent, -1), node.key, node.block) for node in newest]
+
+    def restore(self, entries: list[Entry]) -> None:
+        """Fill an empty cache with entries; it takes over one reference to each block."""
+        nodes: list[_Node] = []
+        for place, entry in enumerate(entries):
+            parent = nodes[entry.parent] if entry.parent >= 0 else self._root
+            node = parent.children[entry.tokens] = _Node(parent, entry.tokens, entry.block, used=-place)
+            nodes.append(node)
+        self._nodes.update(nodes)
 
     def _drop(self, leaf: _Node) -> None:
         self._nodes.remove(leaf)

@@ -18,16 +18,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence, logprobs
+from ollamacore.context import crop, kept
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
+from ollamacore.pace import Pace
 from ollamacore.prefix import BLOCK, PrefixCache
+from ollamacore.prefix_store import PrefixFile
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
+from ollamacore.state import Counters, ModelState
 from ollamacore.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
-#: prompt tokens beside running streams: enough for full GEMM tiles, short enough to keep their pace
-PROMPT_TOKENS_BESIDE_STREAMS = 64
 #: cached blocks given back when the pool is full in the middle of a step
 RECLAIMED_AT_ONCE = 16
 #: a generation without a limit of its own ends after so many contexts
@@ -50,6 +52,7 @@ class _Run:
     first_ns: int = 0
     generated: int = 0
     cached: int = 0  # prompt tokens whose keys and values came from the prefix cache
+    shifts: int = 0  # times that the context was full
     unsent: list[int] = field(default_factory=list)  # tokens whose text is not out yet
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
@@ -62,14 +65,26 @@ class Scheduler:
     """Runs generations on one engine, in a thread of its own."""
 
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, *, max_tokens: int, max_seqs: int, threads: int
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        max_tokens: int,
+        max_seqs: int,
+        threads: int,
+        prefix_share: float = 0.5,
+        prefix_file: PrefixFile | None = None,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
-        self._prefixes = PrefixCache(engine, limit=engine.kv_blocks_free // 2)
+        self._prefixes = PrefixCache(engine, limit=int(engine.kv_blocks_free * prefix_share))
+        self._prefix_file = prefix_file
         self._max_tokens = max_tokens
         self._max_seqs = max_seqs
         self._threads = threads  # of requests that do not choose
+        self._blocks = engine.kv_blocks_free
+        self._counters = Counters()
+        self._pace = Pace()
         self._wake = threading.Condition()
         self._waiting: deque[Generation] = deque()
         self._calls: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
@@ -116,6 +131,26 @@ class Scheduler:
         """(running, waiting) generations."""
         return len(self._active), len(self._waiting) + len(self._parked)
 
+    def state(self) -> ModelState:
+        """What is going on, and what has been done."""
+        running, waiting = self.counts
+        counters = self._counters
+        return ModelState(
+            running,
+            waiting,
+            kv_blocks=self._blocks,
+            kv_blocks_used=self._blocks - self._engine.kv_blocks_free,
+            kv_blocks_cached=len(self._prefixes),
+            prefix_evictions=self._prefixes.evictions,
+            steps=counters.steps,
+            prompt_tokens=counters.prompt_tokens,
+            cached_tokens=counters.cached_tokens,
+            generated_tokens=counters.generated_tokens,
+            context_shifts=counters.context_shifts,
+            parked=counters.parked,
+            finished=dict(counters.finished),
+        )
+
     @property
     def kv_blocks_free(self) -> int:
         """KV blocks that a new generation could take."""
@@ -124,6 +159,8 @@ class Scheduler:
     # ---- the thread ----
 
     def _main(self) -> None:
+        if self._prefix_file is not None:
+            self._prefix_file.restore(self._engine, self._prefixes)
         while True:
             with self._wake:
                 while not (self._closing or self._waiting or self._calls or self._active):
@@ -148,9 +185,11 @@ class Scheduler:
         for run in [*self._active, *self._parked]:
             self._finish(run, "cancelled")
         for generation in self._waiting:
-            self._deliver(generation, Chunk("", done_reason="cancelled", stats=_no_stats(generation)))
+            self._refuse(generation, "cancelled")
         for _, future in self._calls:
             future.set_exception(ClosedError("the model is closed"))
+        if self._prefix_file is not None:
+            self._prefix_file.save(self._engine, self._prefixes)
         self._prefixes.clear()
 
     def _serve_calls(self) -> None:
@@ -171,7 +210,7 @@ class Scheduler:
             for generation in gone:
                 self._waiting.remove(generation)
         for generation in gone:
-            self._deliver(generation, Chunk("", done_reason="cancelled", stats=_no_stats(generation)))
+            self._refuse(generation, "cancelled")
 
     def _admit(self) -> None:
         """Start parked runs, then waiting generations, in order, as far as sequences and KV blocks go."""
@@ -190,7 +229,7 @@ class Scheduler:
             try:
                 self._active.append(self._start(generation))
             except Exception as error:  # noqa: BLE001 - one request's boundary
-                self._fail(generation, error)
+                self._refuse(generation, "error", error)
 
     def _has_room(self, n_tokens: int) -> bool:
         """Whether the pool holds so many tokens and one block more; a run alone may always try."""
@@ -230,7 +269,7 @@ class Scheduler:
         budget = self._max_tokens
         streams = sum(run.is_decoding for run in self._active)
         if streams:
-            budget = min(budget, streams + PROMPT_TOKENS_BESIDE_STREAMS)
+            budget = min(budget, streams + self._pace.prompt_tokens(streams))
         for run in self._compose():
             take = min(budget, len(run.pending))
             if take == 0:
@@ -245,6 +284,7 @@ class Scheduler:
     def _step(
         self, batch: list[tuple[Sequence, array[int] | int, int]], runs: list[tuple[_Run, int]]
     ) -> None:
+        began = time.monotonic()
         try:
             status = self._engine.step(batch)
         except OllamaCoreError as error:
@@ -257,6 +297,9 @@ class Scheduler:
         if status == STEP_FULL:
             self._make_room()
             return
+        self._counters.steps += 1
+        streams = sum(run.is_decoding for run, _ in runs)
+        self._pace.note(streams, sum(take for _, take in runs) - streams, time.monotonic() - began)
         row = 0
         for run, take in runs:
             del run.pending[:take]
@@ -283,6 +326,7 @@ class Scheduler:
         run.pending = run.tokens[:]
         self._active.remove(run)
         self._parked.append(run)
+        self._counters.parked += 1
 
     # ---- one token of one run ----
 
@@ -324,7 +368,9 @@ class Scheduler:
             return
         context, wanted = run.generation.num_ctx, run.generation.options.num_keep
         run.tokens = crop(run.tokens, context, wanted)
-        run.sequence.truncate(_kept(context, wanted))
+        run.shifts += 1
+        self._counters.context_shifts += 1
+        run.sequence.truncate(kept(context, wanted))
         run.pending = run.tokens[len(run.sequence) :]
 
     def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
@@ -348,22 +394,42 @@ class Scheduler:
         if reason is not None:
             now = time.monotonic_ns()
             first = run.first_ns or now
-            stats = Stats(len(run.generation.prompt), run.cached, first - run.started_ns, run.generated, now - first)
+            stats = Stats(
+                len(run.generation.prompt),
+                run.cached,
+                first - run.started_ns,
+                run.generated,
+                now - first,
+                run.generation.dropped_tokens,
+                run.shifts,
+            )
         return Chunk(text, tokens, logprobs, reason, stats, error)
 
     def _finish(
         self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
     ) -> None:
         (self._active if run in self._active else self._parked).remove(run)
+        self._count(run, reason)
         if reason != "error":
             self._prefixes.add(run.tokens, run.sequence)
         run.sequence.close()
+        self._prefixes.trim()
         if text is None:
             text = run.assembler.flush() if reason in ("stop", "length") else ""
         self._deliver(run.generation, self._chunk(run, text, reason, _public(error) if error else None))
 
-    def _fail(self, generation: Generation, error: Exception) -> None:
-        chunk = Chunk("", done_reason="error", stats=_no_stats(generation), error=_public(error))
+    def _count(self, run: _Run, reason: DoneReason) -> None:
+        counters = self._counters
+        counters.prompt_tokens += len(run.generation.prompt)
+        counters.cached_tokens += run.cached
+        counters.generated_tokens += run.generated
+        counters.finished[reason] += 1
+
+    def _refuse(self, generation: Generation, reason: DoneReason, error: Exception | None = None) -> None:
+        """End a generation that never ran."""
+        self._counters.finished[reason] += 1
+        stats = Stats(len(generation.prompt), 0, 0, 0, 0, generation.dropped_tokens)
+        chunk = Chunk("", done_reason=reason, stats=stats, error=_public(error) if error else None)
         self._deliver(generation, chunk)
 
     def _deliver(self, generation: Generation, chunk: Chunk) -> None:
@@ -376,22 +442,6 @@ class Scheduler:
 
 def _blocks(n_tokens: int) -> int:
     return -(-n_tokens // BLOCK)
-
-
-def crop(tokens: array[int], num_ctx: int, num_keep: int) -> array[int]:
-    """The first num_keep tokens and the newest of the rest, so that about half of what is not kept is free again."""
-    keep = _kept(num_ctx, num_keep)
-    tail = max((num_ctx - keep) // 2, 1)
-    return tokens[:keep] + tokens[max(len(tokens) - tail, keep) :]
-
-
-def _kept(num_ctx: int, num_keep: int) -> int:
-    """Tokens at the start that a shift leaves alone: one newer token must fit beside them, and room for another."""
-    return min(max(num_keep, 0), max(num_ctx - 2, 0))
-
-
-def _no_stats(generation: Generation) -> Stats:
-    return Stats(len(generation.prompt), 0, 0, 0, 0)
 
 
 def _public(error: Exception) -> OllamaCoreError:

@@ -34,6 +34,10 @@ class Stats:
     prompt_ns: int
     generated_tokens: int
     eval_ns: int
+    #: tokens that were cut out of the prompt because it was longer than the context
+    dropped_tokens: int = 0
+    #: times that the full context lost its older half while the answer was generated
+    context_shifts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,12 @@ class Generation:
         options: SamplingOptions,
         num_ctx: int,
         on_chunk: Callable[[Chunk], None] | None,
+        dropped_tokens: int = 0,
     ) -> None:
         self.prompt = prompt
         self.options = options
         self.num_ctx = num_ctx
+        self.dropped_tokens = dropped_tokens
         self.stats: Stats | None = None
         self.done_reason: DoneReason | None = None
         self._queue: queue.SimpleQueue[Chunk] | None = None

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-from ollamacore import _core, machine
+from ollamacore import _core
 from ollamacore.arch.plan import Plan
-from ollamacore.errors import InvalidFileError, OutOfMemoryError
+from ollamacore.errors import InvalidFileError
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,9 @@ _CHUNK = 1 << 22
 _SPARE_DISK = 256 << 20
 
 
-def load_weights(engine: _core.Engine, plan: Plan, *, repack: bool | None, packed_cache: Path | None) -> None:
-    """Load the weights of an installed plan.
-
-    `repack` False leaves them in their file, None does so when only then they fit the memory ($OLLAMACORE_REPACK
-    decides if it is 0 or 1). `packed_cache` is a folder of packed copies.
-    """
-    if not (_fits(engine, plan) if repack is None else repack):
+def load_weights(engine: _core.Engine, plan: Plan, *, repack: bool, packed_cache: Path | None) -> None:
+    """Load the weights of an installed plan; `repack` False leaves them in their file, `packed_cache` is a folder."""
+    if not repack:
         engine.load_source()
         return
     if packed_cache is None:
@@ -54,23 +50,6 @@ def load_weights(engine: _core.Engine, plan: Plan, *, repack: bool | None, packe
 def copy_path(folder: Path, source: Path, identity: bytes) -> Path:
     """Where the packed copy of a file lies: its name begins with the file's own."""
     return folder / f"{source.name}.{identity.hex()[:16]}.packed"
-
-
-def _fits(engine: _core.Engine, plan: Plan) -> bool:
-    """Whether packed weights fit the memory; OutOfMemoryError if they fit in no form."""
-    asked = os.environ.get("OLLAMACORE_REPACK", "").strip()
-    if asked in ("0", "1"):
-        return asked == "1"
-    infos = [plan.file.tensors[name] for name in plan.matrices]
-    packed = sum(_core.packed_bytes(info.type, info.shape[1], info.shape[0]) for info in infos)
-    in_file = sum(info.n_bytes for info in infos)
-    available = machine.available_memory() - engine.scratch_bytes
-    if min(packed, in_file) > available:
-        raise OutOfMemoryError(
-            f"model requires more system memory ({min(packed, in_file) / 2**30:.1f} GiB)"
-            f" than is available ({max(available, 0) / 2**30:.1f} GiB)"
-        )
-    return packed <= available
 
 
 def _identity(plan: Plan) -> bytes:

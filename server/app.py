@@ -9,6 +9,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from ollamacore import PrefixStore, available_memory
 from server.config import Config
 from server.context import OLLAMA_VERSION, Context
 from server.http import Server
@@ -22,12 +23,34 @@ log = logging.getLogger(__name__)
 
 #: How long requests may take to end after the first signal.
 DRAIN_SECONDS = 10.0
+#: Where prefixes are kept, in the folder of models.
+PREFIXES = "ollamacore/prefixes"
+#: Memory that models leave to others, at least.
+MEMORY_RESERVE = 128 << 20
 
 _LEVELS = {0: logging.INFO, 1: logging.DEBUG, 2: logging.DEBUG}
 
 
 class StartError(Exception):
     """The server cannot start; the text is meant for the person who started it."""
+
+
+def local_loader(config: Config) -> LocalLoader:
+    """The engine of this process, as configured."""
+    store = PrefixStore(config.models / PREFIXES, config.prefix_disk) if config.prefix_disk else None
+    return LocalLoader(
+        config.threads,
+        kv_bytes=config.kv_bytes,
+        prefix_share=config.prefix_share,
+        prefix_store=store,
+        packed_cache=config.packed_cache,
+    )
+
+
+def memory_budget() -> int:
+    """The memory for models when none is set: what is available, less a tenth for others."""
+    available = available_memory()
+    return max(available - max(available // 10, MEMORY_RESERVE), 0)
 
 
 def build_models(config: Config, loader: EngineLoader) -> LoadedModels:
@@ -38,6 +61,8 @@ def build_models(config: Config, loader: EngineLoader) -> LoadedModels:
         max_loaded=config.max_loaded_models,
         max_queue=config.max_queue,
         parallel=config.num_parallel,
+        memory=config.memory or memory_budget(),
+        load_timeout_s=config.load_timeout_s,
     )
 
 
@@ -73,7 +98,7 @@ def _tls(config: Config) -> ssl.SSLContext | None:
 
 async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
-    models = build_models(config, LocalLoader(config.threads, config.packed_cache))
+    models = build_models(config, local_loader(config))
     try:
         context = Context(config, Store(config.models, prune=config.prune, packed=config.packed_cache), models)
     except (OSError, StoreError) as error:

@@ -6,6 +6,7 @@ are the exception.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -17,9 +18,10 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 11434
 DEFAULT_CONTEXT = 4096
-#: The engine batches its sequences: more at a time cost little, and each needs its own KV memory.
-DEFAULT_PARALLEL = 4
 DEFAULT_KEEP_ALIVE_NS = 300 * SECOND
+DEFAULT_LOAD_TIMEOUT_NS = 300 * SECOND
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(?:([kmgt])(i)?)?b?", re.IGNORECASE)
 
 #: variable -> what it means; `serve --help` prints this table.
 VARIABLES = {
@@ -27,9 +29,15 @@ VARIABLES = {
     "OLLAMA_MODELS": "folder of the model store (default ~/.ollama/models)",
     "OLLAMA_KEEP_ALIVE": "time an idle model stays loaded, e.g. 10m or 600; negative = for ever (default 5m)",
     "OLLAMA_CONTEXT_LENGTH": f"context size when a request names none (default {DEFAULT_CONTEXT})",
-    "OLLAMA_NUM_PARALLEL": f"generations that one model runs at the same time (default {DEFAULT_PARALLEL})",
+    "OLLAMA_NUM_PARALLEL": "generations that one model runs at the same time (default: what its memory holds, 4 to 16)",
     "OLLAMA_MAX_LOADED_MODELS": "models held in memory at the same time (default 3)",
+    "OLLAMA_LOAD_TIMEOUT": "time without progress after which a load is given up; 0 = never (default 5m)",
+    "OLLAMACORE_MEMORY": "memory for all models, e.g. 3GiB (default: what is available at the start, less a tenth)",
+    "OLLAMACORE_KV_MEMORY": "memory for the KV cache of one model (default: chosen within OLLAMACORE_MEMORY)",
+    "OLLAMACORE_PREFIX_SHARE": "percent of the KV cache that may hold prefixes of earlier prompts (default 50)",
+    "OLLAMACORE_PREFIX_DISK": "disk space to keep prefixes in while their model is not loaded, e.g. 500MB (default 0)",
     "OLLAMA_MAX_QUEUE": "requests that may wait for a model before new ones get 503 (default 512)",
+    "OLLAMACORE_STRICT_CONTEXT": "1 answers 400 rather than drop messages or tokens that do not fit (default 0)",
     "OLLAMA_ORIGINS": "additional web origins to accept, comma separated, one * in each",
     "OLLAMA_NOPRUNE": "1 keeps blobs that no model uses (default 0)",
     "OLLAMA_DEBUG": "1 logs requests and model loads, 2 logs more",
@@ -64,9 +72,15 @@ class Config:
     origins: tuple[str, ...] = ()
     prune: bool = True
     debug: int = 0
-    num_parallel: int = DEFAULT_PARALLEL
+    num_parallel: int = 0  # as many as the engine can usefully run
     max_loaded_models: int = 3
     max_queue: int = 512
+    load_timeout_s: float | None = DEFAULT_LOAD_TIMEOUT_NS / SECOND
+    memory: int | None = None
+    kv_bytes: int | None = None
+    prefix_share: float = 0.5
+    prefix_disk: int = 0
+    strict_context: bool = False
     threads: int | None = None
     packed_cache: Path | None = None
 
@@ -99,14 +113,20 @@ class Config:
             api_keys=_api_keys(env["OLLAMACORE_API_KEYS"]),
             read_only=bool(_level(env["OLLAMACORE_READ_ONLY"])),
             models=Path(models).expanduser(),
-            keep_alive_ns=_keep_alive(env["OLLAMA_KEEP_ALIVE"]),
+            keep_alive_ns=_duration(env, "OLLAMA_KEEP_ALIVE", DEFAULT_KEEP_ALIVE_NS),
             context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CONTEXT,
             origins=origins,
             prune=not _level(env["OLLAMA_NOPRUNE"]),
             debug=_level(env["OLLAMA_DEBUG"]),
-            num_parallel=_number(env, "OLLAMA_NUM_PARALLEL", 0) or DEFAULT_PARALLEL,
+            num_parallel=_number(env, "OLLAMA_NUM_PARALLEL", 0),
             max_loaded_models=_number(env, "OLLAMA_MAX_LOADED_MODELS", 0) or 3,
             max_queue=_number(env, "OLLAMA_MAX_QUEUE", 512),
+            load_timeout_s=_timeout(_duration(env, "OLLAMA_LOAD_TIMEOUT", DEFAULT_LOAD_TIMEOUT_NS)),
+            memory=_size(env, "OLLAMACORE_MEMORY"),
+            kv_bytes=_size(env, "OLLAMACORE_KV_MEMORY"),
+            prefix_share=min(_number(env, "OLLAMACORE_PREFIX_SHARE", 50), 100) / 100,
+            prefix_disk=_size(env, "OLLAMACORE_PREFIX_DISK") or 0,
+            strict_context=_level(env["OLLAMACORE_STRICT_CONTEXT"]) > 0,
             threads=_number(env, "OLLAMACORE_THREADS", 0) or None,
             packed_cache=_packed_cache(env["OLLAMACORE_PACKED_CACHE"], Path(models).expanduser()),
         )
@@ -185,15 +205,16 @@ def _number(env: Mapping[str, str], name: str, default: int) -> int:
     return default
 
 
-def _keep_alive(text: str) -> int:
-    """OLLAMA_KEEP_ALIVE in nanoseconds."""
+def _duration(env: Mapping[str, str], name: str, default: int) -> int:
+    """A duration or a number of seconds, in nanoseconds; negative means for ever."""
+    text = env[name]
     if not text:
-        return DEFAULT_KEEP_ALIVE_NS
+        return default
     try:
         ns = int(text) * SECOND if text.lstrip("+-").isdigit() else parse_duration(text)
     except DurationError as error:
-        log.warning("OLLAMA_KEEP_ALIVE: %s, using 5m", error)
-        return DEFAULT_KEEP_ALIVE_NS
+        log.warning("%s: %s, using %gm", name, error, default / (60 * SECOND))
+        return default
     return FOREVER if ns < 0 or ns > FOREVER else ns
 
 
@@ -202,6 +223,25 @@ def _packed_cache(text: str, models: Path) -> Path | None:
     if "/" in text:
         return Path(text).expanduser()
     return models / "ollamacore" / "packed" if _level(text) else None
+
+
+def _timeout(ns: int) -> float | None:
+    """Seconds to wait; none or for ever is no limit."""
+    return ns / SECOND if 0 < ns < FOREVER else None
+
+
+def _size(env: Mapping[str, str], name: str) -> int | None:
+    """A number of bytes such as 1500000000, 1.5GB or 2GiB; None, with a warning, if it is none."""
+    text = env[name]
+    if not text:
+        return None
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        log.warning("%s: %r is not a size such as 2GiB, ignored", name, text)
+        return None
+    number, prefix, binary = found.groups()
+    exponent = "kmgt".index(prefix.lower()) + 1 if prefix else 0
+    return int(float(number) * (1024 if binary else 1000) ** exponent)
 
 
 def _level(text: str) -> int:

@@ -38,6 +38,10 @@ class BusyError(Exception):
     """Too many requests are waiting already."""
 
 
+class LoadTimeoutError(Exception):
+    """A model's load made no progress for too long."""
+
+
 #: Exception -> status; the text is the exception's own. A class stands before its base.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (TemplateError, 400),
@@ -49,6 +53,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ReadOnlyModelError, 403),
     (NoSpaceError, 507),
     (StoreError, 500),
+    (LoadTimeoutError, 500),
     (OllamaCoreError, 500),
 )
 

@@ -120,3 +120,15 @@ oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n) {
 void oc_block_retain(oc_engine *engine, int32_t block) { engine->kv.references[block]++; }
 void oc_block_release(oc_engine *engine, int32_t block) { release(&engine->kv, block); }
 int32_t oc_block_references(const oc_engine *engine, int32_t block) { return engine->kv.references[block]; }
+
+const void *oc_block_data(const oc_engine *engine, int32_t block) {
+    return engine->kv.arena.base + (size_t)block * engine->kv.block_bytes;
+}
+
+oc_status oc_block_add(oc_engine *engine, const void *data, int32_t *block) {
+    oc_kv *kv = &engine->kv;
+    if (kv->n_free == 0) return OC_ERR_FULL;
+    *block = take_block(kv);
+    memcpy(kv->arena.base + (size_t)*block * kv->block_bytes, data, kv->block_bytes);
+    return OC_OK;
+}

@@ -5,19 +5,23 @@ shape once and then walks the list without Python. Residual additions are folded
 block reads as  norm, project, attend, project, norm, feed forward.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ollamacore import _core
 from ollamacore._core import Engine
 from ollamacore.errors import InvalidFileError, UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
 #: GGUF types that vectors (norm weights, biases) may have, and how numpy reads them
 _VECTOR_TYPES = {"F32": np.float32, "F16": np.float16}
+#: bytes beside the buffers: what threads and steps need, and the rounding of two arenas to huge pages
+_SMALL_PARTS = 6 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,17 +262,41 @@ class Plan:
         self.ops.append({"kind": kind, **operands})
         return str(operands.get("dst", ""))
 
+    # ---- sizes ----
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest context that the model was trained for."""
+        architecture = self.file.get("general.architecture", str)
+        return int(self.file.get(f"{architecture}.context_length", int))
+
+    def weight_bytes(self) -> int:
+        """Bytes of the weights once they are packed."""
+        packed = 0
+        for name, (rows, k) in self.matrices.items():
+            with self._naming(name):
+                packed += _core.packed_bytes(self.file.tensors[name].type, rows, k)
+        return packed + 4 * sum(self.vectors.values())
+
+    def scratch_bytes(self, max_tokens: int, max_outputs: int) -> int:
+        """About the bytes of activations, never less: floats, codes and scales of every buffer."""
+        after = False
+        columns = dict.fromkeys(self.buffers, max_tokens)
+        for op in self.ops:
+            after = after or "select" in op.get("flags", ())
+            if after and op.get("dst"):
+                columns[op["dst"]] = max_outputs
+        tables = sum(len(freq) for freq, _ in self.ropes.values())
+        return 6 * sum(self.buffers[name] * n for name, n in columns.items()) + 8 * tables * max_tokens + _SMALL_PARTS
+
     # ---- installing ----
 
     def install(self, engine: Engine) -> None:
         """Hand everything to an engine and finish it; weights are still in the file afterwards."""
         index: dict[str, int] = {}
         for name, (rows, k) in self.matrices.items():
-            info = self.file.tensors[name]
-            try:
-                index[name] = engine.add_matrix(info.type, rows, k, self.file.data(name))
-            except InvalidFileError as error:
-                raise UnsupportedModelError(f"tensor {name!r} ({info.type_name}): {error}") from error
+            with self._naming(name):
+                index[name] = engine.add_matrix(self.file.tensors[name].type, rows, k, self.file.data(name))
         for name, n in self.vectors.items():
             index[name] = engine.add_vector(self._floats(name)[:n])
         buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
@@ -285,6 +313,15 @@ class Plan:
             engine.add_op(**operands)
         engine.finish(self.n_vocab)
 
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """The engine's complaint about a matrix, with the tensor's name."""
+        try:
+            yield
+        except (InvalidFileError, ValueError) as error:
+            kind = self.file.tensors[name].type_name
+            raise UnsupportedModelError(f"tensor {name!r} ({kind}): {error}") from error
+
     def floats(self, name: str, n: int) -> npt.NDArray[np.float32]:
         """The values of a small tensor that the plan itself needs (rope factors)."""
         self._expect(name, (n,))
@@ -296,7 +333,3 @@ class Plan:
             raise UnsupportedModelError(f"tensor {name!r} has type {info.type_name}, expected F32 or F16")
         values = np.frombuffer(self.file.data(name), dtype=_VECTOR_TYPES[info.type_name])
         return np.ascontiguousarray(values, dtype=np.float32)
-
-    def used_tensors(self) -> Iterable[str]:
-        """Names of all tensors that the plan reads."""
-        return {*self.matrices, *self.vectors}

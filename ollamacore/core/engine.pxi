@@ -1,6 +1,7 @@
 # engine.pxi - Engine (weights, plan, KV pool) and Sequence (one timeline in it).
 from array import array
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc
 
 
@@ -296,6 +297,21 @@ cdef class Engine:
     def block_references(self, int block) -> int:
         """How many sequences and retainers hold a block."""
         return 0 if self._engine == NULL else oc_block_references(self._engine, block)
+
+    def read_block(self, int block) -> bytes:
+        """The keys and values of a block, kv_block_bytes() bytes."""
+        self._need_block(block)
+        return PyBytes_FromStringAndSize(<const char *>oc_block_data(self._engine, block),
+                                         oc_engine_kv_block_bytes(&self._params))
+
+    def add_block(self, const unsigned char[::1] data) -> int:
+        """Take a free block, held once, and fill it with what read_block() gave."""
+        cdef int32_t block
+        self._need_open()
+        if data.shape[0] != oc_engine_kv_block_bytes(&self._params):
+            raise InvalidOptionError(f"a block has {oc_engine_kv_block_bytes(&self._params)} bytes")
+        _check(oc_block_add(self._engine, &data[0], &block))
+        return block
 
     cdef int _need_block(self, int block) except -1:
         self._need_open()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from server.context import Context
@@ -10,6 +11,7 @@ from server.handlers.body import receive
 from server.handlers.reference import Target, find_model
 from server.handlers.run import (
     Clock,
+    Dropped,
     Plan,
     check_abilities,
     check_logprobs,
@@ -72,18 +74,27 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: ChatReq
     clock = Clock()
     async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns) as lease:
         clock.ready()
-        prompt = _Prompt(lease.engine, target, plan, wanted)
-        text, tokens = await prompt.fitting()
+        rendered = await _Prompt(lease.engine, target, plan, wanted).fitting()
         if wanted.debug_render_only:
-            yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": text}}
+            yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": rendered.text}}
             return
-        async with aclosing(chunks_of(lease.engine, fit(tokens, plan, wanted), plan.options)) as chunks:
+        prompt = fit(rendered.tokens, plan, rendered.dropped)
+        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options)) as chunks:
             async for chunk in chunks:
                 if chunk.text or chunk.logprobs:
                     yield {**_record(wanted, chunk.text), "done": False, **logprobs_field(chunk)}
                 if chunk.done_reason is not None:
                     final = {**_record(wanted, ""), "done": True, "done_reason": chunk.done_reason}
-                    yield {**final, **clock.metrics(chunk)}
+                    yield {**final, **clock.metrics(chunk), **prompt.truncated(chunk)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """The prompt of a conversation, or of the newer part of it."""
+
+    text: str
+    tokens: list[int]
+    dropped: Dropped
 
 
 class _Prompt:
@@ -93,43 +104,44 @@ class _Prompt:
         self._engine = engine
         self._template = target.description.chat_template
         self._limit = plan.context - 1
-        self._truncate = wanted.truncate is not False
+        self._truncate = plan.truncate
         self._variables = thinking_variables(wanted, target)
         if wanted.tools:
             self._variables["tools"] = list(wanted.tools)
         self._messages = _conversation(target, wanted)
 
-    async def fitting(self) -> tuple[str, list[int]]:
-        """Text and tokens of the prompt. System messages and the last message always stay.
+    async def fitting(self) -> _Rendered:
+        """The prompt with as many turns as fit. System messages and the last message always stay.
 
         Whole turns are dropped from the front, as many as needed: a history that begins with an answer is one
         that many templates refuse. The prompt may still be too long when nothing is left to drop.
         """
-        candidate = await self._from(0)
-        if not self._truncate or len(candidate[1]) <= self._limit:
-            return candidate
+        whole = await self._from(0)
+        if not self._truncate or len(whole.tokens) <= self._limit:
+            return whole
         last = len(self._messages) - 1
         starts = [n for n in range(1, last) if self._messages[n]["role"] == "user"] + [last] * (last > 0)
-        best = None
+        best, candidate = None, whole
         low, high = 0, len(starts)
         while low < high:  # halving finds the first start from which the rest fits
             middle = (low + high) // 2
-            candidate = await self._from(starts[middle])
-            if len(candidate[1]) <= self._limit:
+            candidate = await self._from(starts[middle], len(whole.tokens))
+            if len(candidate.tokens) <= self._limit:
                 best, high = candidate, middle
             else:
                 low = middle + 1
         return best or candidate
 
-    async def _from(self, start: int) -> tuple[str, list[int]]:
-        """The prompt without what comes before a message, system messages excepted."""
+    async def _from(self, start: int, whole: int = 0) -> _Rendered:
+        """The prompt without what comes before a message, system messages excepted; all would be `whole` tokens."""
         kept = [message for message in self._messages[:start] if message["role"] == "system"]
         messages = kept + self._messages[start:]
         if self._template:
             text = await self._engine.render(messages, **self._variables)
         else:  # a base model: its template is the prompt itself
             text = "".join(message["content"] for message in messages if message["role"] != "system")
-        return text, await self._engine.tokenize(text)
+        tokens = await self._engine.tokenize(text)
+        return _Rendered(text, tokens, Dropped(start - len(kept), max(whole - len(tokens), 0)))
 
 
 def _conversation(target: Target, wanted: ChatRequest) -> _Conversation:

@@ -74,9 +74,9 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: Generat
         if wanted.debug_render_only:
             yield {**stamp(wanted), "response": "", "done": False, "_debug_info": {"rendered_template": text}}
             return
-        tokens = fit(await _tokens(lease.engine, text, wanted), plan, wanted)
+        prompt = fit(await _tokens(lease.engine, text, wanted), plan)
         answer: list[int] = []
-        async with aclosing(chunks_of(lease.engine, tokens, plan.options)) as chunks:
+        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options)) as chunks:
             async for chunk in chunks:
                 answer.extend(chunk.tokens)
                 if chunk.text or chunk.logprobs:
@@ -84,8 +84,8 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: Generat
                 if chunk.done_reason is not None:
                     final = {**stamp(wanted), "response": "", "done": True, "done_reason": chunk.done_reason}
                     if not wanted.raw:
-                        final["context"] = [*tokens, *answer]
-                    yield {**final, **clock.metrics(chunk)}
+                        final["context"] = [*prompt.tokens, *answer]
+                    yield {**final, **clock.metrics(chunk), **prompt.truncated(chunk)}
 
 
 async def _prompt(engine: Engine, target: Target, wanted: GenerateRequest) -> str:

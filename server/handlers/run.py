@@ -7,8 +7,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ollamacore import Chunk, ClosedError, ContextLengthError, SamplingOptions, TokenLogprob
-from ollamacore.scheduler import crop
+from ollamacore import (
+    Chunk,
+    ClosedError,
+    ContextLengthError,
+    InvalidOptionError,
+    SamplingOptions,
+    TokenLogprob,
+    crop,
+)
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.reference import Target
@@ -57,21 +64,34 @@ class Plan:
 
     context: int
     options: SamplingOptions
+    truncate: bool  # whether a prompt that is too long may lose its older part
 
 
 def plan_run(context: Context, target: Target, request: RunRequest) -> Plan:
     """Overlay the defaults with the model's parameters and those with the request's."""
     model = SamplingOptions.from_mapping(target.params)
+    strict = _strict(context, target.params, request.options or {})
     options = SamplingOptions.from_mapping(request.options or {}, model)
     size = context_size(context, target, options)
     options = replace(
         options,
         num_ctx=size,
-        shift=request.shift is not False,
+        shift=request.shift is not False and not strict,
         logprobs=request.logprobs,
         top_logprobs=request.top_logprobs if request.logprobs else 0,
     )
-    return Plan(size, options)
+    return Plan(size, options, truncate=request.truncate is not False and not strict)
+
+
+def _strict(context: Context, params: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Whether nothing may be dropped without an error: the request's word, else the model's, else the server's."""
+    for given in (options.get("strict_context"), params.get("strict_context")):
+        if given is None:
+            continue
+        if not isinstance(given, bool):
+            raise InvalidOptionError('option "strict_context" must be of type bool')
+        return given
+    return context.config.strict_context
 
 
 def context_size(context: Context, target: Target, options: SamplingOptions) -> int:
@@ -93,13 +113,45 @@ def thinking_variables(request: RunRequest, target: Target) -> dict[str, Any]:
     return variables
 
 
-def fit(tokens: list[int], plan: Plan, request: RunRequest) -> list[int]:
-    """Leave room for an answer: of a long prompt keep the first num_keep tokens and the tail."""
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a prompt has lost because it was longer than the context."""
+
+    messages: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The tokens of a prompt as they go to the model."""
+
+    tokens: list[int]
+    dropped: Dropped
+
+    def truncated(self, chunk: Chunk) -> dict[str, Any]:
+        """The ``truncated`` field of a final record; absent when nothing was lost."""
+        shifts = chunk.stats.context_shifts if chunk.stats else 0
+        if self.dropped == Dropped() and not shifts:
+            return {}
+        lost = {
+            "messages_dropped": self.dropped.messages,
+            "prompt_tokens_dropped": self.dropped.tokens,
+            "context_shifts": shifts,
+        }
+        return {"truncated": lost}
+
+
+def fit(tokens: list[int], plan: Plan, dropped: Dropped = Dropped()) -> Fitted:
+    """Leave room for an answer: of a long prompt keep the first num_keep tokens and the tail.
+
+    `dropped` says what the prompt has lost already.
+    """
     if len(tokens) < plan.context:
-        return tokens
-    if request.truncate is False or request.shift is False:
+        return Fitted(tokens, dropped)
+    if not (plan.truncate and plan.options.shift):
         raise ContextLengthError
-    return crop(array("i", tokens), plan.context, plan.options.num_keep).tolist()
+    cut = crop(array("i", tokens), plan.context, plan.options.num_keep).tolist()
+    return Fitted(cut, Dropped(dropped.messages, dropped.tokens + len(tokens) - len(cut)))
 
 
 class Clock:

@@ -6,15 +6,17 @@ An engine belongs to one loaded model; every method may be called from the event
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
-from ollamacore import Chunk, Embeddings, Model, SamplingOptions
+from ollamacore import Chunk, ClosedError, Embeddings, Model, ModelState, SamplingOptions
+
+T = TypeVar("T")
 
 #: Text up to this length is tokenised on the event loop: a thread hop would cost more.
 INLINE_CHARACTERS = 1000
@@ -22,20 +24,26 @@ INLINE_CHARACTERS = 1000
 #: everything else shares.
 EMBEDDING_THREADS = 4
 
+#: Requests that run at a time even where the KV pool has no room for as many full contexts.
+LEAST_SEQUENCES = 4
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """The size of a loaded model, and the longest context that it can give a request."""
+    """What a loaded model is, and what it is doing."""
 
-    memory_bytes: int
-    max_context: int
+    memory_bytes: int  # in use now
+    reserved_bytes: int  # the most that it may come to use
+    max_context: int  # the longest that it can give a request
+    sequences: int  # requests that it can usefully run at a time
+    state: ModelState | None = None
 
 
 class Engine(Protocol):
     """A loaded model that can generate."""
 
     def stats(self) -> EngineStats:
-        """Memory in use and the longest context."""
+        """What the model is, and what it is doing."""
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
@@ -61,20 +69,36 @@ class Engine(Protocol):
 class EngineLoader(Protocol):
     """Makes engines."""
 
-    async def load(self, path: Path, *, context: int) -> Engine:
-        """Load a model file for requests of up to ``context`` tokens."""
+    async def needs(self, path: Path, *, context: int, memory: int) -> int:
+        """Bytes that a model takes at least when it is loaded for requests of up to ``context`` tokens.
+
+        OutOfMemoryError if that is more than ``memory``.
+        """
+
+    async def load(
+        self, path: Path, *, context: int, memory: int, on_progress: Callable[[float], None]
+    ) -> Engine:
+        """Load a model file into at most ``memory`` bytes.
+
+        on_progress hears the loaded fraction, on the event loop. Cancelling gives the load up; the call then
+        ends when nothing of it is left.
+        """
 
 
 class LocalEngine:
     """An ollamacore.Model in this process: it computes on its own thread, chunks hop to the event loop."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, sequences: int = LEAST_SEQUENCES):
         self._model = model
         self._embedding = ThreadPoolExecutor(EMBEDDING_THREADS, thread_name_prefix="embed")
+        self._sequences = sequences
 
     def stats(self) -> EngineStats:
-        """Memory in use and the longest context."""
-        return EngineStats(self._model.memory_bytes, self._model.max_context)
+        """What the model is, and what it is doing."""
+        model = self._model
+        return EngineStats(
+            model.memory_bytes, model.reserved_bytes, model.max_context, self._sequences, model.state
+        )
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
@@ -133,19 +157,80 @@ class LocalEngine:
     async def unload(self) -> None:
         """Free the model; generations that still run end."""
         self._embedding.shutdown(wait=False)
-        await asyncio.to_thread(self._model.close)
+        await in_thread(self._model.close)
 
 
 class LocalLoader:
-    """Loads GGUF files into this process."""
+    """Loads GGUF files into this process; ``options`` are keyword arguments of Model.load that all models share."""
 
-    def __init__(self, threads: int | None, packed_cache: Path | None = None):
-        self._threads = threads
-        self._packed_cache = packed_cache
+    def __init__(self, threads: int | None, *, kv_bytes: int | None = None, **options: Any):
+        self._kv_bytes = kv_bytes
+        self._options = {"threads": threads, **options}
 
-    async def load(self, path: Path, *, context: int) -> LocalEngine:
-        """Load a model file for requests of up to ``context`` tokens."""
-        model: Model = await asyncio.to_thread(
-            Model.load, path, threads=self._threads, context=context, packed_cache=self._packed_cache
+    async def needs(self, path: Path, *, context: int, memory: int) -> int:
+        """Bytes that a model takes at least; OutOfMemoryError if that is more than ``memory``."""
+        return await asyncio.to_thread(
+            Model.memory_needed, path, context=context, kv_bytes=self._kv_bytes, memory=memory
         )
-        return LocalEngine(model)
+
+    async def load(
+        self, path: Path, *, context: int, memory: int, on_progress: Callable[[float], None]
+    ) -> LocalEngine:
+        """Load a model file into at most ``memory`` bytes; a load that is given up is closed before this ends."""
+        loop = asyncio.get_running_loop()
+        given_up = threading.Event()
+
+        def progress(fraction: float) -> None:
+            if given_up.is_set():
+                raise ClosedError("the load was given up")
+            loop.call_soon_threadsafe(on_progress, fraction)
+
+        def load() -> Model:
+            return Model.load(
+                path,
+                context=context,
+                memory=memory,
+                kv_bytes=self._kv_bytes,
+                on_progress=progress,
+                **self._options,
+            )
+
+        loading = in_thread(load)
+        try:
+            model = await asyncio.shield(loading)
+            return LocalEngine(model, max(LEAST_SEQUENCES, model.sequences(context)))
+        except asyncio.CancelledError:
+            given_up.set()
+            with suppress(Exception):
+                await in_thread((await loading).close)
+            raise
+
+
+def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """The result of a function that runs in a thread of its own.
+
+    Loads and unloads may hang on a disk: in a thread of the shared pool they would hold up everybody's
+    tokenising, and the end of the process.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as raised:  # noqa: BLE001  it is raised where the future is awaited
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(finish, result, error)
+
+    threading.Thread(target=run, name=f"ollamacore-{function.__name__}", daemon=True).start()
+    return future

@@ -1,9 +1,10 @@
 """The models in memory: who uses them, when they leave, and who waits.
 
 One model loads at a time. A request holds a lease while it runs; when the last lease of a model ends, its
-keep_alive begins to run. Room for another model is made by unloading the least recently used idle one; if all
-are busy, the least recently used one takes no new requests and leaves after those it has. All state is
-changed on the event loop only, so none of it is locked; the loading lock orders loads.
+keep_alive begins to run. Models share a memory budget: each counts what it has reserved, from the start of its load
+until it has been unloaded. Room for another model is made by unloading the least recently used idle one; if all are
+busy, the least recently used one takes no new requests and leaves after those it has. All state is changed on the
+event loop only, so none of it is locked; the loading lock orders loads.
 """
 
 import asyncio
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ollamacore import ModelState
 from ollamacore.errors import ClosedError, OutOfMemoryError
-from server.errors import BusyError
+from server.errors import BusyError, LoadTimeoutError
 from server.models.engine import Engine, EngineLoader
 from server.times import FOREVER, SECOND
 
@@ -50,15 +52,32 @@ class RunningModel:
     expires_at_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """One moment of the table, and what it has done since the server started."""
+
+    users: int  # requests that hold or wait for a lease
+    waiting: int  # of those, the ones that wait
+    memory_used: int
+    memory_budget: int
+    loads: int
+    failed_loads: int
+    evictions: int
+    models: Mapping[str, ModelState | None]
+
+
 class _Entry:
     """One model in memory, or on its way there."""
 
-    def __init__(self, source: ModelSource, context: int, keep_alive_ns: int, parallel: int):
+    def __init__(self, source: ModelSource, context: int, keep_alive_ns: int, needs: int):
         self.source = source
         self.context = context  # of the last request
         self.capacity = context  # the most a request may ask for
         self.keep_alive_ns = keep_alive_ns
-        self.slots = asyncio.Semaphore(parallel)
+        self.needs = needs  # bytes, at least
+        self.memory = needs  # bytes that count against the budget once the load has begun
+        self.progress = -1.0  # of the load
+        self.slots = asyncio.Semaphore()  # a new one once the engine tells how many requests it can run
         self.engine: Engine | None = None
         self.task: asyncio.Task[Engine] | None = None
         self.users = 0
@@ -66,27 +85,51 @@ class _Entry:
         self.last_used = 0.0
         self.expires_at_ns: int | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.leaving_ns: int | None = None  # when its unloading began, or its load was given up
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is loaded and will stay for the moment."""
+        return self.engine is not None and self.leaving_ns is None
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its load hangs and nobody waits for it any more."""
+        return self.engine is None and self.leaving_ns is not None
 
 
 class LoadedModels:
     """The table of models in memory."""
 
     def __init__(
-        self, loader: EngineLoader, *, keep_alive_ns: int, max_loaded: int, max_queue: int, parallel: int
+        self,
+        loader: EngineLoader,
+        *,
+        keep_alive_ns: int,
+        max_loaded: int,
+        max_queue: int,
+        parallel: int,
+        memory: int,
+        load_timeout_s: float | None,
     ):
         self._loader = loader
         self._keep_alive_ns = keep_alive_ns
         self._max_loaded = max_loaded
         self._max_queue = max(1, max_queue)
         self._parallel = parallel
-        self._entries: dict[Path, _Entry] = {}
-        self._resident: set[_Entry] = set()
+        self._memory = memory
+        self._load_timeout_s = load_timeout_s
+        self._entries: dict[Path, _Entry] = {}  # those that take requests
+        self._held: set[_Entry] = set()  # those that hold memory
+        self._measuring: dict[tuple[Path, int], asyncio.Task[int]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unloading: set[asyncio.Task[None]] = set()
+        self._given_up: set[asyncio.Task[Engine]] = set()
         self._loading = asyncio.Lock()
         self._changed = asyncio.Event()
         self._waiting = 0
         self._users = 0
+        self._loads = self._failed_loads = self._evictions = 0
         self._closed = False
 
     @asynccontextmanager
@@ -95,9 +138,11 @@ class LoadedModels:
     ) -> AsyncIterator[Lease]:
         """Use a model with room for ``context`` tokens, loading it first if need be.
 
-        keep_alive_ns None leaves the time of a loaded model as it is. Raises BusyError when too many wait.
+        keep_alive_ns None leaves the time of a loaded model as it is. Raises BusyError when too many wait, and
+        OutOfMemoryError when the budget could not hold the model even alone.
         """
-        entry = self._enter(source, context, keep_alive_ns)
+        needs = 0 if self._serves(source.path, context) else await self._needs(source.path, context)
+        entry = self._enter(source, context, keep_alive_ns, needs)
         try:
             engine = await self._ready(entry)
             await self._take_slot(entry)
@@ -114,32 +159,37 @@ class LoadedModels:
         if entry is None:
             return
         entry.keep_alive_ns = 0
-        if entry.engine is not None and not entry.users:
+        if entry.is_ready and not entry.users:
             await asyncio.shield(self._start_unloading(entry))
 
     def running(self) -> list[RunningModel]:
-        """The loaded models, longest remaining time first."""
+        """The models that hold memory, longest remaining time first; those that leave have no time left."""
         now = time.time_ns()
         found = []
-        for entry in self._resident:
-            if entry.engine is None:
-                continue
-            memory = entry.engine.stats().memory_bytes
-            expires = entry.expires_at_ns
-            if expires is None:  # in use, or for ever: an estimate
+        for entry in self._held:
+            memory = entry.memory
+            if entry.engine is not None and entry.is_ready:
+                memory = entry.engine.stats().memory_bytes
+            expires = entry.leaving_ns or entry.expires_at_ns
+            if expires is None:  # loading, in use, or for ever: an estimate
                 expires = now + entry.keep_alive_ns
             found.append(RunningModel(entry.source, memory, entry.context, expires))
         return sorted(found, key=lambda model: (-model.expires_at_ns, model.source.name))
 
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for a load or a slot."""
-        return self._waiting
-
-    @property
-    def users(self) -> int:
-        """Requests that hold or wait for a lease."""
-        return self._users
+    def state(self) -> TableState:
+        """What is going on, and what has been done."""
+        ready = [entry for entry in self._held if entry.is_ready]
+        models = {entry.source.name: entry.engine.stats().state for entry in ready if entry.engine is not None}
+        return TableState(
+            self._users,
+            self._waiting,
+            memory_used=sum(entry.memory for entry in self._held),
+            memory_budget=self._memory,
+            loads=self._loads,
+            failed_loads=self._failed_loads,
+            evictions=self._evictions,
+            models=models,
+        )
 
     async def close(self) -> None:
         """Take no more requests and unload everything; a load under way is finished first."""
@@ -147,12 +197,26 @@ class LoadedModels:
         self._changed.set()
         while self._tasks:
             await asyncio.wait(set(self._tasks))
-        for entry in list(self._resident):
+        for entry in [entry for entry in self._held if entry.is_ready]:
             self._start_unloading(entry)
         while self._unloading:
             await asyncio.wait(set(self._unloading))
 
-    def _enter(self, source: ModelSource, context: int, keep_alive_ns: int | None) -> _Entry:
+    def _serves(self, path: Path, context: int) -> bool:
+        """Whether a model is there, or on its way, with room for such a request."""
+        entry = self._entries.get(path)
+        return entry is not None and entry.capacity >= context
+
+    async def _needs(self, path: Path, context: int) -> int:
+        """Bytes that a model needs; requests that come at once ask once. OutOfMemoryError beyond the budget."""
+        key = (path, context)
+        if key not in self._measuring:
+            asking = self._loader.needs(path, context=context, memory=self._memory)
+            self._measuring[key] = asyncio.create_task(asking)
+            self._measuring[key].add_done_callback(lambda _: self._measuring.pop(key))
+        return await asyncio.shield(self._measuring[key])
+
+    def _enter(self, source: ModelSource, context: int, keep_alive_ns: int | None, needs: int) -> _Entry:
         """Count a user in; without a suitable entry, start a load."""
         if self._closed:
             raise ClosedError("the server is shutting down")
@@ -162,7 +226,7 @@ class LoadedModels:
                 raise BusyError
             if entry is not None:
                 self._retire(entry)
-            entry = _Entry(source, context, self._keep_alive_ns, self._parallel)
+            entry = _Entry(source, context, self._keep_alive_ns, needs)
             self._entries[source.path] = entry
             entry.users = 1
             entry.task = asyncio.create_task(self._load(entry), name=f"load {source.name}")
@@ -185,7 +249,7 @@ class LoadedModels:
         entry.users -= 1
         self._users -= 1
         entry.last_used = time.monotonic()
-        if not entry.users and entry.engine is not None:
+        if not entry.users and entry.is_ready:
             self._became_idle(entry)
         self._changed.set()
 
@@ -210,7 +274,7 @@ class LoadedModels:
 
     async def _ready(self, entry: _Entry) -> Engine:
         """Wait for the load; a client that leaves does not stop it for the others."""
-        if entry.engine is not None:
+        if entry.is_ready and entry.engine is not None:
             return entry.engine
         assert entry.task is not None
         with self._pending():
@@ -231,64 +295,122 @@ class LoadedModels:
                 await self._make_room(entry)
                 if not entry.users or self._closed:
                     raise ClosedError("the load was abandoned")
-                entry.engine = await self._load_engine(entry)
+                self._held.add(entry)
+                engine = await self._load_engine(entry)
         except BaseException:
             self._forget(entry)
+            if not entry.is_given_up:
+                self._held.discard(entry)
+            self._changed.set()
             raise
-        entry.capacity = max(entry.capacity, entry.engine.stats().max_context)
-        self._resident.add(entry)
+        stats = engine.stats()
+        entry.engine, entry.memory = engine, stats.reserved_bytes
+        entry.capacity = max(entry.capacity, stats.max_context)
+        entry.slots = asyncio.Semaphore(self._parallel or stats.sequences)
         entry.last_used = time.monotonic()
+        self._loads += 1
         if not entry.users:
             self._became_idle(entry)
-        return entry.engine
+        return engine
 
     async def _load_engine(self, entry: _Entry) -> Engine:
         """Load; when memory is short, once more after unloading every idle model."""
         began = time.monotonic()
         try:
-            engine = await self._loader.load(entry.source.path, context=entry.context)
+            engine = await self._load_in_time(entry)
         except OutOfMemoryError:
             idle = self._idle()
             if not idle:
                 raise
-            for other in idle:
-                self._start_unloading(other)
-            await self._unloads_end()
-            engine = await self._loader.load(entry.source.path, context=entry.context)
+            await asyncio.wait([self._evict(other) for other in idle])
+            engine = await self._load_in_time(entry)
         log.info("loaded %s in %.2f s", entry.source.name, time.monotonic() - began)
         return engine
+
+    async def _load_in_time(self, entry: _Entry) -> Engine:
+        """Load, and give up when there is no progress for the load timeout."""
+
+        def on_progress(fraction: float) -> None:
+            entry.progress = fraction
+
+        others = sum(other.memory for other in self._held if other is not entry)
+        loading = asyncio.create_task(
+            self._loader.load(
+                entry.source.path, context=entry.context, memory=self._memory - others, on_progress=on_progress
+            )
+        )
+        while True:
+            seen = entry.progress
+            finished, _ = await asyncio.wait({loading}, timeout=self._load_timeout_s)
+            if finished:
+                return loading.result()
+            if entry.progress == seen:
+                self._give_up(entry, loading)
+                raise LoadTimeoutError(
+                    f"timed out waiting for the model to load: no progress for {self._load_timeout_s:g} s "
+                    f"after {max(seen, 0.0):.0%}"
+                )
+
+    def _give_up(self, entry: _Entry, loading: asyncio.Task[Engine]) -> None:
+        """Wait no longer for a load. Its memory counts until it has really ended."""
+        entry.leaving_ns = time.time_ns()
+        self._given_up.add(loading)
+
+        def ended(loading: asyncio.Task[Engine]) -> None:
+            self._given_up.discard(loading)
+            self._held.discard(entry)
+            self._changed.set()
+
+        loading.add_done_callback(ended)
+        loading.cancel()
 
     def _load_ended(self, task: asyncio.Task[Engine]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
+            self._failed_loads += 1
             log.warning("%s: %s", task.get_name(), task.exception())
 
     async def _make_room(self, entry: _Entry) -> None:
         """Unload, or wait for, other models until this one may load, or nobody wants it any more."""
-        while entry.users and not self._closed:
-            await self._unloads_end()
-            replaced = [other for other in self._resident if other.source.path == entry.source.path]
-            if not replaced:
-                if len(self._resident) < self._max_loaded:
-                    return
+        while entry.users and not self._closed and not self._has_place(entry):
+            ready = [other for other in self._held if other.is_ready]
+            if not self._unloading and not self._replaced(entry):
                 idle = self._idle()
                 if idle:
-                    self._start_unloading(idle[0])
-                    continue
-                if not any(other.retired for other in self._resident):
-                    self._retire(min(self._resident, key=lambda other: other.last_used))
+                    self._evict(idle[0])
+                elif ready and not any(other.retired for other in ready):
+                    self._retire(min(ready, key=lambda other: other.last_used))
+                elif not ready:  # only loads that hang hold memory: an error says what is left
+                    await self._loader.needs(entry.source.path, context=entry.context, memory=self._free())
             self._changed.clear()
             await self._changed.wait()
 
+    def _has_place(self, entry: _Entry) -> bool:
+        """Whether a model may load now: by number, by memory, and once the one it replaces is gone."""
+        loaded = sum(not other.is_given_up for other in self._held)
+        return loaded < self._max_loaded and entry.needs <= self._free() and not self._replaced(entry)
+
+    def _replaced(self, entry: _Entry) -> bool:
+        """Whether an earlier load of the same file is still there, with a pool too small for this request."""
+        return any(other.source.path == entry.source.path and not other.is_given_up for other in self._held)
+
+    def _free(self) -> int:
+        """Bytes of the budget that no model has reserved."""
+        return self._memory - sum(entry.memory for entry in self._held)
+
     def _idle(self) -> list[_Entry]:
         """Loaded models without users, least recently used first."""
-        return sorted((e for e in self._resident if not e.users), key=lambda e: e.last_used)
+        return sorted((e for e in self._held if e.is_ready and not e.users), key=lambda e: e.last_used)
+
+    def _evict(self, entry: _Entry) -> asyncio.Task[None]:
+        self._evictions += 1
+        return self._start_unloading(entry)
 
     def _retire(self, entry: _Entry) -> None:
         """Give no new leases on a model; it is unloaded when the last one ends."""
         entry.retired = True
         self._forget(entry)
-        if entry.engine is not None and not entry.users:
+        if entry.is_ready and not entry.users:
             self._start_unloading(entry)
 
     def _forget(self, entry: _Entry) -> None:
@@ -296,26 +418,25 @@ class LoadedModels:
             del self._entries[entry.source.path]
 
     def _start_unloading(self, entry: _Entry) -> asyncio.Task[None]:
-        """Take a model out of the table at once and free it."""
+        """Give no more leases on a model and free it."""
+        assert entry.engine is not None
         self._forget(entry)
-        self._resident.discard(entry)
+        entry.memory = max(entry.memory, entry.engine.stats().memory_bytes)
+        entry.leaving_ns = time.time_ns()
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
-        assert entry.engine is not None
         task = asyncio.create_task(entry.engine.unload(), name=f"unload {entry.source.name}")
         self._unloading.add(task)
-        task.add_done_callback(self._unload_ended)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._unloading.discard(task)
+            self._held.discard(entry)
+            self._changed.set()
+            if not task.cancelled() and task.exception() is not None:
+                log.error("%s: %s", task.get_name(), task.exception())
+            else:
+                log.info("%s", task.get_name())
+
+        task.add_done_callback(ended)
         return task
-
-    def _unload_ended(self, task: asyncio.Task[None]) -> None:
-        self._unloading.discard(task)
-        self._changed.set()
-        if not task.cancelled() and task.exception() is not None:
-            log.error("%s: %s", task.get_name(), task.exception())
-        else:
-            log.info("%s", task.get_name())
-
-    async def _unloads_end(self) -> None:
-        if self._unloading:
-            await asyncio.wait(set(self._unloading))

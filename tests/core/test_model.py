@@ -17,9 +17,9 @@ from ollamacore import (
     SamplingOptions,
     TemplateError,
     UnsupportedModelError,
+    crop,
     machine,
 )
-from ollamacore.scheduler import crop
 from tests.generate.gguf_bytes import GGUFBytes, text_entry
 from tests.generate.scripted import scripted_model
 from tests.generate.tiny import tiny_model
@@ -135,6 +135,7 @@ def test_full_context_without_shift_ends_with_length(endless):
 def test_full_context_is_shifted(endless):
     generation = endless.generate("<|go|>", num_ctx=16, num_predict=100)
     assert generation.text() == "tick tock " * 50
+    assert generation.stats.context_shifts > 5
 
 
 @pytest.mark.parametrize("num_ctx", [1, 2, 3, 5, 6])
@@ -236,7 +237,8 @@ def test_long_prompt_without_shift_is_refused(endless):
 def test_long_prompt_is_cropped_with_shift(endless):
     generation = endless.generate([5] * 20, num_ctx=16, num_keep=4, num_predict=1)
     generation.text()
-    assert generation.stats.prompt_tokens == 10
+    stats = generation.stats
+    assert (stats.prompt_tokens, stats.dropped_tokens, stats.context_shifts) == (10, 10, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ollamacore import Chunk, ContextLengthError, Embeddings, OllamaCoreError, SamplingOptions, Stats, TokenLogprob
+from ollamacore import (
+    Chunk,
+    ContextLengthError,
+    Embeddings,
+    OllamaCoreError,
+    OutOfMemoryError,
+    SamplingOptions,
+    Stats,
+    TokenLogprob,
+)
 from server.models.engine import EngineStats
 
 BOS = 256
@@ -25,6 +34,8 @@ class Script:
         self.hold_load: asyncio.Event | None = None
         self.hold_prompt: asyncio.Event | None = None
         self.pause_s = 0.0  # between two pieces
+        self.sizes: dict[str, int] = {}  # bytes that a model needs and reserves, by file name
+        self.progress: list[float] = []  # that a held load makes before it hangs
         self.load_errors: list[Exception] = []
         self.loads: list[tuple[Path, int]] = []
         self.unloads: list[Path] = []
@@ -51,7 +62,7 @@ class FakeEngine:
         self.context = context
 
     def stats(self) -> EngineStats:
-        return EngineStats(memory_bytes=1000, max_context=self.context)
+        return EngineStats(1000, self.script.sizes.get(self.path.name, 2000), self.context, sequences=4)
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         return [BOS] * add_special + list(text.encode())
@@ -115,8 +126,18 @@ class FakeLoader:
     def __init__(self, script: Script):
         self.script = script
 
-    async def load(self, path: Path, *, context: int) -> FakeEngine:
+    async def needs(self, path: Path, *, context: int, memory: int) -> int:
+        size = self.script.sizes.get(path.name, 2000)
+        if size > memory:
+            raise OutOfMemoryError(f"{path.name} needs {size} of {memory}")
+        return size
+
+    async def load(self, path: Path, *, context: int, memory: int, on_progress) -> FakeEngine:
         self.script.loads.append((path, context))
+        on_progress(0.0)
+        while self.script.progress and self.script.hold_load is not None:
+            await asyncio.sleep(0.001)
+            on_progress(self.script.progress.pop(0))
         if self.script.hold_load is not None:
             await self.script.hold_load.wait()
         if self.script.load_errors:

@@ -108,3 +108,17 @@ def test_noprune_keeps_unused_blobs():
 def test_packed_cache_is_a_switch_or_a_folder(value, folder):
     config = Config.from_env({"OLLAMA_MODELS": "/m", "OLLAMACORE_PACKED_CACHE": value})
     assert config.packed_cache == (None if folder is None else Path(folder))
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [("", None), ("1000", 1000), ("2k", 2000), ("1.5GiB", 3 << 29), ("512 MB", 512_000_000), ("x", None), ("-1", None)],
+)
+def test_memory_is_a_size(value, size):
+    assert Config.from_env({"OLLAMACORE_MEMORY": value}).memory == size
+    assert Config.from_env({"OLLAMACORE_KV_MEMORY": value}).kv_bytes == size
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("", 300), ("90", 90), ("1m", 60), ("0", None), ("-1", None)])
+def test_load_timeout_is_a_duration_or_none(value, seconds):
+    assert Config.from_env({"OLLAMA_LOAD_TIMEOUT": value}).load_timeout_s == seconds

@@ -384,14 +384,23 @@ def test_chat_passes_tools_and_thinking_to_a_template_that_knows_them(live, http
     assert script.rendered[-1][1] == {"enable_thinking": True, "reasoning_effort": "high"}
 
 
+def truncated(answer):
+    """The loss that a final record tells of: messages, prompt tokens, shifts."""
+    *_, last = lines(answer)
+    return tuple(last["truncated"].values()) if "truncated" in last else None
+
+
 @pytest.mark.parametrize("context", [60, 80, 100, 130, 160, 190, 220])
 def test_chat_drops_the_oldest_turns_that_do_not_fit(http, script, context):
     turns = [(("user", f"q{n}" + "x" * 10), ("assistant", f"a{n}" + "y" * 10)) for n in range(6)]
-    chat(http, ("system", "s"), *sum(turns, ()), ("user", "last"), options={"num_ctx": context})
+    answer = chat(http, ("system", "s"), *sum(turns, ()), ("user", "last"), options={"num_ctx": context})
     shown = ["".join(f"<{role}>{content}\n" for role, content in turn) for turn in turns]
     candidates = [f"<system>s\n{''.join(shown[n:])}<user>last\n<assistant>" for n in range(7)]
     fitting = [text for text in candidates if len(text) + 1 < context]  # with the BOS
     assert script.text() == fitting[0]
+    lost = candidates.index(fitting[0])
+    tokens = len(candidates[0]) - len(fitting[0])
+    assert truncated(answer) == ((2 * lost, tokens, 0) if lost else None)
 
 
 def test_chat_keeps_every_system_message_and_the_last_one(http, script):
@@ -402,14 +411,37 @@ def test_chat_keeps_every_system_message_and_the_last_one(http, script):
         ("system", "two"),
         ("user", "last"),
     ]
-    chat(http, *messages, options={"num_ctx": 60})
+    answer = chat(http, *messages, options={"num_ctx": 60})
     assert script.text() == "<system>one\n<system>two\n<user>last\n<assistant>"
+    assert list(lines(answer)[-1]["truncated"]) == ["messages_dropped", "prompt_tokens_dropped", "context_shifts"]
+    assert truncated(answer)[0] == 2
 
 
 def test_a_prompt_that_cannot_be_shortened_by_turns_is_cropped(http, script):
-    chat(http, ("user", "x" * 500), options={"num_ctx": 100, "num_keep": 4})
+    answer = chat(http, ("user", "x" * 500), options={"num_ctx": 100, "num_keep": 4})
     assert len(script.prompts[-1]) == 4 + 48
     assert script.text().endswith("x\n<assistant>")
+    whole = len("<user>" + "x" * 500 + "\n<assistant>") + 1
+    assert truncated(answer) == (0, whole - 52, 0)
+    body = {"model": "tiny", "raw": True, "prompt": "x" * 500, "options": {"num_ctx": 100}, "stream": False}
+    loss = http.post("/api/generate", json=body).json()["truncated"]
+    assert loss == {"messages_dropped": 0, "prompt_tokens_dropped": 501 - 52, "context_shifts": 0}
+
+
+def test_strict_context_refuses_what_would_be_dropped_and_never_shifts(tmp_path, script, tiny_gguf, http):
+    turns = [("user", "x" * 50), ("assistant", "y" * 50), ("user", "last")]
+    strict = {"num_ctx": 60, "strict_context": True}
+    assert error(chat(http, *turns, options=strict), 400).json()["error"].startswith("the prompt is longer than")
+    assert truncated(chat(http, *turns, options=strict | {"strict_context": False})) is not None
+    assert chat(http, ("user", "x"), options=strict).status_code == 200
+    assert not script.options[-1].shift
+    answer = chat(http, ("user", "x"), options={"strict_context": 1})
+    error(answer, 500, 'option "strict_context" must be of type bool')
+    with LiveServer(tmp_path / "strict", FakeLoader(script), strict_context=True) as live:
+        live.add_model("tiny", tiny_gguf)
+        with httpx.Client(base_url=live.url) as client:
+            error(chat(client, *turns, options={"num_ctx": 60}), 400)
+            assert chat(client, *turns, options=strict | {"strict_context": False}).status_code == 200
 
 
 @pytest.mark.parametrize("extra", [{"truncate": False}, {"shift": False}])
@@ -494,7 +526,7 @@ def test_a_full_queue_is_a_503(tmp_path, script, tiny_gguf):
         threads[0].start()
         live.run(script.started.wait())
         threads[1].start()
-        live.until(lambda: live.context.models.waiting == 1)
+        live.until(lambda: live.context.models.state().waiting == 1)
         answer = httpx.post(f"{live.url}/api/generate", json={"model": "tiny", "prompt": "x"})
         error(answer, 503, "server busy, please try again.  maximum pending requests exceeded")
         live.call(script.hold_prompt.set)
@@ -528,10 +560,10 @@ def test_a_client_that_leaves_stops_its_work(live, http, script, phase, route, s
             threads[-1].start()
             if phase != "load":
                 live.run(script.started.wait())
-        live.until(lambda: models.waiting == waiting and (phase == "load") == (script.running == 0))
+        live.until(lambda: models.state().waiting == waiting and (phase == "load") == (script.running == 0))
         for client in reversed(clients):
             abort(client)
-        live.until(lambda: script.running == 0 and models.users == 0 and models.waiting == 0)
+        live.until(lambda: script.running == 0 and models.state().users == 0 and models.state().waiting == 0)
         assert script.cancelled == (0 if phase == "load" else 1)
         live.call(gate.set)
         for thread in threads:
