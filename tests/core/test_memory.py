@@ -23,9 +23,9 @@ def test_needed_is_at_least_what_is_reserved_and_little_more(path):
 
 
 def test_a_byte_less_is_refused(path):
-    needed = Model.memory_needed(path)
+    needed = Model.memory_needed(path, repack=True)
     with pytest.raises(OutOfMemoryError, match=r"model requires more system memory \(\d+\.\d MiB\) than is available"):
-        ollamacore.load(path, memory=needed - 1)
+        ollamacore.load(path, memory=needed - 1, repack=True)
 
 
 def test_size_of_the_pool_counts(path):

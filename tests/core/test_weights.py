@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ollamacore
-from ollamacore import OutOfMemoryError, machine
+from ollamacore import Model, OutOfMemoryError, machine
 from tests.generate.tiny import tiny_model
 
 TOKENS = [(7 * i + 3) % 300 for i in range(70)]
@@ -55,14 +55,13 @@ def test_environment_decides_where_weights_stay(path, monkeypatch, asked, stays)
         assert (model._engine.packed_weights(0, 1) == b"") == stays
 
 
-def test_weights_stay_in_their_file_when_only_then_they_fit(path, monkeypatch):
-    with ollamacore.load(path, threads=1, kv_bytes=1 << 24) as model:
-        scratch = model._engine.scratch_bytes
-    file = ollamacore.GGUFFile.open(path)
-    in_file = sum(info.n_bytes for info in file.tensors.values() if len(info.shape) == 2)
-    monkeypatch.setattr("ollamacore.weights.machine.available_memory", lambda: scratch + in_file)
-    with ollamacore.load(path, threads=1, kv_bytes=1 << 24) as model:  # one row more would fill a group
-        assert model._engine.packed_weights(0, 1) == b""
+def test_weights_stay_in_their_file_when_only_then_they_fit(tmp_path):
+    path = tiny_model(tmp_path / "large.gguf", n_ff=16384)  # its weights are larger than panels
+    packed, in_file = (Model.memory_needed(path, kv_bytes=1 << 24, repack=repack) for repack in (True, False))
+    assert in_file < packed
+    for memory, stays in ((packed, False), (packed - 1, True)):
+        with ollamacore.load(path, threads=1, kv_bytes=1 << 24, memory=memory) as model:
+            assert (model._engine.packed_weights(0, 1) == b"") == stays
 
 
 def test_model_larger_than_memory_is_refused(path, monkeypatch):
