@@ -206,6 +206,8 @@ class Model:
             raise InvalidOptionError("the prompt has no tokens")
         if not 0 <= min(prompt) <= max(prompt) < self.n_vocab:
             raise InvalidOptionError(f"token ids must lie between 0 and {self.n_vocab - 1}")
+        if max(options.logit_bias, default=0) >= self.n_vocab:
+            raise InvalidOptionError(f'option "logit_bias" must name tokens between 0 and {self.n_vocab - 1}')
         if len(prompt) >= num_ctx:
             if not options.shift:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")

@@ -196,7 +196,7 @@ class Scheduler:
         options = generation.options
         sequence = Sequence(self._engine)
         generation.attach(sequence.cancel)
-        sampler = Sampler(options, generation.num_ctx)
+        sampler = Sampler(options, generation.num_ctx, self._tokenizer.vocabulary)
         prompt = array("i", generation.prompt)
         sampler.accept_all(prompt)
         sequence.share(self._prefixes.find(prompt))

@@ -107,6 +107,7 @@ struct oc_engine {
     oc_op *ops;
     int32_t n_matrices, n_vectors, n_buffers, n_ropes, n_ops;
     int is_finished, is_loaded;
+    float *maxima;     /* (max_outputs, runs of OC_RUN logits): see oc_logits */
     int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
     oc_arena weights, scratch;
     oc_kv kv;

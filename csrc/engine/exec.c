@@ -9,7 +9,7 @@
 #include "base/pool.h"
 #include "engine/engine.h"
 
-#define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised */
+#define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised, or a maximum */
 #define TAIL_BYTES 32768   /* weight bytes of one stolen chunk of a GEMV */
 #define PANEL_GROUPS 8     /* groups whose outputs of all columns stay in cache between GLU's two matmuls */
 
@@ -136,6 +136,18 @@ static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst
     oc_kernels.matmul[m->format->gguf_type](m->packed, x, buffer->shared.f32, buffer->width, g0, g1);
 }
 
+_Static_assert(OC_RUN == ROW_CHUNK * OC_GROUP, "chunks of rows hold whole runs of logits");
+
+/* The head, the last op: the sampler looks at the maxima of runs before it looks at logits. */
+static int is_head(const walker *w) { return w->op == w->engine->ops + w->engine->n_ops - 1; }
+
+static void find_maxima(const walker *w, int64_t first, int64_t rows) {
+    const oc_matrix *m = &w->engine->matrices[w->op->matrix];
+    int64_t runs = (m->n_rows + OC_RUN - 1) / OC_RUN;
+    for (int64_t c = 0; c < w->n; c++)
+        oc_kernels.maxima(column(w, w->op->dst, c) + first, rows, w->engine->maxima + c * runs + first / OC_RUN);
+}
+
 static void run_linear(walker *w) {
     const oc_op *op = w->op;
     const oc_matrix *m = &w->engine->matrices[op->matrix];
@@ -146,9 +158,9 @@ static void run_linear(walker *w) {
     do {
         if (share.begin >= share.end) continue;
         matmul(w, op->matrix, &x, op->dst, share.begin, share.end);
-        if (!bias) continue;
         int64_t first = share.begin * OC_GROUP, rows = share.end * OC_GROUP < m->n_rows ? share.end * OC_GROUP - first : m->n_rows - first;
-        for (int64_t c = 0; c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
+        for (int64_t c = 0; bias && c < w->n; c++) oc_kernels.add(column(w, op->dst, c) + first, bias + first, rows);
+        if (is_head(w)) find_maxima(w, first, rows);
     } while (oc_share_next(&share));
 }
 

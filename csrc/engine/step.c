@@ -93,3 +93,10 @@ oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items
     *stride = out->width;
     return OC_OK;
 }
+
+oc_logits oc_step_logits(const oc_engine *engine, int32_t row) {
+    const oc_op *head = &engine->ops[engine->n_ops - 1];
+    const oc_buffer *out = &engine->buffers[head->dst];
+    int64_t n = engine->matrices[head->matrix].n_rows, runs = (n + OC_RUN - 1) / OC_RUN;
+    return (oc_logits){out->shared.f32 + (int64_t)row * out->width, engine->maxima + row * runs, (int32_t)n};
+}

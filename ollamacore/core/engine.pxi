@@ -247,15 +247,15 @@ cdef class Engine:
             raise InvalidOptionError(f"block {block} is not in use")
         return 0
 
-    cdef const float *_row(self, int row) except NULL:
+    cdef oc_logits _row(self, int row) except *:
         """Logits of output `row` of the last step."""
         if self._logits == NULL:
             raise EngineError("no step has been made")
-        return self._logits + row * self._stride
+        return oc_step_logits(self._engine, row)
 
     def copy_logits(self, int row, float[::1] out) -> None:
         """Copy the logits of output `row` of the last step; out has n_vocab floats."""
-        cdef const float *source = self._row(row)
+        cdef const float *source = self._row(row).values
         if out.shape[0] != self._n_vocab:
             raise InvalidOptionError(f"out must have {self._n_vocab} floats")
         memcpy(&out[0], source, self._n_vocab * sizeof(float))

@@ -220,7 +220,9 @@ def test_defect_ends_its_generations_and_not_the_thread(tmp_path, monkeypatch, c
         assert model.generate("<|go|>", num_predict=2).text() == "tick tick "
 
 
-@pytest.mark.parametrize(("prompt", "options"), [([], {}), ([-1], {}), ([1 << 20], {})])
+@pytest.mark.parametrize(
+    ("prompt", "options"), [([], {}), ([-1], {}), ([1 << 20], {}), ([5], {"logit_bias": {1 << 20: 1.0}})]
+)
 def test_bad_prompts_are_refused(hello, prompt, options):
     with pytest.raises(InvalidOptionError):
         hello.generate(prompt, **options)
