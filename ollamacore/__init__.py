@@ -8,6 +8,7 @@ with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
 
 from pathlib import Path
 
+from ollamacore.constraint import Choice, TokenConstraint
 from ollamacore.errors import (
     ClosedError,
     ContextLengthError,
@@ -28,6 +29,7 @@ from ollamacore.tokenizer import Tokenizer
 __version__ = "0.1.0"
 
 __all__ = [
+    "Choice",
     "Chunk",
     "ClosedError",
     "ContextLengthError",
@@ -43,6 +45,7 @@ __all__ = [
     "Stats",
     "TemplateError",
     "TensorInfo",
+    "TokenConstraint",
     "TokenLogprob",
     "Tokenizer",
     "UnsupportedModelError",

@@ -70,6 +70,7 @@ STEP_FULL: int
 def kv_block_bytes(n_layer: int, n_kv_head: int, head_dim: int, kv_type: str) -> int: ...
 
 class Engine:
+    n_vocab: int
     loaded_bytes: int
     weight_bytes: int
     kv_bytes: int

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ollamacore import _core, machine
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
+from ollamacore.constraint import TokenConstraint
 from ollamacore.errors import ContextLengthError, InvalidOptionError, OutOfMemoryError, TemplateError
 from ollamacore.gguf import GGUFFile
 from ollamacore.prefix import BLOCK
@@ -38,7 +39,9 @@ _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 class Model:
     """A model in memory. Thread-safe; `close` it, or use it as a context manager."""
 
-    def __init__(self, file: GGUFFile, engine: _core.Engine, tokenizer: Tokenizer, pool_tokens: int) -> None:
+    def __init__(
+        self, file: GGUFFile, engine: _core.Engine, tokenizer: Tokenizer, pool_tokens: int, lookup: bool
+    ) -> None:
         self._file = file
         self._engine = engine
         self.tokenizer = tokenizer
@@ -49,7 +52,9 @@ class Model:
         self.max_context = min(self.context_length, pool_tokens)
         self.chat_template: str | None = file.get("tokenizer.chat_template", str, None)
         self._template: ChatTemplate | None = None
-        self._scheduler = Scheduler(engine, tokenizer, max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS)
+        self._scheduler = Scheduler(
+            engine, tokenizer, max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS, lookup=lookup
+        )
         _open_models.add(self)
 
     @classmethod
@@ -61,14 +66,16 @@ class Model:
         context: int = 4096,
         kv_bytes: int | None = None,
         kv_type: str = "f16",
+        lookup: bool | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a GGUF file.
 
         `threads`: computing threads (default: the physical cores this process may use). `context`: tokens that the KV
         pool must hold at least. `kv_bytes`: size of the KV pool (default: several full contexts, at most half of the
-        free memory). `kv_type`: "f16" or "f32". `on_progress` gets the fraction of the weights that is ready: 0.0 and
-        1.0 at least.
+        free memory). `kv_type`: "f16" or "f32". `lookup`: whether answers that repeat earlier text are sped up by
+        trying what followed there (default: yes, unless OLLAMACORE_LOOKUP=0); the text is the same.
+        `on_progress` gets the fraction of the weights that is ready: 0.0 and 1.0 at least.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
@@ -95,7 +102,9 @@ class Model:
         engine.load()
         if on_progress:
             on_progress(1.0)
-        return cls(file, engine, tokenizer, blocks * BLOCK)
+        return cls(
+            file, engine, tokenizer, blocks * BLOCK, machine.lookup_wanted() if lookup is None else lookup
+        )
 
     # ---- what it is ----
 
@@ -170,12 +179,20 @@ class Model:
     # ---- generating ----
 
     def generate(
-        self, prompt: str | Sequence[int], options: SamplingOptions | None = None, **overrides: Any
+        self,
+        prompt: str | Sequence[int],
+        options: SamplingOptions | None = None,
+        *,
+        constraint: TokenConstraint | None = None,
+        **overrides: Any,
     ) -> Generation:
-        """Continue a prompt, text or token ids: an iterator of chunks. `overrides` are fields of SamplingOptions."""
+        """Continue a prompt, text or token ids: an iterator of chunks. `overrides` are fields of SamplingOptions.
+
+        `constraint`, such as constraint.Choice, says which tokens may come; it is for this generation alone.
+        """
         options = replace(options or SamplingOptions(), **overrides)
         tokens = self.tokenize_prompt(prompt) if isinstance(prompt, str) else prompt
-        return self._submit(tokens, options, None)
+        return self._submit(tokens, options, None, constraint)
 
     def chat(
         self,
@@ -183,22 +200,32 @@ class Model:
         options: SamplingOptions | None = None,
         *,
         tools: Sequence[Any] | None = None,
+        constraint: TokenConstraint | None = None,
         **overrides: Any,
     ) -> Generation:
-        """Answer a conversation of {"role", "content"} messages: an iterator of chunks."""
-        return self.generate(self.render_chat(messages, tools=tools), options, **overrides)
+        """Answer a conversation of {"role", "content"} messages: an iterator of chunks. The rest is as in generate."""
+        prompt = self.render_chat(messages, tools=tools)
+        return self.generate(prompt, options, constraint=constraint, **overrides)
 
     def submit(
-        self, tokens: Sequence[int], options: SamplingOptions, on_chunk: Callable[[Chunk], None]
+        self,
+        tokens: Sequence[int],
+        options: SamplingOptions,
+        on_chunk: Callable[[Chunk], None],
+        constraint: TokenConstraint | None = None,
     ) -> Generation:
         """Like generate, with chunks going to `on_chunk` in the engine's thread; it must return at once.
 
         Exactly one chunk has a done reason: the last.
         """
-        return self._submit(tokens, options, on_chunk)
+        return self._submit(tokens, options, on_chunk, constraint)
 
     def _submit(
-        self, tokens: Sequence[int], options: SamplingOptions, on_chunk: Callable[[Chunk], None] | None
+        self,
+        tokens: Sequence[int],
+        options: SamplingOptions,
+        on_chunk: Callable[[Chunk], None] | None,
+        constraint: TokenConstraint | None,
     ) -> Generation:
         num_ctx = min(options.num_ctx or self.max_context, self.max_context)
         prompt = array("i", tokens)
@@ -212,7 +239,7 @@ class Model:
             if not options.shift:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")
             prompt = crop(prompt, num_ctx, options.num_keep)
-        generation = Generation(prompt, options, num_ctx, on_chunk)
+        generation = Generation(prompt, options, num_ctx, on_chunk, constraint)
         self._scheduler.submit(generation)
         return generation
 

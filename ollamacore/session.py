@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ollamacore.constraint import TokenConstraint
 from ollamacore.errors import OllamaCoreError
 from ollamacore.sampling import SamplingOptions
 from ollamacore.tokenizer import TokenStream
@@ -33,6 +34,9 @@ class Stats:
     prompt_ns: int
     generated_tokens: int
     eval_ns: int
+    #: tokens that prompt lookup proposed, and those of them that came true: they cost no step of their own
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,12 @@ class Generation:
         options: SamplingOptions,
         num_ctx: int,
         on_chunk: Callable[[Chunk], None] | None,
+        constraint: TokenConstraint | None = None,
     ) -> None:
         self.prompt = prompt
         self.options = options
         self.num_ctx = num_ctx
+        self.constraint = constraint
         self.stats: Stats | None = None
         self.done_reason: DoneReason | None = None
         self._queue: queue.SimpleQueue[Chunk] | None = None

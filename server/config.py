@@ -33,6 +33,7 @@ VARIABLES = {
     "OLLAMA_NOPRUNE": "1 keeps blobs that no model uses (default 0)",
     "OLLAMA_DEBUG": "1 logs requests and model loads, 2 logs more",
     "OLLAMACORE_THREADS": "compute threads (default: one per core)",
+    "OLLAMACORE_LOOKUP": "0 turns prompt lookup off; it changes speed alone (default 1)",
 }
 
 

@@ -161,6 +161,11 @@ cdef class Engine:
         self._cancel_load = 1
 
     @property
+    def n_vocab(self) -> int:
+        """Logits of a column, as finish() was told."""
+        return self._n_vocab
+
+    @property
     def loaded_bytes(self) -> int:
         """Source bytes that load() has packed so far."""
         return self._progress

@@ -1,6 +1,7 @@
 """Logit bias, DRY, XTC, top-n-sigma, Mirostat and masks: distributions against numpy, edge cases, seeds."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -232,7 +233,7 @@ def mirostat_ids(version, logits, mu):
         return [i for i in best if -np.log2(probs[i]) <= mu] or best[:1]
     top = best[:100]
     t = np.array([math.log((i + 2) / (i + 1)) for i in range(len(top) - 1)])
-    b = np.array([math.log(probs[one] / probs[two]) for one, two in zip(top, top[1:], strict=False)])
+    b = np.array([math.log(probs[one] / probs[two]) for one, two in pairwise(top)])
     s = (t * b).sum() / (t * t).sum()
     k = ((s - 1) * 2**mu / (1 - len(logits) ** (1 - s))) ** (1 / s)
     return best[: max(int(k), 1)]
