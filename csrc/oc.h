@@ -160,47 +160,89 @@ void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean);
 
 /* ==== Sampler ======================================================================================================= */
 
+#define OC_RUN 32 /* logits that share a maximum */
+
+/* The logits of one position, and the largest of each run of OC_RUN of them (NaN left out), so that a search for the
+ * best looks at one in OC_RUN first. Sampling changes both meanwhile and restores them. */
+typedef struct oc_logits {
+    float *values;
+    float *maxima; /* (n / OC_RUN, rounded up) */
+    int32_t n;
+} oc_logits;
+
+/* Output `row` of the engine's last step. */
+oc_logits oc_step_logits(const oc_engine *engine, int32_t row);
+/* The maxima of logits that no step computed. */
+void oc_fill_maxima(const oc_logits *logits);
+
+typedef struct oc_bias {
+    int32_t token;
+    float bias; /* added to the token's logit */
+} oc_bias;
+
+typedef struct oc_breaker {
+    const char *text;
+    size_t length;
+} oc_breaker;
+
+typedef struct oc_vocab oc_vocab;
+
 typedef struct oc_sampler_params {
     float temperature;       /* <= 0: the best token, no draw */
     float top_p;             /* >= 1: off */
     float min_p;             /* <= 0: off */
     float typical_p;         /* >= 1: off */
+    float top_n_sigma;       /* <= 0: off */
+    float xtc_probability;   /* <= 0: off */
+    float xtc_threshold;     /* > 0.5: off */
     float repeat_penalty;    /* 1: off */
     float presence_penalty;  /* 0: off */
     float frequency_penalty; /* 0: off */
+    float dry_multiplier;    /* 0: off */
+    float dry_base;          /* < 1: off */
+    float mirostat_tau, mirostat_eta;
+    int32_t mirostat;        /* 0: off, 1, 2: the version */
     int32_t top_k;           /* <= 0: off */
     int32_t repeat_last_n;   /* tokens that the penalties look back on, prompt included; 0: off, < 0: n_ctx */
+    int32_t dry_allowed_length;
+    int32_t dry_penalty_last_n; /* as repeat_last_n, for DRY */
     uint64_t seed;
+    const oc_bias *bias; /* (n_bias), copied */
+    int32_t n_bias;
+    const oc_breaker *breakers; /* (n_breakers) sequence breakers of DRY, copied */
+    int32_t n_breakers;
+    const oc_vocab *vocab; /* spells the tokens for the breakers; must outlive the sampler. NULL: no breakers */
 } oc_sampler_params;
 
 #define OC_MAX_TOP_LOGPROBS 20
 
-/* The random state, penalty window and candidates of one sequence. Same parameters, accepted tokens and logits give
+/* The random state, recent tokens and candidates of one sequence. Same parameters, accepted tokens and logits give
  * the same tokens, whatever other sequences do. Not for two threads at once. */
 typedef struct oc_sampler oc_sampler;
 
-/* n_ctx: upper limit of the penalty window. */
+/* n_ctx: upper limit of the windows of penalties and DRY. */
 oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_ctx, oc_sampler **sampler);
 void oc_sampler_destroy(oc_sampler *sampler); /* NULL is fine */
 
-/* Put a token, of the prompt or just sampled, into the penalty window. */
+/* Put a token, of the prompt or just sampled, into the windows. */
 void oc_sampler_accept(oc_sampler *sampler, int32_t token);
 
-/* The next token. `logits` (n_vocab) are changed meanwhile and restored. NaN never wins; if nothing is above -infinity,
- * the answer is what argmax gives. Does not accept the token. Allocates at the first call only (or for a larger
- * n_vocab, with top_k off); that may fail with OC_ERR_NOMEM. */
-oc_status oc_sampler_sample(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t *token);
+/* The next token. NaN never wins; if nothing is above -infinity, the answer is the first token that is not NaN.
+ * `allowed`: NULL, or a bit for each token, lowest first; no other token is chosen. None allowed is OC_ERR_ARGUMENT.
+ * Does not accept the token. Allocates at the first call only (or for more logits, or the first mask); that may fail
+ * with OC_ERR_NOMEM. */
+oc_status oc_sampler_sample(oc_sampler *sampler, const oc_logits *logits, const uint32_t *allowed, int32_t *token);
 
 /* What oc_sampler_sample would draw from, without drawing: up to `capacity` ids and probabilities; *n is how many
  * candidates there are. Greedy sampling has one. */
-oc_status oc_sampler_candidates(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t capacity, int32_t *ids,
-                                float *probs, int32_t *n);
+oc_status oc_sampler_candidates(oc_sampler *sampler, const oc_logits *logits, const uint32_t *allowed,
+                                int32_t capacity, int32_t *ids, float *probs, int32_t *n);
 
 /* Log-probability of `token` over the whole vocabulary, before penalties and samplers, and the n_top (at most
  * OC_MAX_TOP_LOGPROBS) best tokens, best first, equal ones by id. Returns how many of those there are: tokens at
  * -infinity are left out. Values below -9999, and NaN, become -9999. */
-int32_t oc_logprobs(const float *logits, int32_t n_vocab, int32_t token, int32_t n_top, float *logprob,
-                    int32_t *top_ids, float *top_logprobs);
+int32_t oc_logprobs(const oc_logits *logits, int32_t token, int32_t n_top, float *logprob, int32_t *top_ids,
+                    float *top_logprobs);
 
 /* ==== Text: tokenizers and string tables ============================================================================ */
 
@@ -250,11 +292,10 @@ typedef struct oc_vocab_spec {
     const int32_t *types; /* (tokens.count), or NULL: all normal, byte tokens known by their spelling */
 } oc_vocab_spec;
 
-typedef struct oc_vocab oc_vocab;
-
 /* Checks and copies everything; OC_ERR_FORMAT names what is wrong in err. */
 oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err);
 void oc_vocab_free(oc_vocab *vocab);
+int32_t oc_vocab_count(const oc_vocab *vocab);
 /* The vocabulary's own spelling of a token, and the bytes that it adds to a text; id must be in range. */
 const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length);
 const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length);

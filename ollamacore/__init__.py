@@ -8,6 +8,7 @@ with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
 
 from pathlib import Path
 
+from ollamacore.constraint import Choice, TokenConstraint
 from ollamacore.context import crop
 from ollamacore.embedding import Embeddings
 from ollamacore.errors import (
@@ -34,6 +35,7 @@ from ollamacore.tokenizer import Tokenizer
 __version__ = "0.1.0"
 
 __all__ = [
+    "Choice",
     "Chunk",
     "ClosedError",
     "ContextLengthError",
@@ -53,6 +55,7 @@ __all__ = [
     "Stats",
     "TemplateError",
     "TensorInfo",
+    "TokenConstraint",
     "TokenLogprob",
     "Tokenizer",
     "UnsupportedModelError",

@@ -62,6 +62,11 @@ def usable_threads() -> int:
     return max(1, min(len(cores), int(min(_quota_cores() + 0.5, 64)), 64))
 
 
+def lookup_wanted() -> bool:
+    """Whether prompt lookup may be used: yes, unless $OLLAMACORE_LOOKUP is 0."""
+    return os.environ.get("OLLAMACORE_LOOKUP", "").strip() != "0"
+
+
 def available_memory() -> int:
     """Bytes that can be taken without swapping, within the control group's limit."""
     available = 1 << 40

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ollamacore import _core, machine
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
+from ollamacore.constraint import TokenConstraint
 from ollamacore.context import crop
 from ollamacore.embedding import Embedder, Embeddings, normalized, shorten
 from ollamacore.errors import (
@@ -63,6 +64,7 @@ class Model:
         max_context: int,
         *,
         threads: int,
+        lookup: bool,
         prefix_share: float = PREFIX_SHARE,
         prefix_file: PrefixFile | None = None,
     ) -> None:
@@ -81,7 +83,13 @@ class Model:
         self._template: ChatTemplate | None = None
         limits = {"max_tokens": engine.max_tokens, "max_seqs": engine.max_seqs}
         self._scheduler = Scheduler(
-            engine, tokenizer, threads=threads, prefix_share=prefix_share, prefix_file=prefix_file, **limits
+            engine,
+            tokenizer,
+            threads=threads,
+            lookup=lookup,
+            prefix_share=prefix_share,
+            prefix_file=prefix_file,
+            **limits,
         )
         self._embedder = Embedder(file, tokenizer, self._scheduler, is_encoder=plan.is_encoder, **limits)
         _open_models.add(self)
@@ -100,6 +108,7 @@ class Model:
         packed_cache: str | PathLike[str] | None = None,
         prefix_share: float = PREFIX_SHARE,
         prefix_store: PrefixStore | None = None,
+        lookup: bool | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a GGUF file.
@@ -111,8 +120,10 @@ class Model:
         pages, slower but without a copy in memory (default: only when a packed copy does not fit; $OLLAMACORE_REPACK=0
         or 1 decides). `packed_cache`: a folder where packed weights are kept for the next load. `prefix_share`: the
         part of the KV pool, 0 to 1, that may hold prefixes of earlier prompts. `prefix_store`: where these are kept
-        while the model is not loaded (default: nowhere). `on_progress` gets the fraction of the weights that is ready,
-        0.0 and 1.0 at least; an exception that it raises ends the load and is raised here.
+        while the model is not loaded (default: nowhere). `lookup`: whether answers that repeat earlier text are sped up
+        by trying what followed there (default: yes, unless OLLAMACORE_LOOKUP=0); the text is the same. `on_progress`
+        gets the fraction of the weights that is ready, 0.0 and 1.0 at least; an exception that it raises ends the load
+        and is raised here.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
@@ -152,6 +163,7 @@ class Model:
             tokenizer,
             context if plan.is_encoder else blocks * BLOCK,
             threads=threads,
+            lookup=machine.lookup_wanted() if lookup is None else lookup,
             prefix_share=prefix_share,
             prefix_file=kept,
         )
@@ -265,12 +277,20 @@ class Model:
     # ---- generating ----
 
     def generate(
-        self, prompt: str | Sequence[int], options: SamplingOptions | None = None, **overrides: Any
+        self,
+        prompt: str | Sequence[int],
+        options: SamplingOptions | None = None,
+        *,
+        constraint: TokenConstraint | None = None,
+        **overrides: Any,
     ) -> Generation:
-        """Continue a prompt, text or token ids: an iterator of chunks. `overrides` are fields of SamplingOptions."""
+        """Continue a prompt, text or token ids: an iterator of chunks. `overrides` are fields of SamplingOptions.
+
+        `constraint`, such as constraint.Choice, says which tokens may come; it is for this generation alone.
+        """
         options = replace(options or SamplingOptions(), **overrides)
         tokens = self.tokenize_prompt(prompt) if isinstance(prompt, str) else prompt
-        return self._submit(tokens, options, None)
+        return self._submit(tokens, options, None, constraint)
 
     def chat(
         self,
@@ -278,22 +298,32 @@ class Model:
         options: SamplingOptions | None = None,
         *,
         tools: Sequence[Any] | None = None,
+        constraint: TokenConstraint | None = None,
         **overrides: Any,
     ) -> Generation:
-        """Answer a conversation of {"role", "content"} messages: an iterator of chunks."""
-        return self.generate(self.render_chat(messages, tools=tools), options, **overrides)
+        """Answer a conversation of {"role", "content"} messages: an iterator of chunks. The rest is as in generate."""
+        prompt = self.render_chat(messages, tools=tools)
+        return self.generate(prompt, options, constraint=constraint, **overrides)
 
     def submit(
-        self, tokens: Sequence[int], options: SamplingOptions, on_chunk: Callable[[Chunk], None]
+        self,
+        tokens: Sequence[int],
+        options: SamplingOptions,
+        on_chunk: Callable[[Chunk], None],
+        constraint: TokenConstraint | None = None,
     ) -> Generation:
         """Like generate, with chunks going to `on_chunk` in the engine's thread; it must return at once.
 
         Exactly one chunk has a done reason: the last.
         """
-        return self._submit(tokens, options, on_chunk)
+        return self._submit(tokens, options, on_chunk, constraint)
 
     def _submit(
-        self, tokens: Sequence[int], options: SamplingOptions, on_chunk: Callable[[Chunk], None] | None
+        self,
+        tokens: Sequence[int],
+        options: SamplingOptions,
+        on_chunk: Callable[[Chunk], None] | None,
+        constraint: TokenConstraint | None,
     ) -> Generation:
         if self.is_encoder:
             raise InvalidOptionError(f"a {self.architecture} model makes embeddings, not text")
@@ -303,11 +333,13 @@ class Model:
             raise InvalidPromptError("the prompt has no tokens")
         if not 0 <= min(prompt) <= max(prompt) < self.n_vocab:
             raise InvalidPromptError(f"token ids must lie between 0 and {self.n_vocab - 1}")
+        if max(options.logit_bias, default=0) >= self.n_vocab:
+            raise InvalidOptionError(f'option "logit_bias" must name tokens between 0 and {self.n_vocab - 1}')
         if len(prompt) >= num_ctx:
             if not options.shift:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")
             prompt = crop(prompt, num_ctx, options.num_keep)
-        generation = Generation(prompt, options, num_ctx, on_chunk, len(tokens) - len(prompt))
+        generation = Generation(prompt, options, num_ctx, on_chunk, len(tokens) - len(prompt), constraint)
         self._scheduler.submit(generation)
         return generation
 

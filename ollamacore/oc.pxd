@@ -93,28 +93,59 @@ cdef extern from "oc.h" nogil:
     void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) noexcept
 
     # ---- sampler ----
+    enum: OC_RUN
     enum: OC_MAX_TOP_LOGPROBS
+    ctypedef struct oc_logits:
+        float *values
+        float *maxima
+        int32_t n
+    oc_logits oc_step_logits(const oc_engine *engine, int32_t row) noexcept
+    void oc_fill_maxima(const oc_logits *logits) noexcept
+    ctypedef struct oc_bias:
+        int32_t token
+        float bias
+    ctypedef struct oc_breaker:
+        const char *text
+        size_t length
+    ctypedef struct oc_vocab:
+        pass
     ctypedef struct oc_sampler_params:
         float temperature
         float top_p
         float min_p
         float typical_p
+        float top_n_sigma
+        float xtc_probability
+        float xtc_threshold
         float repeat_penalty
         float presence_penalty
         float frequency_penalty
+        float dry_multiplier
+        float dry_base
+        float mirostat_tau
+        float mirostat_eta
+        int32_t mirostat
         int32_t top_k
         int32_t repeat_last_n
+        int32_t dry_allowed_length
+        int32_t dry_penalty_last_n
         uint64_t seed
+        const oc_bias *bias
+        int32_t n_bias
+        const oc_breaker *breakers
+        int32_t n_breakers
+        const oc_vocab *vocab
     ctypedef struct oc_sampler:
         pass
     oc_status oc_sampler_create(const oc_sampler_params *params, int32_t n_ctx, oc_sampler **sampler) noexcept
     void oc_sampler_destroy(oc_sampler *sampler) noexcept
     void oc_sampler_accept(oc_sampler *sampler, int32_t token) noexcept
-    oc_status oc_sampler_sample(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t *token) noexcept
-    oc_status oc_sampler_candidates(oc_sampler *sampler, float *logits, int32_t n_vocab, int32_t capacity,
-                                    int32_t *ids, float *probs, int32_t *n) noexcept
-    int32_t oc_logprobs(const float *logits, int32_t n_vocab, int32_t token, int32_t n_top, float *logprob,
-                        int32_t *top_ids, float *top_logprobs) noexcept
+    oc_status oc_sampler_sample(oc_sampler *sampler, const oc_logits *logits, const uint32_t *allowed,
+                                int32_t *token) noexcept
+    oc_status oc_sampler_candidates(oc_sampler *sampler, const oc_logits *logits, const uint32_t *allowed,
+                                    int32_t capacity, int32_t *ids, float *probs, int32_t *n) noexcept
+    int32_t oc_logprobs(const oc_logits *logits, int32_t token, int32_t n_top, float *logprob, int32_t *top_ids,
+                        float *top_logprobs) noexcept
 
     # ---- text ----
     oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint64_t max_bytes,
@@ -152,8 +183,6 @@ cdef extern from "oc.h" nogil:
         oc_strings merges
         const float *scores
         const int32_t *types
-    ctypedef struct oc_vocab:
-        pass
     oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) noexcept
     void oc_vocab_free(oc_vocab *vocab) noexcept
     const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length) noexcept

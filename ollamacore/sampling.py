@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ollamacore.errors import InvalidOptionError
 
@@ -11,8 +11,9 @@ from ollamacore.errors import InvalidOptionError
 class SamplingOptions:
     """How one request chooses and ends its tokens.
 
-    The order is penalties, top_k, typical_p, top_p, min_p, temperature, draw; a temperature of 0 or less takes the best
-    token after the penalties.
+    The order is logit_bias, penalties, DRY, top_n_sigma, top_k, typical_p, top_p, min_p, XTC, temperature, draw.
+    Mirostat takes the place of everything from top_n_sigma to XTC; a temperature of 0 or less takes the best token
+    after DRY.
     """
 
     temperature: float = 0.8
@@ -26,6 +27,25 @@ class SamplingOptions:
     repeat_last_n: int = 64
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    #: token id -> what is added to its logit, as in OpenAI's API; -100 all but forbids, 100 all but forces
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
+    #: DRY: a token that would prolong a repetition of n tokens loses multiplier * base ** (n - allowed_length)
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    #: tokens that DRY looks back on; 0: none, -1: the whole context
+    dry_penalty_last_n: int = -1
+    #: a repetition does not go beyond these texts
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    #: probability with which all tokens above the threshold but the least probable of them are left out
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    #: standard deviations below the highest logit that are kept; 0 or less: all
+    top_n_sigma: float = -1.0
+    #: 0: off, 1 and 2: the version
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
     #: None or -1: a new one for each request
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -42,6 +62,12 @@ class SamplingOptions:
     logprobs: bool = False
     #: alternatives beside each token's log-probability, 0 to 20
     top_logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mirostat not in (0, 1, 2):
+            raise InvalidOptionError(f'option "mirostat" must be 0, 1 or 2, not {self.mirostat}')
+        if min(self.logit_bias, default=0) < 0:
+            raise InvalidOptionError('option "logit_bias" must name tokens by ids, which are not negative')
 
     @classmethod
     def from_mapping(
@@ -60,15 +86,27 @@ class SamplingOptions:
                 changes[key] = _float(key, value)
             elif key in _INTEGERS:
                 changes[key] = _integer(key, value)
-            elif key == "stop":
+            elif key in _STRINGS:
                 changes[key] = _strings(key, value)
+            elif key == "logit_bias":
+                changes[key] = _biases(key, value)
         return replace(base or cls(), **changes)  # type: ignore[arg-type]
 
 
 _FLOATS = frozenset(
-    ("temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
+    (
+        *("temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty"),
+        *("dry_multiplier", "dry_base", "xtc_probability", "xtc_threshold", "top_n_sigma"),
+        *("mirostat_tau", "mirostat_eta"),
+    )
 )
-_INTEGERS = frozenset(("top_k", "repeat_last_n", "seed", "num_predict", "num_keep", "num_ctx", "num_thread"))
+_INTEGERS = frozenset(
+    (
+        *("top_k", "repeat_last_n", "seed", "num_predict", "num_keep", "num_ctx", "num_thread"),
+        *("dry_allowed_length", "dry_penalty_last_n", "mirostat"),
+    )
+)
+_STRINGS = frozenset(("stop", "dry_sequence_breakers"))
 
 
 def _float(key: str, value: object) -> float:
@@ -93,3 +131,11 @@ def _strings(key: str, value: object) -> tuple[str, ...]:
     if not all(isinstance(item, str) for item in value):
         raise InvalidOptionError(f'option "{key}" must be of an array of strings')
     return tuple(value)
+
+
+def _biases(key: str, value: object) -> dict[int, float]:
+    if not isinstance(value, Mapping):
+        raise InvalidOptionError(f'option "{key}" must be of type map')
+    if not all(str(token).removeprefix("-").isdecimal() for token in value):
+        raise InvalidOptionError(f'option "{key}" must be of a map of token ids')
+    return {int(token): _float(key, bias) for token, bias in value.items()}

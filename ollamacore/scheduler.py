@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence, logprobs
+from ollamacore.constraint import TokenConstraint
 from ollamacore.context import crop, kept
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
 from ollamacore.pace import Pace
@@ -25,6 +26,7 @@ from ollamacore.prefix import BLOCK, PrefixCache
 from ollamacore.prefix_store import PrefixFile
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
+from ollamacore.speculation import PromptLookup, StepCosts
 from ollamacore.state import Counters, ModelState
 from ollamacore.tokenizer import Tokenizer
 
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 RECLAIMED_AT_ONCE = 16
 #: a generation without a limit of its own ends after so many contexts
 MAX_CONTEXTS = 10
+#: the logits of a token that has no rival: sampling them moves the random numbers as any draw does
+_NO_RIVAL = array("f", [0.0])
+_NO_DRAFT = array("i")
 
 
 @dataclass(slots=True, eq=False)
@@ -48,9 +53,12 @@ class _Run:
     tokens: array[int]  # every token of the sequence, prompt and answer
     limit: int  # tokens to generate
     threads: int
+    lookup: PromptLookup | None = None
     started_ns: int = 0
     first_ns: int = 0
     generated: int = 0
+    drafted: int = 0  # tokens proposed by lookup
+    accepted: int = 0  # of them, those that were sampled too
     cached: int = 0  # prompt tokens whose keys and values came from the prefix cache
     shifts: int = 0  # times that the context was full
     unsent: list[int] = field(default_factory=list)  # tokens whose text is not out yet
@@ -72,6 +80,7 @@ class Scheduler:
         max_tokens: int,
         max_seqs: int,
         threads: int,
+        lookup: bool = True,
         prefix_share: float = 0.5,
         prefix_file: PrefixFile | None = None,
     ) -> None:
@@ -85,6 +94,8 @@ class Scheduler:
         self._blocks = engine.kv_blocks_free
         self._counters = Counters()
         self._pace = Pace()
+        self._has_lookup = lookup
+        self._costs = StepCosts()
         self._wake = threading.Condition()
         self._waiting: deque[Generation] = deque()
         self._calls: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
@@ -241,7 +252,7 @@ class Scheduler:
         options = generation.options
         sequence = Sequence(self._engine)
         generation.attach(sequence.cancel)
-        sampler = Sampler(options, generation.num_ctx)
+        sampler = Sampler(options, generation.num_ctx, self._tokenizer.vocabulary)
         prompt = array("i", generation.prompt)
         sampler.accept_all(prompt)
         sequence.share(self._prefixes.find(prompt))
@@ -257,6 +268,7 @@ class Scheduler:
             started_ns=time.monotonic_ns(),
             limit=options.num_predict if 0 <= options.num_predict < most else most,
             threads=min(options.num_thread, 64) if options.num_thread > 0 else self._threads,
+            lookup=PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None,
         )
 
     def _compose(self) -> list[_Run]:
@@ -264,6 +276,9 @@ class Scheduler:
         return sorted(self._active, key=lambda run: not run.is_decoding)
 
     def _pass(self) -> None:
+        if len(self._active) == 1 and self._active[0].is_decoding:
+            self._pass_alone(self._active[0])
+            return
         batch: list[tuple[Sequence, array[int] | int, int]] = []
         runs: list[tuple[_Run, int]] = []
         budget = self._max_tokens
@@ -281,8 +296,29 @@ class Scheduler:
         self._engine.n_threads = max(run.threads for run, _ in runs)
         self._step(batch, runs)
 
+    def _pass_alone(self, run: _Run) -> None:
+        """One stream: its next token and what is likely to follow it. Beside others a draft would take their time."""
+        draft = self._draft(run)
+        columns = 1 + len(draft)
+        self._engine.n_threads = run.threads
+        started = time.perf_counter()
+        self._step([(run.sequence, run.pending + draft if draft else run.pending[0], columns)], [(run, 1)], draft)
+        self._costs.observe(columns, time.perf_counter() - started)
+
+    def _draft(self, run: _Run) -> array[int]:
+        """Tokens to try beside the next one, never beyond the pool, the context or num_predict."""
+        if run.lookup is None or self._engine.kv_blocks_free == 0:
+            return _NO_DRAFT
+        most = min(run.limit - run.generated - 1, run.generation.num_ctx - len(run.tokens))
+        draft = run.lookup.propose(most, self._costs)
+        run.drafted += len(draft)
+        return draft
+
     def _step(
-        self, batch: list[tuple[Sequence, array[int] | int, int]], runs: list[tuple[_Run, int]]
+        self,
+        batch: list[tuple[Sequence, array[int] | int, int]],
+        runs: list[tuple[_Run, int]],
+        draft: array[int] = _NO_DRAFT,
     ) -> None:
         began = time.monotonic()
         try:
@@ -298,15 +334,16 @@ class Scheduler:
             self._make_room()
             return
         self._counters.steps += 1
-        streams = sum(run.is_decoding for run, _ in runs)
-        self._pace.note(streams, sum(take for _, take in runs) - streams, time.monotonic() - began)
+        if not draft:
+            streams = sum(run.is_decoding for run, _ in runs)
+            self._pace.note(streams, sum(take for _, take in runs) - streams, time.monotonic() - began)
         row = 0
         for run, take in runs:
             del run.pending[:take]
             if run.pending:
                 continue
             try:
-                self._sample(run, row)
+                self._sample(run, row, draft)
             except Exception as error:  # noqa: BLE001 - one request's boundary
                 self._finish(run, "error", error)
             row += 1
@@ -330,36 +367,75 @@ class Scheduler:
 
     # ---- one token of one run ----
 
-    def _sample(self, run: _Run, row: int) -> None:
-        now = time.monotonic_ns()
+    def _sample(self, run: _Run, row: int, draft: array[int]) -> None:
+        """Choose what follows; as long as that is what the draft has, the next row of logits is good too."""
         if run.first_ns == 0:
-            run.first_ns = now
+            run.first_ns = time.monotonic_ns()
             self._prefixes.add(run.tokens, run.sequence)
             run.generation.prompt_done(self._engine, row)
             if run.limit == 0:
                 self._finish(run, "length")
                 return
-        token = run.sampler.sample(self._engine, row)
+        constraint = run.generation.constraint
+        for at in range(len(draft) + 1):
+            mask = constraint.allowed(self._engine.n_vocab) if constraint else None
+            token = run.sampler.sample(self._engine, row + at, mask)
+            if not self._take(run, token, row + at):
+                return
+            if at == len(draft) or token != draft[at] or run.generation.cancelled:
+                break
+            run.accepted += 1
+            del run.pending[:]
+        run.sequence.truncate(len(run.tokens) - 1)
+        if constraint and not run.generation.options.logprobs:
+            self._fast_forward(run, constraint)
+
+    def _fast_forward(self, run: _Run, constraint: TokenConstraint) -> None:
+        """Take the tokens that leave no choice; the next step computes them all."""
+        while (token := constraint.forced()) is not None:
+            run.sampler.sample_from(_NO_RIVAL)
+            if not self._take(run, token):
+                return
+
+    def _take(self, run: _Run, token: int, row: int | None = None) -> bool:
+        """One token more, with its log-probability by `row`; whether the sequence goes on as it is."""
         run.generated += 1
         if token in self._tokenizer.end_ids:
             self._finish(run, "stop")
-            return
+            return False
         run.sampler.accept(token)
         run.unsent.append(token)
-        if run.generation.options.logprobs:
+        if row is not None and run.generation.options.logprobs:
             run.logprobs.append(self._logprob(run.generation.options, row, token))
         text = run.assembler.push(token)
         if run.assembler.stopped:
             self._finish(run, "stop", text=text)
+        elif self._is_complete(run, token):
+            self._finish(run, "stop", text=text + run.assembler.flush())
         elif run.generated >= run.limit:
             self._finish(run, "length", text=text + run.assembler.flush())
         else:
             if text:
                 self._deliver(run.generation, self._chunk(run, text))
-            run.tokens.append(token)
-            run.pending.append(token)
-            if len(run.tokens) > run.generation.num_ctx:
-                self._shift(run)
+            return self._append(run, token)
+        return False
+
+    def _is_complete(self, run: _Run, token: int) -> bool:
+        constraint = run.generation.constraint
+        if constraint is None:
+            return False
+        constraint.accept(token)
+        return constraint.finished
+
+    def _append(self, run: _Run, token: int) -> bool:
+        run.tokens.append(token)
+        run.pending.append(token)
+        if len(run.tokens) > run.generation.num_ctx:
+            self._shift(run)
+            return False
+        if run.lookup is not None:
+            run.lookup.accept(token)
+        return True
 
     def _shift(self, run: _Run) -> None:
         """The context is full: keep num_keep tokens and the newer half of the rest, computed anew at its new place."""
@@ -371,6 +447,8 @@ class Scheduler:
         run.shifts += 1
         self._counters.context_shifts += 1
         run.sequence.truncate(kept(context, wanted))
+        if run.lookup is not None:
+            run.lookup.restart(run.tokens)
         run.pending = run.tokens[len(run.sequence) :]
 
     def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
@@ -402,6 +480,8 @@ class Scheduler:
                 now - first,
                 run.generation.dropped_tokens,
                 run.shifts,
+                run.drafted,
+                run.accepted,
             )
         return Chunk(text, tokens, logprobs, reason, stats, error)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ollamacore._core import Engine
+from ollamacore.constraint import TokenConstraint
 from ollamacore.errors import OllamaCoreError
 from ollamacore.sampling import SamplingOptions
 from ollamacore.tokenizer import TokenStream
@@ -38,6 +39,9 @@ class Stats:
     dropped_tokens: int = 0
     #: times that the full context lost its older half while the answer was generated
     context_shifts: int = 0
+    #: tokens that prompt lookup proposed, and those of them that came true: they cost no step of their own
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,13 @@ class Generation:
         num_ctx: int,
         on_chunk: Callable[[Chunk], None] | None,
         dropped_tokens: int = 0,
+        constraint: TokenConstraint | None = None,
     ) -> None:
         self.prompt = prompt
         self.options = options
         self.num_ctx = num_ctx
         self.dropped_tokens = dropped_tokens
+        self.constraint = constraint
         self.stats: Stats | None = None
         self.done_reason: DoneReason | None = None
         self._queue: queue.SimpleQueue[Chunk] | None = None

@@ -48,6 +48,7 @@ VARIABLES = {
     "OLLAMACORE_THREADS": "compute threads (default: one per core)",
     "OLLAMACORE_REPACK": "0 computes on the model file's own pages, 1 never does (default: when memory is short)",
     "OLLAMACORE_PACKED_CACHE": "1, or a folder: keep packed weights on disk for the next load (default off)",
+    "OLLAMACORE_LOOKUP": "0 turns prompt lookup off; it changes speed alone (default 1)",
 }
 
 

@@ -14,6 +14,7 @@ C_MAY_INCLUDE = {
     "quant": {"base"},
     "kernels": {"base", "quant"},
     "engine": {"base", "quant", "kernels"},
+    "sampling": {"base", "kernels"},
     "text": {"base"},
 }
 #: package -> imports that it must never have

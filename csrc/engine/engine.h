@@ -109,6 +109,7 @@ struct oc_engine {
     int32_t n_matrices, n_vectors, n_buffers, n_ropes, n_ops;
     int is_finished, is_loaded;
     int32_t n_threads; /* at work, of the params.n_threads that there is room for */
+    float *maxima;     /* (max_outputs, runs of OC_RUN logits): see oc_logits */
     int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
     int32_t positions; /* the matrix2 of EMBED, or -1: its rows bound the length of a sequence */
     int32_t hidden;    /* the buffer that the NORM with SELECT writes */

@@ -9,7 +9,7 @@
 #include "base/pool.h"
 #include "engine/engine.h"
 
-#define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised */
+#define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised, or a maximum */
 #define CHUNK_BYTES 32768  /* weight bytes of one chunk of a GEMV, at least */
 #define PANEL_GROUPS 8     /* the same for GLU: outputs of all columns stay in cache between its two matmuls */
 
@@ -165,19 +165,31 @@ static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst
     else matmul_source(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
 }
 
-/* Groups [g0, g1) of a LINEAR: matmul, bias, activation, quantisation. */
+_Static_assert(OC_RUN == ROW_CHUNK * OC_GROUP, "chunks of rows hold whole runs of logits");
+
+/* The head, the last op: the sampler looks at the maxima of runs before it looks at logits. */
+static int is_head(const walker *w, const oc_op *op) { return op == w->engine->ops + w->engine->n_ops - 1; }
+
+static void find_maxima(const walker *w, const oc_op *op, int64_t first, int64_t rows) {
+    int64_t runs = (w->engine->matrices[op->matrix].n_rows + OC_RUN - 1) / OC_RUN;
+    for (int64_t c = 0; c < w->n; c++)
+        oc_kernels.maxima(column(w, op->dst, c) + first, rows, w->engine->maxima + c * runs + first / OC_RUN);
+}
+
+/* Groups [g0, g1) of a LINEAR: matmul, bias, activation, quantisation; of the head the maxima. */
 static void linear_panel(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {
     const int64_t n_rows = w->engine->matrices[op->matrix].n_rows, first = g0 * OC_GROUP;
     const int64_t rows = g1 * OC_GROUP < n_rows ? g1 * OC_GROUP - first : n_rows - first;
     const float *bias = vector(w, op->vector);
     matmul(w, op->matrix, x, op->dst, g0, g1);
-    if (!bias && !(op->flags & (OC_FLAG_ERF | OC_FLAG_QUANTIZE))) return;
-    for (int64_t c = 0; c < w->n; c++) {
+    const int touches = bias || op->flags & (OC_FLAG_ERF | OC_FLAG_QUANTIZE);
+    for (int64_t c = 0; touches && c < w->n; c++) {
         float *y = column(w, op->dst, c) + first;
         if (bias) oc_kernels.add(y, bias + first, rows);
         if (op->flags & OC_FLAG_ERF) oc_kernels.gelu(y, rows);
         if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
     }
+    if (is_head(w, op)) find_maxima(w, op, first, rows);
 }
 
 /* Joined ops that read the same input are one phase, their rows shared out as those of one matrix: they lie one after

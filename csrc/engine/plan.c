@@ -341,6 +341,8 @@ static size_t lay_scratch(oc_engine *engine) {
         rope->sin = take(&l, (int64_t)p->max_tokens * rope->n_freq, sizeof(float));
     }
     for (int32_t t = 0; t < p->n_threads; t++) lay_thread(&l, engine, &engine->threads[t], widest);
+    int64_t n_vocab = engine->matrices[engine->ops[engine->n_ops - 1].matrix].n_rows;
+    engine->maxima = take(&l, p->max_outputs * ((n_vocab + OC_RUN - 1) / OC_RUN), sizeof(float));
     oc_step_state *step = &engine->step;
     step->token = take(&l, p->max_tokens, sizeof *step->token);
     step->item = take(&l, p->max_tokens, sizeof *step->item);

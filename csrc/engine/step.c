@@ -115,3 +115,10 @@ void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) {
         for (int64_t i = 0; i < size; i++) mean[at + i] = (float)(sum[i] / (double)n);
     }
 }
+
+oc_logits oc_step_logits(const oc_engine *engine, int32_t row) {
+    const oc_op *head = &engine->ops[engine->n_ops - 1];
+    const oc_buffer *out = &engine->buffers[head->dst];
+    int64_t n = engine->matrices[head->matrix].n_rows, runs = (n + OC_RUN - 1) / OC_RUN;
+    return (oc_logits){out->shared.f32 + (int64_t)row * out->width, engine->maxima + row * runs, (int32_t)n};
+}

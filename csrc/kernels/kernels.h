@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/cpu.h"
+#include "oc.h"
 
 #define OC_GROUP 8 /* rows of a weight matrix that are interleaved into one packed group */
 #define OC_TILE 32 /* keys of one KV tile; activations that share a sum */
@@ -101,8 +102,9 @@ size_t oc_attention_scratch(int64_t n_rows, int64_t head_dim); /* floats */
 /* Write one key / value row into slot `slot` of its tile: K strided (transposed), V contiguous. */
 typedef void (*oc_kv_store_fn)(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot, int64_t head_dim);
 
-/* Index of the first maximum; NaN never wins. n >= 1. */
-typedef int64_t (*oc_argmax_fn)(const float *x, int64_t n);
+/* y[i] = the largest of run i, x[OC_RUN * i .. OC_RUN * (i + 1)), the last one cut at n; NaN never wins, and a run of
+ * nothing else gives -infinity. */
+typedef void (*oc_maxima_fn)(const float *x, int64_t n, float *y);
 
 /* Every op: X(op name, function type). `matmul` and `kv`-typed ops are indexed by format, see kernels.def. */
 #define OC_OPS(X)             \
@@ -118,7 +120,7 @@ typedef int64_t (*oc_argmax_fn)(const float *x, int64_t n);
     X(attention_f32, oc_attention_fn) \
     X(kv_store_f16, oc_kv_store_fn)   \
     X(kv_store_f32, oc_kv_store_fn)   \
-    X(argmax, oc_argmax_fn)
+    X(maxima, oc_maxima_fn)
 
 #define OC_MAX_GGUF_TYPE 48
 

@@ -252,6 +252,8 @@ oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) 
     return OC_OK;
 }
 
+int32_t oc_vocab_count(const oc_vocab *vocab) { return (int32_t)vocab->count; }
+
 void oc_vocab_free(oc_vocab *vocab) {
     if (!vocab) return;
     free(vocab->pieces);

@@ -215,6 +215,11 @@ cdef class Engine:
         self._cancel_load = 1
 
     @property
+    def n_vocab(self) -> int:
+        """Logits of a column, as finish() was told."""
+        return self._n_vocab
+
+    @property
     def loaded_bytes(self) -> int:
         """Source bytes that load() has packed so far."""
         return self._progress
@@ -319,11 +324,11 @@ cdef class Engine:
             raise InvalidOptionError(f"block {block} is not in use")
         return 0
 
-    cdef const float *_row(self, int row) except NULL:
+    cdef oc_logits _row(self, int row) except *:
         """Logits of output `row` of the last step."""
         if self._logits == NULL:
             raise EngineError("no step has been made, or the model has no head")
-        return self._logits + row * self._stride
+        return oc_step_logits(self._engine, row)
 
     def pool_hidden(self, int first, int n, str pooling, float[::1] out) -> None:
         """Outputs [first, first + n) of the last step as one vector: their "mean", the "first" or the "last".
@@ -347,7 +352,7 @@ cdef class Engine:
 
     def copy_logits(self, int row, float[::1] out) -> None:
         """Copy the logits of output `row` of the last step; out has n_vocab floats."""
-        cdef const float *source = self._row(row)
+        cdef const float *source = self._row(row).values
         if out.shape[0] != self._n_vocab:
             raise InvalidOptionError(f"out must have {self._n_vocab} floats")
         memcpy(&out[0], source, self._n_vocab * sizeof(float))

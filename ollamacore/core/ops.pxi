@@ -29,7 +29,7 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef void (*oc_attention_fn)(const oc_attention_args *args) noexcept
     ctypedef void (*oc_kv_store_fn)(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot,
                                     int64_t head_dim) noexcept
-    ctypedef int64_t (*oc_argmax_fn)(const float *x, int64_t n) noexcept
+    ctypedef void (*oc_maxima_fn)(const float *x, int64_t n, float *y) noexcept
 
 
 cdef const oc_kernel *_op_row(int index, tuple ops) except NULL:
@@ -95,12 +95,12 @@ def op_add(int row, float[::1] y, const float[::1] x):
     fn(&y[0], &x[0], x.shape[0])
 
 
-def op_argmax(int row, const float[::1] x):
-    """Run an argmax row."""
-    fn = <oc_argmax_fn>_op_row(row, ("argmax",)).fn
-    if x.shape[0] == 0:
-        raise ValueError("argmax of nothing")
-    return fn(&x[0], x.shape[0])
+def op_maxima(int row, const float[::1] x, float[::1] y):
+    """Run a maxima row; y has a value for each OC_RUN values of x that have begun."""
+    fn = <oc_maxima_fn>_op_row(row, ("maxima",)).fn
+    _same_length(y.shape[0], (x.shape[0] + OC_RUN - 1) // OC_RUN)
+    if x.shape[0]:
+        fn(&x[0], x.shape[0], &y[0])
 
 
 def op_kv_store(int row, const float[::1] k, const float[::1] v, unsigned char[::1] k_tile,

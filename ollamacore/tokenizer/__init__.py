@@ -39,7 +39,7 @@ class Tokenizer:
     """
 
     def __init__(self, vocabulary: Vocabulary, metadata: TokenizerMetadata) -> None:
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._strip_space = metadata.model == "bert" or (metadata.model == "llama" and metadata.add_space_prefix)
         self.n_vocab: int = vocabulary.count
         self.bos = metadata.bos
@@ -81,7 +81,7 @@ class Tokenizer:
         of a control token in the text becomes that token; leave it off for text that a user wrote. User-defined
         tokens are always found. A lone surrogate counts as U+FFFD.
         """
-        ids = self._vocabulary.encode(_utf8(text), parse_special)
+        ids = self.vocabulary.encode(_utf8(text), parse_special)
         if add_special and self.add_bos and self.bos is not None:
             ids.insert(0, self.bos)
         if add_special and self.add_eos and self.eos is not None:
@@ -93,22 +93,22 @@ class Tokenizer:
 
         The space that `encode` put before the text is taken away again, where the model has one.
         """
-        data = b"".join([self._vocabulary.piece(id, special) for id in ids])
+        data = b"".join([self.vocabulary.piece(id, special) for id in ids])
         if self._strip_space and data.startswith(b" "):
             data = data[1:]
         return data.decode("utf-8", "replace")
 
     def token_bytes(self, id: int, *, special: bool = False) -> bytes:
         """The bytes that a token adds to a text; control tokens add none unless `special`."""
-        return self._vocabulary.piece(id, special)
+        return self.vocabulary.piece(id, special)
 
     def token_text(self, id: int) -> str:
         """The vocabulary's own spelling of a token, such as `Ġthe`, `▁the` or `<0x0A>`."""
-        return self._vocabulary.spelling(id).decode("utf-8", "replace")
+        return self.vocabulary.spelling(id).decode("utf-8", "replace")
 
     def stream(self, *, special: bool = False) -> TokenStream:
         """A decoder for tokens that come one by one and continue a text: no leading space is taken away."""
-        return TokenStream(self._vocabulary, special)
+        return TokenStream(self.vocabulary, special)
 
 
 def _utf8(text: str) -> bytes:

@@ -6,7 +6,15 @@ from array import array
 import numpy as np
 import pytest
 
-from ollamacore import ClosedError, EngineError, InvalidFileError, InvalidOptionError, UnsupportedModelError, _core
+from ollamacore import (
+    ClosedError,
+    EngineError,
+    InvalidFileError,
+    InvalidOptionError,
+    SamplingOptions,
+    UnsupportedModelError,
+    _core,
+)
 from ollamacore.arch import build_plan, supports
 from ollamacore.gguf import GGUFFile
 from tests.generate.tiny import tiny_model
@@ -70,6 +78,21 @@ def test_logits_do_not_depend_on_neighbours(path):
     together = np.empty(n_vocab, np.float32)
     engine.copy_logits(1, together)
     assert np.array_equal(alone, together)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_sampling_a_step_equals_sampling_its_logits(path, n_threads):
+    """The maxima that the head leaves for the sampler are those of the logits, in every row."""
+    engine, n_vocab = open_engine(path, n_threads=n_threads)
+    assert engine.step([(_core.Sequence(engine), TOKENS[:60], 4)]) == _core.STEP_OK
+    logits = np.empty(n_vocab, np.float32)
+    for row in range(4):
+        engine.copy_logits(row, logits)
+        for options in (SamplingOptions(seed=row, top_k=5), SamplingOptions(temperature=0.0)):
+            one, two = _core.Sampler(options, 64), _core.Sampler(options, 64)
+            drawn = [one.sample(engine, row) for _ in range(20)]
+            assert drawn == [two.sample_from(logits) for _ in range(20)]
+        assert drawn[0] == logits.argmax()
 
 
 def test_truncated_sequence_continues_as_if_new(path):

@@ -229,6 +229,11 @@ def test_bad_prompts_are_refused(hello, prompt):
         hello.generate(prompt)
 
 
+def test_bias_of_a_token_that_is_none_is_refused(hello):
+    with pytest.raises(InvalidOptionError, match="logit_bias"):
+        hello.generate([5], logit_bias={1 << 20: 1.0})
+
+
 def test_long_prompt_without_shift_is_refused(endless):
     with pytest.raises(ContextLengthError, match="20 tokens, the context holds 16"):
         endless.generate([5] * 20, num_ctx=16, shift=False)

@@ -8,8 +8,14 @@ import pytest
 from ollamacore.errors import InvalidOptionError
 from ollamacore.sampling import SamplingOptions
 
-FLOATS = ["temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty"]
-INTEGERS = ["top_k", "repeat_last_n", "seed", "num_predict", "num_keep", "num_ctx"]
+FLOATS = [
+    *("temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty"),
+    *("dry_multiplier", "dry_base", "xtc_probability", "xtc_threshold", "top_n_sigma", "mirostat_tau", "mirostat_eta"),
+]
+INTEGERS = [
+    *("top_k", "repeat_last_n", "seed", "num_predict", "num_keep", "num_ctx"),
+    *("dry_allowed_length", "dry_penalty_last_n"),
+]
 
 
 def test_defaults_are_those_of_ollama():
@@ -23,6 +29,18 @@ def test_defaults_are_those_of_ollama():
         repeat_last_n=64,
         presence_penalty=0.0,
         frequency_penalty=0.0,
+        logit_bias={},
+        dry_multiplier=0.0,
+        dry_base=1.75,
+        dry_allowed_length=2,
+        dry_penalty_last_n=-1,
+        dry_sequence_breakers=("\n", ":", '"', "*"),
+        xtc_probability=0.0,
+        xtc_threshold=0.1,
+        top_n_sigma=-1.0,
+        mirostat=0,
+        mirostat_tau=5.0,
+        mirostat_eta=0.1,
         seed=None,
         stop=(),
         num_predict=-1,
@@ -65,18 +83,47 @@ def test_integer_options_refuse_other_types(key, value):
     assert str(caught.value) == f'option "{key}" must be of type integer'
 
 
-def test_stop_is_an_array_of_strings():
-    assert SamplingOptions.from_mapping({"stop": ["a", "b"]}).stop == ("a", "b")
+@pytest.mark.parametrize("key", ["stop", "dry_sequence_breakers"])
+def test_string_options_are_arrays_of_strings(key):
+    assert getattr(SamplingOptions.from_mapping({key: ["a", "b"]}), key) == ("a", "b")
     with pytest.raises(InvalidOptionError) as caught:
-        SamplingOptions.from_mapping({"stop": "a"})
-    assert str(caught.value) == 'option "stop" must be of type array'
+        SamplingOptions.from_mapping({key: "a"})
+    assert str(caught.value) == f'option "{key}" must be of type array'
     with pytest.raises(InvalidOptionError) as caught:
-        SamplingOptions.from_mapping({"stop": ["a", 1]})
-    assert str(caught.value) == 'option "stop" must be of an array of strings'
+        SamplingOptions.from_mapping({key: ["a", 1]})
+    assert str(caught.value) == f'option "{key}" must be of an array of strings'
+
+
+def test_mirostat_is_a_version():
+    assert [SamplingOptions.from_mapping({"mirostat": value}).mirostat for value in (0, 1, 2.9)] == [0, 1, 2]
+    with pytest.raises(InvalidOptionError, match="must be 0, 1 or 2, not 3"):
+        SamplingOptions.from_mapping({"mirostat": 3})
+
+
+def test_logit_bias_is_a_map_from_ids_to_numbers():
+    options = SamplingOptions.from_mapping({"logit_bias": {"50256": -100, 7: 1.5}})
+    assert options.logit_bias == {50256: -100.0, 7: 1.5}
+    assert options == SamplingOptions(logit_bias={50256: -100.0, 7: 1.5})
+    assert len({options, SamplingOptions()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([[1, 2]], 'option "logit_bias" must be of type map'),
+        ({"hello": 1}, 'option "logit_bias" must be of a map of token ids'),
+        ({"1": "a"}, 'option "logit_bias" must be of type float32'),
+        ({"-1": 1}, 'option "logit_bias" must name tokens by ids, which are not negative'),
+    ],
+)
+def test_logit_bias_of_another_shape_is_refused(value, text):
+    with pytest.raises(InvalidOptionError) as caught:
+        SamplingOptions.from_mapping({"logit_bias": value})
+    assert str(caught.value) == text
 
 
 def test_null_is_skipped_and_unknown_keys_are_ignored():
-    assert SamplingOptions.from_mapping({"temperature": None, "mirostat": 2, "logprobs": True}) == SamplingOptions()
+    assert SamplingOptions.from_mapping({"temperature": None, "tfs_z": 2, "logprobs": True}) == SamplingOptions()
 
 
 def test_mapping_goes_over_the_base():

@@ -48,13 +48,13 @@ def test_choose_row_refuses_wrong_products(gguf_type):
 
 
 def test_choose_row_of_another_op_keeps_the_best():
-    rows = rows_of(-1, "argmax")
+    rows = rows_of(-1, "maxima")
     assert _core.choose_row(rows) == rows[-1]
 
 
 def test_choose_row_refuses_a_mixture():
     with pytest.raises(ValueError, match="several ops"):
-        _core.choose_row([rows_of(2)[0], rows_of(-1, "argmax")[0]])
+        _core.choose_row([rows_of(2)[0], rows_of(-1, "maxima")[0]])
     with pytest.raises(ValueError, match="float"):
         _core.choose_row([rows_of(2)[0], rows_of(0)[0]])
     with pytest.raises(ValueError, match="no such row"):

@@ -42,7 +42,7 @@ def random_floats(seed, n, scale=1.0):
 def test_every_op_has_a_reference_row():
     all_ops = {op for op, *_ in _core.kernel_rows()}
     assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "add",
-                       "argmax", "attention_f16", "attention_f32",
+                       "maxima", "attention_f16", "attention_f32",
                        "kv_store_f16", "kv_store_f32"}
     assert all_ops == {op for op, _, _, _, isa, _ in _core.kernel_rows() if isa == "generic"}
 
@@ -50,7 +50,7 @@ def test_every_op_has_a_reference_row():
 def test_row_of_another_op_is_refused():
     index = next(i for i, row in enumerate(_core.kernel_rows()) if row[0] == "add")
     with pytest.raises(ValueError, match="not a runnable"):
-        _core.op_argmax(index, np.zeros(3, np.float32))
+        _core.op_maxima(index, np.zeros(3, np.float32), np.zeros(1, np.float32))
 
 
 # ---- rmsnorm ----
@@ -258,37 +258,45 @@ def test_add_sizes(row, op):
         assert_red_zone(raw, view)
 
 
-# ---- argmax ----
+# ---- maxima ----
 
-def argmax_reference(x):
+RUN = 32
+
+
+def maxima(row, x):
+    raw, view = placed(np.zeros(-(-len(x) // RUN), np.float32), len(x) % 5)
+    _core.op_maxima(row, placed(x, len(x) % 7)[1], view)
+    assert_red_zone(raw, view)
+    return view
+
+
+def maxima_reference(x):
     real = np.where(np.isnan(x), -np.inf, x)
-    hits = np.flatnonzero((x == real.max()) & ~np.isnan(x))
-    return int(hits[0]) if hits.size else 0
+    return np.array([real[i : i + RUN].max() for i in range(0, len(x), RUN)], np.float32)
 
 
-@pytest.mark.parametrize(("row", "op"), rows("argmax"))
-def test_argmax_every_position(row, op):
-    for n in SIZES:
-        x = random_floats(n, n)
+@pytest.mark.parametrize(("row", "op"), rows("maxima"))
+def test_maxima_at_every_position(row, op):
+    for n in [*SIZES, RUN, 2 * RUN, 2 * RUN + 1]:
         for position in {0, n // 2, n - 1, n * 7 // 8}:
-            _, view = placed(x, n % 5)
-            view[position] = 100
-            assert _core.op_argmax(row, view) == position
+            x = random_floats(n, n)
+            x[position] = 100
+            np.testing.assert_array_equal(maxima(row, x), maxima_reference(x))
 
 
-@pytest.mark.parametrize(("row", "op"), rows("argmax"))
+@pytest.mark.parametrize(("row", "op"), rows("maxima"))
 @given(values=st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan]), min_size=1,
-                       max_size=70))
+                       max_size=100))
 @settings(deadline=None)
-def test_argmax_ties_and_nan(row, op, values):
+def test_maxima_with_nan_and_infinities(row, op, values):
     x = np.array(values, np.float32)
-    assert _core.op_argmax(row, x) == argmax_reference(x)
+    np.testing.assert_array_equal(maxima(row, x), maxima_reference(x))
 
 
-@pytest.mark.parametrize(("row", "op"), rows("argmax"))
+@pytest.mark.parametrize(("row", "op"), rows("maxima"))
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
-def test_argmax_of_one_repeated_value_is_the_first(row, op, value):
-    assert _core.op_argmax(row, np.full(100, value, np.float32)) == 0
+def test_maxima_of_nothing_above_infinity(row, op, value):
+    assert (maxima(row, np.full(100, value, np.float32)) == -np.inf).all()
 
 
 # ---- kv_store ----
