@@ -54,7 +54,7 @@ async def listen(context: Context) -> Server:
 
 async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
-    models = build_models(config, LocalLoader(config.threads))
+    models = build_models(config, LocalLoader(config.threads, config.kv_type))
     try:
         context = Context(config, Store(config.models, prune=config.prune), models)
     except (OSError, StoreError) as error:

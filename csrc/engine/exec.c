@@ -187,12 +187,28 @@ static void rope_head(const walker *w, const oc_op *op, float *x, int32_t norm, 
     oc_kernels.rope(x, rope->cos + at, rope->sin + at, 2 * rope->n_freq, (op->flags & OC_FLAG_NEOX) != 0);
 }
 
+/* The Walsh-Hadamard transform of runs as long as the largest power of two in d, in place: orthogonal, so scores of
+ * transformed queries and keys are the same, but no element of a key stands out and takes the precision of its block. */
+static void spread_head(float *x, int64_t d) {
+    const int64_t run = d & -d;
+    const float unit = 1.0f / sqrtf((float)run);
+    for (int64_t half = 1; half < run; half *= 2)
+        for (int64_t i = 0; i < d; i += 2 * half)
+            for (int64_t j = i; j < i + half; j++) {
+                const float a = x[j], b = x[j + half];
+                x[j] = a + b;
+                x[j + half] = a - b;
+            }
+    for (int64_t i = 0; i < d; i++) x[i] *= unit;
+}
+
 /* Key and value of one kv head of one token, into the cache. */
 static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head) {
     const oc_step_state *step = &w->engine->step;
     int32_t d = op->head_dim;
     float *k = column(w, op->src2, c) + (int64_t)head * d, *v = column(w, op->src3, c) + (int64_t)head * d;
     rope_head(w, op, k, op->vector2, c);
+    if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(k, d);
     int64_t position = step->position[c];
     const oc_seq *seq = step->items[step->item[c]].seq;
     unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
@@ -246,7 +262,10 @@ static void take_queries(const walker *w, const oc_span *span, int32_t head) {
     float *q = w->engine->threads[w->thread].q;
     for (int32_t t = 0; t < span->n_tokens; t++, q += group * d) {
         memcpy(q, column(w, op->src, span->column + t) + head * group * d, (size_t)(group * d) * sizeof(float));
-        for (int64_t i = 0; i < group; i++) rope_head(w, op, q + i * d, op->vector, span->column + t);
+        for (int64_t i = 0; i < group; i++) {
+            rope_head(w, op, q + i * d, op->vector, span->column + t);
+            if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(q + i * d, d);
+        }
         for (int64_t i = 0; i < group * d; i++) q[i] *= op->scale;
     }
 }

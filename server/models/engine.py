@@ -114,10 +114,12 @@ class LocalEngine:
 class LocalLoader:
     """Loads GGUF files into this process."""
 
-    def __init__(self, threads: int | None):
+    def __init__(self, threads: int | None, kv_type: str = "f16"):
         self._threads = threads
+        self._kv_type = kv_type
 
     async def load(self, path: Path, *, context: int) -> LocalEngine:
         """Load a model file for requests of up to ``context`` tokens."""
-        model: Model = await asyncio.to_thread(Model.load, path, threads=self._threads, context=context)
+        options: dict[str, Any] = {"threads": self._threads, "kv_type": self._kv_type, "context": context}
+        model: Model = await asyncio.to_thread(Model.load, path, **options)
         return LocalEngine(model)
