@@ -67,8 +67,8 @@ class Model:
 
         `threads`: computing threads (default: the physical cores this process may use). `context`: tokens that the KV
         pool must hold at least. `kv_bytes`: size of the KV pool (default: several full contexts, at most half of the
-        free memory). `kv_type`: "f16", "q8_0" (half the memory) or "f32". `on_progress` gets the fraction of the weights that is ready: 0.0 and
-        1.0 at least.
+        free memory). `kv_type`: "f16", "q8_0" (half the memory) or "f32". `on_progress` gets the fraction of the
+        weights that is ready: 0.0 and 1.0 at least.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
