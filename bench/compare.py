@@ -1,6 +1,6 @@
 """Decode and prefill speed of ollamacore and of llama.cpp: same file, same threads, rounds that alternate.
 
-    python -m bench.compare MODEL.gguf [--threads 2] [--prompt-tokens 512] [--tokens 64] [--rounds 5]
+    python -m bench.compare MODEL.gguf [--threads 2] [--prompt-tokens 512] [--tokens 64] [--rounds 5] [--context 4096]
 
 Each engine lives in a process of its own through all rounds. Prints medians in tokens per second and ratios.
 llama.cpp is found by `import llama_cpp` in --peer-python or $OLLAMACORE_PEER_PYTHON (bench/README.md).
@@ -72,6 +72,21 @@ def decode_speed(worker: Worker, prompts: list[list[int]], count: int) -> float:
     sys.exit(f"{worker.name}: every generation ended early")
 
 
+def measure_at(workers: list[Worker], args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Decode speeds with args.context tokens in the KV cache: they are the same in all rounds and stay there."""
+    rng = random.Random(args.seed)
+    vocabulary = workers[0].vocabulary
+    kept = random_prompt(rng, vocabulary, args.context - args.tokens - 1)
+    speeds: dict[str, dict[str, list[float]]] = {"decode": {worker.name: [] for worker in workers}}
+    for number in range(args.rounds + 1):
+        prompts = [kept + random_prompt(rng, vocabulary, 1) for _ in range(ATTEMPTS)]
+        for worker in workers if number % 2 else reversed(workers):
+            decode = decode_speed(worker, prompts, args.tokens)
+            if number:
+                speeds["decode"][worker.name].append(decode)
+    return speeds
+
+
 def measure(workers: list[Worker], args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Speeds by kind and engine, one per round; a first round is thrown away."""
     rng = random.Random(args.seed)
@@ -115,8 +130,10 @@ def keep(table: dict[str, Any], args: argparse.Namespace) -> Path:
         "prompt_tokens": args.prompt_tokens,
         "tokens": args.tokens,
         "depth": args.depth,
+        "context": args.context,
     }
-    return save(f"{args.model.stem.lower()}-{args.threads}t", settings, table)
+    at = f"-{args.context}" if args.context else ""
+    return save(f"{args.model.stem.lower()}-{args.threads}t{at}", settings, table)
 
 
 def arguments() -> argparse.Namespace:
@@ -128,6 +145,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=64, help="generated per round")
     parser.add_argument("--depth", type=int, default=32, help="context tokens before decoding starts")
+    parser.add_argument("--context", type=int, help="measure only decoding, up to this many tokens of context")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1, help="of the random prompts")
     parser.add_argument("--peer-python", default=os.environ.get("OLLAMACORE_PEER_PYTHON"))
@@ -143,7 +161,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, and keep if asked to."""
     args = arguments()
-    context = max(args.prompt_tokens, args.depth + args.tokens) + 32
+    context = (args.context or max(args.prompt_tokens, args.depth + args.tokens)) + 32
     load = {"path": str(args.model.resolve()), "threads": args.threads, "context": context}
     workers = []
     if args.only != "llama.cpp":
@@ -151,7 +169,7 @@ def main() -> None:
     if args.only != "ours":
         flash = {"flash_attention": args.flash_attention}
         workers.append(Worker(args.peer_python, "bench.llama_worker", **load, **flash))
-    table = report(measure(workers, args))
+    table = report((measure_at if args.context else measure)(workers, args))
     for worker in workers:
         worker.close()
     if args.save:

@@ -24,8 +24,22 @@ class LlamaCpp:
         self._context = self._model._ctx.ctx
         self._sampler = llama_cpp.llama_sampler_init_greedy()
 
+        self._kept: list[int] = []
+
     def _forget(self) -> None:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        self._kept = []
+
+    def _reuse(self, tokens: list[int]) -> list[int]:
+        """Keep what the memory has in common with a prompt; returns the rest of the prompt, at least a token."""
+        pairs = zip(self._kept, tokens[:-1], strict=False)
+        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._kept), len(tokens) - 1))
+        memory = llama_cpp.llama_get_memory(self._context)
+        if not llama_cpp.llama_memory_seq_rm(memory, 0, same, -1):
+            self._forget()
+            same = 0
+        self._kept = tokens
+        return tokens[same:]
 
     def _evaluate(self, tokens: list[int]) -> int:
         """Append tokens and return the greedy next one."""
@@ -45,8 +59,7 @@ class LlamaCpp:
         return time.perf_counter() - start, len(tokens)
 
     def decode(self, tokens: list[int], count: int) -> tuple[float, int]:
-        self._forget()
-        token = self._evaluate(tokens)
+        token = self._evaluate(self._reuse(tokens))
         start = time.perf_counter()
         for _ in range(count):
             token = self._evaluate([token])

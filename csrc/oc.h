@@ -45,8 +45,8 @@ typedef enum oc_op_kind {
     OC_OP_LINEAR = 2,    /* dst = matrix * src + vector (bias, or none if < 0), through GELU with OC_FLAG_ERF */
     OC_OP_GLU = 3,       /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU */
     OC_OP_ROPE_KV = 4,   /* q (src), k (src2): optional head norms vector / vector2, rope; q *= scale; k and v (src3) into the cache */
-    /* dst = attention of q (src) over the cache of `layer`: the last `window` keys if > 0, and with OC_FLAG_BOTH_WAYS
-     * the keys after the token too, up to the last one of the step */
+    /* after its ROPE_KV; dst = attention of q (src) over the cache of `layer`: the last `window` keys if > 0, and with
+     * OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step */
     OC_OP_ATTENTION = 5,
     OC_OP_QUANTIZE = 6   /* the quantised form of src, where its producer could not make it */
 } oc_op_kind;
@@ -71,7 +71,7 @@ typedef struct oc_op {
     float eps, scale, softcap;
 } oc_op;
 
-typedef enum oc_kv_type { OC_KV_F16 = 0, OC_KV_F32 = 1 } oc_kv_type;
+typedef enum oc_kv_type { OC_KV_F16 = 0, OC_KV_F32 = 1, OC_KV_Q8_0 = 2 } oc_kv_type;
 
 typedef struct oc_engine_params {
     int32_t n_threads;

@@ -115,15 +115,15 @@ class Model:
 
         `threads`: computing threads of requests without `num_thread` (default: the physical cores this process may
         use). `context`: tokens that the KV pool must hold at least. `kv_bytes`: size of the KV pool (default: several
-        full contexts, within half of the memory that the weights leave). `kv_type`: "f16" or "f32". `memory`: bytes
-        that the model may take (default: what the machine has available). `repack`: False computes on the file's own
-        pages, slower but without a copy in memory (default: only when a packed copy does not fit; $OLLAMACORE_REPACK=0
-        or 1 decides). `packed_cache`: a folder where packed weights are kept for the next load. `prefix_share`: the
-        part of the KV pool, 0 to 1, that may hold prefixes of earlier prompts. `prefix_store`: where these are kept
-        while the model is not loaded (default: nowhere). `lookup`: whether answers that repeat earlier text are sped up
-        by trying what followed there (default: yes, unless OLLAMACORE_LOOKUP=0); the text is the same. `on_progress`
-        gets the fraction of the weights that is ready, 0.0 and 1.0 at least; an exception that it raises ends the load
-        and is raised here.
+        full contexts, within half of the memory that the weights leave). `kv_type`: "f16", "q8_0" (half the memory) or
+        "f32". `memory`: bytes that the model may take (default: what the machine has available). `repack`: False
+        computes on the file's own pages, slower but without a copy in memory (default: only when a packed copy does not
+        fit; $OLLAMACORE_REPACK=0 or 1 decides). `packed_cache`: a folder where packed weights are kept for the next
+        load. `prefix_share`: the part of the KV pool, 0 to 1, that may hold prefixes of earlier prompts.
+        `prefix_store`: where these are kept while the model is not loaded (default: nowhere). `lookup`: whether answers
+        that repeat earlier text are sped up by trying what followed there (default: yes, unless OLLAMACORE_LOOKUP=0);
+        the text is the same. `on_progress` gets the fraction of the weights that is ready, 0.0 and 1.0 at least; an
+        exception that it raises ends the load and is raised here.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """

@@ -39,6 +39,7 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_BOTH_WAYS
         OC_KV_F16
         OC_KV_F32
+        OC_KV_Q8_0
     ctypedef struct oc_op:
         int32_t kind, flags
         int32_t src, src2, src3, dst, dst2

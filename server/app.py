@@ -40,6 +40,7 @@ def local_loader(config: Config) -> LocalLoader:
     store = PrefixStore(config.models / PREFIXES, config.prefix_disk) if config.prefix_disk else None
     return LocalLoader(
         config.threads,
+        kv_type=config.kv_type,
         kv_bytes=config.kv_bytes,
         prefix_share=config.prefix_share,
         prefix_store=store,

@@ -22,6 +22,8 @@ DEFAULT_KEEP_ALIVE_NS = 300 * SECOND
 DEFAULT_LOAD_TIMEOUT_NS = 300 * SECOND
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(?:([kmgt])(i)?)?b?", re.IGNORECASE)
+DEFAULT_KV_TYPE = "f16"
+KV_TYPES = ("f16", "q8_0", "f32")
 
 #: variable -> what it means; `serve --help` prints this table.
 VARIABLES = {
@@ -29,6 +31,7 @@ VARIABLES = {
     "OLLAMA_MODELS": "folder of the model store (default ~/.ollama/models)",
     "OLLAMA_KEEP_ALIVE": "time an idle model stays loaded, e.g. 10m or 600; negative = for ever (default 5m)",
     "OLLAMA_CONTEXT_LENGTH": f"context size when a request names none (default {DEFAULT_CONTEXT})",
+    "OLLAMA_KV_CACHE_TYPE": "type of the KV cache: f16, q8_0 (half the memory) or f32 (default f16)",
     "OLLAMA_NUM_PARALLEL": "generations that one model runs at the same time (default: what its memory holds, 4 to 16)",
     "OLLAMA_MAX_LOADED_MODELS": "models held in memory at the same time (default 3)",
     "OLLAMA_LOAD_TIMEOUT": "time without progress after which a load is given up; 0 = never (default 5m)",
@@ -70,6 +73,7 @@ class Config:
     models: Path = Path("~/.ollama/models")
     keep_alive_ns: int = DEFAULT_KEEP_ALIVE_NS
     context_length: int = DEFAULT_CONTEXT
+    kv_type: str = DEFAULT_KV_TYPE
     origins: tuple[str, ...] = ()
     prune: bool = True
     debug: int = 0
@@ -116,6 +120,7 @@ class Config:
             models=Path(models).expanduser(),
             keep_alive_ns=_duration(env, "OLLAMA_KEEP_ALIVE", DEFAULT_KEEP_ALIVE_NS),
             context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CONTEXT,
+            kv_type=_kv_type(env["OLLAMA_KV_CACHE_TYPE"]),
             origins=origins,
             prune=not _level(env["OLLAMA_NOPRUNE"]),
             debug=_level(env["OLLAMA_DEBUG"]),
@@ -204,6 +209,16 @@ def _number(env: Mapping[str, str], name: str, default: int) -> int:
         return int(text)
     log.warning("%s: %r is not a whole number, using %d", name, text, default)
     return default
+
+
+def _kv_type(text: str) -> str:
+    """OLLAMA_KV_CACHE_TYPE; like Ollama, f16 for a name that is not known. q4_0 gets the smallest there is."""
+    kind = text.lower() or DEFAULT_KV_TYPE
+    if kind in KV_TYPES:
+        return kind
+    used = "q8_0" if kind == "q4_0" else DEFAULT_KV_TYPE
+    log.warning("OLLAMA_KV_CACHE_TYPE: %r is not supported, using %s", text, used)
+    return used
 
 
 def _duration(env: Mapping[str, str], name: str, default: int) -> int:

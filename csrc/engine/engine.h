@@ -73,24 +73,45 @@ struct oc_seq {
 typedef struct oc_span {
     int32_t item, column, n_tokens; /* batch item, first column, tokens */
     int64_t position;               /* of the first token */
+    int64_t partials;               /* rows of step->partials in front of its own; -1: its keys are not split */
 } oc_span;
+
+/* Keys are summed up in parts of OC_PART positions and the parts joined in ascending order, always: so the parts may be
+ * shared by threads or not, and the result is the same. */
+#define OC_PART 256
+
+/* What attention makes of some keys, to be joined with what it makes of others (see oc_attention_args). */
+typedef struct oc_partial {
+    float *out, *max, *sum; /* (rows, head_dim), (rows), (rows) */
+} oc_partial;
+
+/* What one thread does of the attention of a span and a kv head: one part of the keys, or all. */
+typedef struct oc_attention_work {
+    int32_t span, part; /* part -1: all */
+} oc_attention_work;
 
 typedef struct oc_step_state {
     const oc_batch_item *items;
     int32_t n_items, n_columns, n_outputs, n_spans;
-    int decode_only;     /* every item has one token: rope and attention of a head stay in one thread */
+    int decode_only;     /* every item has one token: attention stores its key and value itself */
     int32_t *token;      /* (max_tokens) */
     int32_t *item;       /* (max_tokens) batch item of a column */
     int64_t *position;   /* (max_tokens) */
     int32_t *output;     /* (max_outputs) columns whose logits are wanted */
     oc_span *spans;      /* (max_tokens) */
+    int64_t n_partials;  /* rows that partials has room for, of head_dim + 2 floats */
+    float *partials;     /* parts of the spans that are split, until the last one arrives */
+    oc_attention_work *work; /* (max_tokens + parts of all positions in the pool) */
+    int32_t n_work;
+    atomic_int *arrived; /* (max_tokens, n_kv_head) parts of a span that are done */
     atomic_long *next;   /* (n_ops): work sharing inside one op */
     atomic_int stop;
 } oc_step_state;
 
 /* Scratch of one thread. */
 typedef struct oc_thread {
-    float *q, *out, *attention, *column; /* (OC_ROWS, head_dim) x 2, oc_attention_scratch, widest buffer */
+    float *q, *attention, *column;       /* (OC_ROWS, head_dim), oc_attention_scratch, widest buffer */
+    oc_partial whole, part;              /* (OC_ROWS) */
     int32_t *first, *last;               /* (OC_ROWS) */
     const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
     void *panel;                         /* groups of weights that stay in their file, packed for one call */
@@ -120,6 +141,9 @@ struct oc_engine {
 };
 
 oc_status oc_fail(oc_status status, char *err, const char *format, int64_t a, int64_t b);
+
+/* step.c: query heads per kv head, the largest of all layers. */
+int32_t oc_rows_per_token(const struct oc_engine *engine);
 
 oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params);
 void oc_kv_free(oc_kv *kv);

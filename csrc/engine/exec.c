@@ -8,6 +8,7 @@
 
 #include "base/pool.h"
 #include "engine/engine.h"
+#include "kernels/vecmath.h"
 
 #define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised, or a maximum */
 #define CHUNK_BYTES 32768  /* weight bytes of one chunk of a GEMV, at least */
@@ -234,8 +235,7 @@ static void run_glu(walker *w) {
 
 /* ---- ROPE_KV ---- */
 
-static void rope_head(const walker *w, float *x, int32_t norm, int64_t c) {
-    const oc_op *op = w->op;
+static void rope_head(const walker *w, const oc_op *op, float *x, int32_t norm, int64_t c) {
     if (norm >= 0) oc_kernels.rmsnorm(x, vector(w, norm), x, op->head_dim, op->eps);
     if (op->rope < 0) return;
     const oc_rope *rope = &w->engine->ropes[op->rope];
@@ -243,21 +243,34 @@ static void rope_head(const walker *w, float *x, int32_t norm, int64_t c) {
     oc_kernels.rope(x, rope->cos + at, rope->sin + at, 2 * rope->n_freq, (op->flags & OC_FLAG_NEOX) != 0);
 }
 
-/* Query heads of one kv head, and its key and value, of one token. */
-static void rope_kv_head(const walker *w, int64_t c, int32_t head) {
-    const oc_op *op = w->op;
+/* The Walsh-Hadamard transform of runs as long as the largest power of two in d, in place: orthogonal, so scores of
+ * transformed queries and keys are the same, but no element of a key stands out and takes the precision of its block. */
+static void spread_head(float *x, int64_t d) {
+    const int64_t run = d & -d;
+    const float unit = 1.0f / sqrtf((float)run);
+    for (int64_t half = 1; half < run; half *= 2)
+        for (int64_t i = 0; i < d; i += 2 * half)
+            for (int64_t j = i; j < i + half; j++) {
+                const float a = x[j], b = x[j + half];
+                x[j] = a + b;
+                x[j + half] = a - b;
+            }
+    for (int64_t i = 0; i < d; i++) x[i] *= unit;
+}
+
+/* Key and value of one kv head of one token, into the cache. */
+static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head) {
     const oc_step_state *step = &w->engine->step;
-    int32_t group = op->n_head / op->n_kv_head, d = op->head_dim;
-    float *q = column(w, op->src, c) + (int64_t)head * group * d;
+    int32_t d = op->head_dim;
     float *k = column(w, op->src2, c) + (int64_t)head * d, *v = column(w, op->src3, c) + (int64_t)head * d;
-    for (int32_t i = 0; i < group; i++) rope_head(w, q + (int64_t)i * d, op->vector, c);
-    for (int64_t i = 0; i < (int64_t)group * d; i++) q[i] *= op->scale;
-    rope_head(w, k, op->vector2, c);
+    rope_head(w, op, k, op->vector2, c);
+    if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(k, d);
     int64_t position = step->position[c];
     const oc_seq *seq = step->items[step->item[c]].seq;
     unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
-    oc_kv_store_fn store = w->engine->params.kv_type == OC_KV_F32 ? oc_kernels.kv_store_f32 : oc_kernels.kv_store_f16;
-    store(k, v, tile, tile + w->engine->kv.tile_bytes, position % OC_TILE, d);
+    const oc_kv_store_fn store[] = {[OC_KV_F16] = oc_kernels.kv_store_f16, [OC_KV_F32] = oc_kernels.kv_store_f32,
+                                    [OC_KV_Q8_0] = oc_kernels.kv_store_q8_0};
+    store[w->engine->params.kv_type](k, v, tile, tile + w->engine->kv.tile_bytes, position % OC_TILE, d);
 }
 
 /* True when another thread gave up a prompt chunk, or every sequence of the step. */
@@ -277,65 +290,161 @@ static void run_rope_kv(walker *w) {
     oc_step_state *step = &w->engine->step;
     if (w->thread == 0 && should_stop(step)) atomic_store(&step->stop, 1);
     long n = (long)w->n * op->n_kv_head;
-    if (step->decode_only) { /* the thread that stores a head also attends to it: see run_attention */
-        for (long i = w->thread; i < n; i += w->n_threads) rope_kv_head(w, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
-        return;
-    }
+    if (step->decode_only) return; /* the thread that attends to the last key stores it: see attend */
     oc_share heads = share(w, n, op->n_kv_head);
     while (oc_share_next(&heads))
-        for (long i = heads.begin; i < heads.end; i++) rope_kv_head(w, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
+        for (long i = heads.begin; i < heads.end; i++) store_head(w, op, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
 }
 
 /* ---- ATTENTION ---- */
 
-/* Pointers to the tiles that hold keys [first, last) of one head; entries before are not read. */
-static void collect_tiles(const walker *w, const oc_seq *seq, int32_t head, int64_t first, int64_t last) {
-    oc_thread *own = &w->engine->threads[w->thread];
-    for (int64_t t = first / OC_TILE; t * OC_TILE < last; t++) {
-        unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[t], w->op->layer, head);
-        own->k_tiles[t] = tile;
-        own->v_tiles[t] = tile + w->engine->kv.tile_bytes;
+/* The ROPE_KV in front: how queries, keys and values are made. */
+static const oc_op *heads_of(const walker *w) { return w->op - 1; }
+
+static int32_t group_of(const oc_op *op) { return op->n_head / op->n_kv_head; }
+
+/* Keys [*first, *last) that token t of a span attends to. */
+static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *first, int64_t *last) {
+    const oc_op *op = w->op;
+    const oc_batch_item *item = &w->engine->step.items[span->item];
+    *last = span->position + t + 1;
+    *first = op->window > 0 && *last > op->window ? *last - op->window : 0;
+    if (op->flags & OC_FLAG_BOTH_WAYS) *last = item->seq->length + item->n_tokens;
+}
+
+/* Copies the queries of one kv head to the thread, with norm, rope and scale. */
+static void take_queries(const walker *w, const oc_span *span, int32_t head) {
+    const oc_op *op = heads_of(w);
+    int64_t group = group_of(op), d = op->head_dim;
+    float *q = w->engine->threads[w->thread].q;
+    for (int32_t t = 0; t < span->n_tokens; t++, q += group * d) {
+        memcpy(q, column(w, op->src, span->column + t) + head * group * d, (size_t)(group * d) * sizeof(float));
+        for (int64_t i = 0; i < group; i++) {
+            rope_head(w, op, q + i * d, op->vector, span->column + t);
+            if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(q + i * d, d);
+        }
+        for (int64_t i = 0; i < group * d; i++) q[i] *= op->scale;
     }
 }
 
-static void attend(const walker *w, const oc_span *span, int32_t head) {
+/* Attention of the thread's queries over one part of the keys. */
+static void attend_part(const walker *w, const oc_span *span, int32_t head, int64_t part, const oc_partial *to) {
     const oc_op *op = w->op;
+    oc_engine *engine = w->engine;
+    oc_thread *own = &engine->threads[w->thread];
+    const oc_seq *seq = engine->step.items[span->item].seq;
+    int32_t group = group_of(op);
+    int64_t begin = part * OC_PART, end = begin + OC_PART, lowest = end, highest = begin;
+    for (int32_t t = 0; t < span->n_tokens; t++) {
+        int64_t first, last;
+        key_range(w, span, t, &first, &last);
+        if (first < begin) first = begin;
+        if (last > end) last = end;
+        if (first < lowest) lowest = first;
+        if (last > highest) highest = last;
+        for (int32_t i = t * group; i < (t + 1) * group; i++) own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
+    }
+    for (int64_t i = lowest / OC_TILE; i * OC_TILE < highest; i++) {
+        own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, head);
+        own->v_tiles[i] = (const char *)own->k_tiles[i] + engine->kv.tile_bytes;
+    }
+    const oc_attention_fn attention[] = {[OC_KV_F16] = oc_kernels.attention_f16, [OC_KV_F32] = oc_kernels.attention_f32,
+                                         [OC_KV_Q8_0] = oc_kernels.attention_q8_0};
+    attention[engine->params.kv_type](&(oc_attention_args){
+        .q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles, .v_tiles = own->v_tiles,
+        .out = to->out, .max = to->max, .sum = to->sum, .scratch = own->attention, .n_rows = span->n_tokens * group,
+        .head_dim = op->head_dim, .q_stride = op->head_dim, .out_stride = op->head_dim, .softcap = op->softcap});
+}
+
+/* Adds the next part of the keys. */
+static void join_part(const oc_partial *whole, const oc_partial *part, int64_t rows, int64_t head_dim) {
+    for (int64_t row = 0; row < rows; row++) {
+        if (part->sum[row] == 0) continue; /* none of its keys are in the part */
+        float *out = whole->out + row * head_dim;
+        const float *more = part->out + row * head_dim;
+        float max = part->max[row] > whole->max[row] ? part->max[row] : whole->max[row];
+        float old = oc_expf(whole->max[row] - max), new = oc_expf(part->max[row] - max);
+        for (int64_t d = 0; d < head_dim; d++) out[d] = out[d] * old + more[d] * new;
+        whole->sum[row] = whole->sum[row] * old + part->sum[row] * new;
+        whole->max[row] = max;
+    }
+}
+
+/* The quotient of sums, into the columns. */
+static void finish_rows(const walker *w, const oc_span *span, int32_t head, const oc_partial *whole) {
+    const oc_op *op = w->op;
+    int64_t group = group_of(op), d = op->head_dim, offset = head * group * d;
+    for (int32_t t = 0; t < span->n_tokens; t++) {
+        float *to = column(w, op->dst, span->column + t) + offset;
+        for (int64_t i = 0; i < group; i++) {
+            int64_t row = t * group + i;
+            for (int64_t j = 0; j < d; j++) to[i * d + j] = whole->out[row * d + j] / whole->sum[row];
+        }
+        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, group * d);
+    }
+}
+
+/* Where a part of a split span leaves its result. */
+static oc_partial partial_of(const walker *w, const oc_span *span, int32_t head, int64_t part) {
+    const oc_op *op = w->op;
+    int64_t rows = (int64_t)span->n_tokens * group_of(op), d = op->head_dim;
+    int64_t row = span->partials + (part * op->n_kv_head + head) * rows;
+    float *at = w->engine->step.partials + row * (d + 2);
+    return (oc_partial){.out = at, .max = at + rows * d, .sum = at + rows * d + rows};
+}
+
+/* All parts [begin, end) of the keys, one after the other. */
+static void attend_whole(const walker *w, const oc_span *span, int32_t head, int64_t begin, int64_t end) {
     oc_thread *own = &w->engine->threads[w->thread];
-    int32_t group = op->n_head / op->n_kv_head, d = op->head_dim, rows = span->n_tokens * group;
-    size_t token_bytes = (size_t)group * (size_t)d * sizeof(float);
-    int64_t offset = (int64_t)head * group * d;
-    const oc_batch_item *item = &w->engine->step.items[span->item];
-    for (int32_t t = 0; t < span->n_tokens; t++) {
-        memcpy(own->q + (int64_t)t * group * d, column(w, op->src, span->column + t) + offset, token_bytes);
-        int64_t last = span->position + t + 1, first = op->window > 0 && last > op->window ? last - op->window : 0;
-        if (op->flags & OC_FLAG_BOTH_WAYS) last = item->seq->length + item->n_tokens;
-        for (int32_t i = 0; i < group; i++) own->first[t * group + i] = (int32_t)first, own->last[t * group + i] = (int32_t)last;
+    attend_part(w, span, head, begin, &own->whole);
+    for (int64_t part = begin + 1; part < end; part++) {
+        attend_part(w, span, head, part, &own->part);
+        join_part(&own->whole, &own->part, (int64_t)span->n_tokens * group_of(w->op), w->op->head_dim);
     }
-    collect_tiles(w, item->seq, head, own->first[0], own->last[rows - 1]);
-    oc_attention_args args = {.q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles, .v_tiles = own->v_tiles,
-                              .out = own->out, .scratch = own->attention, .n_rows = rows, .head_dim = d,
-                              .q_stride = d, .out_stride = d, .softcap = op->softcap};
-    (w->engine->params.kv_type == OC_KV_F32 ? oc_kernels.attention_f32 : oc_kernels.attention_f16)(&args);
-    for (int32_t t = 0; t < span->n_tokens; t++) {
-        memcpy(column(w, op->dst, span->column + t) + offset, own->out + (int64_t)t * group * d, token_bytes);
-        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, (int64_t)group * d);
+    finish_rows(w, span, head, &own->whole);
+}
+
+/* One part of [begin, end); whoever is the last joins them all. */
+static void attend_split(const walker *w, int32_t index, int32_t head, int64_t part, int64_t begin, int64_t end) {
+    const oc_op *op = w->op;
+    oc_step_state *step = &w->engine->step;
+    const oc_span *span = &step->spans[index];
+    atomic_int *arrived = &step->arrived[(int64_t)index * op->n_kv_head + head];
+    oc_partial whole = partial_of(w, span, head, part);
+    attend_part(w, span, head, part, &whole);
+    if (atomic_fetch_add(arrived, 1) + 1 < end - begin) return;
+    atomic_store(arrived, 0);
+    whole = partial_of(w, span, head, begin);
+    for (part = begin + 1; part < end; part++) {
+        oc_partial more = partial_of(w, span, head, part);
+        join_part(&whole, &more, (int64_t)span->n_tokens * group_of(op), op->head_dim);
     }
+    finish_rows(w, span, head, &whole);
+}
+
+static void attend(const walker *w, const oc_attention_work *work, int32_t head) {
+    const oc_step_state *step = &w->engine->step;
+    const oc_span *span = &step->spans[work->span];
+    int64_t first, last, unused;
+    key_range(w, span, 0, &first, &unused);
+    key_range(w, span, span->n_tokens - 1, &unused, &last);
+    int64_t begin = first / OC_PART, end = (last + OC_PART - 1) / OC_PART;
+    if (work->part >= 0 && work->part < begin) return; /* in front of the window */
+    if (step->decode_only && (work->part < 0 || work->part == end - 1)) store_head(w, heads_of(w), span->column, head);
+    take_queries(w, span, head);
+    if (work->part < 0)
+        attend_whole(w, span, head, begin, end);
+    else
+        attend_split(w, work->span, head, work->part, begin, end);
 }
 
 static void run_attention(walker *w) {
-    const oc_op *op = w->op;
     const oc_step_state *step = &w->engine->step;
-    long n = (long)step->n_spans * op->n_kv_head;
-    if (step->decode_only) {
-        for (long i = w->thread; i < n; i += w->n_threads) attend(w, &step->spans[i / op->n_kv_head], (int32_t)(i % op->n_kv_head));
-        return;
-    }
+    long n_kv_head = w->op->n_kv_head, n = step->n_work * n_kv_head;
     atomic_long *next = counter(w);
     /* Later spans of a prompt see more keys: the long ones go first. */
-    for (long i = atomic_fetch_add(next, 1); i < n; i = atomic_fetch_add(next, 1)) {
-        long span = step->n_spans - 1 - i / op->n_kv_head;
-        attend(w, &step->spans[span], (int32_t)(i % op->n_kv_head));
-    }
+    for (long i = atomic_fetch_add(next, 1); i < n; i = atomic_fetch_add(next, 1))
+        attend(w, &step->work[step->n_work - 1 - i / n_kv_head], (int32_t)(i % n_kv_head));
 }
 
 /* ---- QUANTIZE ---- */

@@ -9,9 +9,7 @@
 #include "engine/engine.h"
 
 static size_t tile_bytes(const oc_engine_params *params) {
-    size_t element = params->kv_type == OC_KV_F32 ? 4 : 2;
-    size_t bytes = (size_t)params->head_dim * OC_TILE * element;
-    return oc_arena_round(bytes);
+    return oc_arena_round(oc_kv_tile_size((oc_kv_type)params->kv_type, params->head_dim));
 }
 
 int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) {

@@ -55,6 +55,7 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
         return oc_fail(OC_ERR_ARGUMENT, err, "batch limits must be positive", 0, 0);
     if (p->n_layer < 1 || p->n_layer > 1024 || p->n_kv_head < 1 || p->n_kv_head > 1024 || p->head_dim < 1 || p->head_dim > 1024)
         return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers and %b heads is out of range", p->n_layer, p->n_kv_head);
+    if (p->kv_type < OC_KV_F16 || p->kv_type > OC_KV_Q8_0) return oc_fail(OC_ERR_ARGUMENT, err, "KV type %a is unknown", p->kv_type, 0);
     if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
     oc_engine *made = calloc(1, sizeof *made);
     if (!made) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
@@ -245,6 +246,11 @@ static int check_attention(check *c) {
     oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     int64_t width = (int64_t)op->n_head * op->head_dim;
     if (!check_heads(c) || !q || !dst || q == dst || q->width < width || dst->width < width || op->window < 0) return 0;
+    /* exec.c finds what q, k and v need in the op before */
+    const oc_op *made = op - 1;
+    if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
+        made->n_head != op->n_head)
+        return 0;
     dst->is_private = 0;
     /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -313,11 +319,29 @@ static void lay_columns(layout *l, oc_columns *columns, const oc_buffer *buffer,
     columns->sum = take(l, n * (buffer->width / OC_TILE), sizeof(float));
 }
 
+static oc_partial lay_partial(layout *l, int64_t head_dim) {
+    return (oc_partial){.out = take(l, OC_ROWS * head_dim, sizeof(float)),
+                        .max = take(l, OC_ROWS, sizeof(float)),
+                        .sum = take(l, OC_ROWS, sizeof(float))};
+}
+
+/* Room to split every sequence that the KV pool can hold, were it not for shared blocks. */
+static void lay_attention(layout *l, oc_engine *engine) {
+    const oc_engine_params *p = &engine->params;
+    oc_step_state *step = &engine->step;
+    int64_t parts = p->kv_blocks * OC_TILE / OC_PART + p->max_seqs;
+    step->n_partials = parts * oc_rows_per_token(engine) * p->n_kv_head;
+    step->partials = take(l, step->n_partials * (p->head_dim + 2), sizeof *step->partials);
+    step->work = take(l, p->max_tokens + parts, sizeof *step->work);
+    step->arrived = take(l, (int64_t)p->max_tokens * p->n_kv_head, sizeof *step->arrived);
+}
+
 static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
     int64_t head_dim = engine->params.head_dim;
     thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
-    thread->out = take(l, OC_ROWS * head_dim, sizeof(float));
-    thread->attention = take(l, (int64_t)oc_attention_scratch(OC_ROWS, head_dim), sizeof(float));
+    thread->attention = take(l, (int64_t)oc_attention_scratch(head_dim), sizeof(float));
+    thread->whole = lay_partial(l, head_dim);
+    thread->part = lay_partial(l, head_dim);
     thread->column = take(l, widest, sizeof(float));
     thread->first = take(l, OC_ROWS, sizeof(int32_t));
     thread->last = take(l, OC_ROWS, sizeof(int32_t));
@@ -341,7 +365,8 @@ static size_t lay_scratch(oc_engine *engine) {
         rope->sin = take(&l, (int64_t)p->max_tokens * rope->n_freq, sizeof(float));
     }
     for (int32_t t = 0; t < p->n_threads; t++) lay_thread(&l, engine, &engine->threads[t], widest);
-    int64_t n_vocab = engine->matrices[engine->ops[engine->n_ops - 1].matrix].n_rows;
+    const oc_op *head = &engine->ops[engine->n_ops - 1];
+    int64_t n_vocab = head->kind == OC_OP_LINEAR ? engine->matrices[head->matrix].n_rows : 0; /* 0: an encoder */
     engine->maxima = take(&l, p->max_outputs * ((n_vocab + OC_RUN - 1) / OC_RUN), sizeof(float));
     oc_step_state *step = &engine->step;
     step->token = take(&l, p->max_tokens, sizeof *step->token);
@@ -350,6 +375,7 @@ static size_t lay_scratch(oc_engine *engine) {
     step->output = take(&l, p->max_outputs, sizeof *step->output);
     step->spans = take(&l, p->max_tokens, sizeof *step->spans);
     step->next = take(&l, engine->n_ops, sizeof *step->next);
+    lay_attention(&l, engine);
     return l.total;
 }
 

@@ -42,7 +42,7 @@ static void roll_back(const oc_batch_item *items, int32_t n_items) {
 
 /* Query heads per kv head: spans are cut so that their rows fit OC_ROWS. One plan has one head geometry for all layers
  * as far as spans go, the largest. */
-static int32_t rows_per_token(const oc_engine *engine) {
+int32_t oc_rows_per_token(const oc_engine *engine) {
     int32_t most = 1;
     for (int32_t i = 0; i < engine->n_ops; i++)
         if (engine->ops[i].kind == OC_OP_ATTENTION) {
@@ -52,9 +52,29 @@ static int32_t rows_per_token(const oc_engine *engine) {
     return most;
 }
 
+/* Shares the parts of a span's keys among the threads while there is room for their results. Parts in front of a sliding
+ * window count as well: they are skipped when their turn comes. */
+static void lay_attention(oc_engine *engine) {
+    oc_step_state *step = &engine->step;
+    const oc_engine_params *p = &engine->params;
+    int64_t used = 0, rows_per_token = (int64_t)oc_rows_per_token(engine) * p->n_kv_head;
+    step->n_work = 0;
+    for (int32_t i = 0; i < step->n_spans; i++) {
+        oc_span *span = &step->spans[i];
+        int32_t parts = (int32_t)((span->position + span->n_tokens + OC_PART - 1) / OC_PART);
+        int64_t rows = parts * span->n_tokens * rows_per_token;
+        int is_split = p->n_threads > 1 && parts > 1 && used + rows <= step->n_partials;
+        span->partials = is_split ? used : -1;
+        if (is_split) used += rows;
+        for (int32_t part = 0; is_split && part < parts; part++)
+            step->work[step->n_work++] = (oc_attention_work){.span = i, .part = part};
+        if (!is_split) step->work[step->n_work++] = (oc_attention_work){.span = i, .part = -1};
+    }
+}
+
 static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n_items) {
     oc_step_state *step = &engine->step;
-    int32_t column = 0, per_span = OC_ROWS / rows_per_token(engine);
+    int32_t column = 0, per_span = OC_ROWS / oc_rows_per_token(engine);
     step->items = items;
     step->n_items = n_items;
     step->n_outputs = step->n_spans = 0;
@@ -86,6 +106,7 @@ oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items
         return oc_fail(status, err, "the KV pool is full: %a blocks free", engine->kv.n_free, 0);
     }
     lay_columns(engine, items, n_items);
+    lay_attention(engine);
     status = oc_exec(engine);
     if (status != OC_OK) {
         roll_back(items, n_items);

@@ -80,27 +80,42 @@ typedef void (*oc_gelu_fn)(float *x, int64_t n);
 /* y[i] += x[i] */
 typedef void (*oc_add_fn)(float *y, const float *x, int64_t n);
 
+/* How keys and values lie in tiles of 32 positions of one kv head, K transposed (head_dim, 32), V as (32, head_dim).
+ * F16 and F32 are plain numbers. Q8_0 has int8 codes in that order, then f16 scales (blocks, 32) of the blocks of 32
+ * elements of each key: x = scale * code, the bytes of GGUF's Q8_0. A tile begins at a multiple of 64 bytes. */
+#define OC_KV_BLOCK 32 /* elements of a key or value that share a scale in Q8_0 */
+#define OC_KV_SCALE_NAN 0x7E00u
+size_t oc_kv_tile_size(oc_kv_type type, int64_t head_dim); /* bytes of a K tile, and of a V tile */
+
 /* Attention of n_rows query rows of ONE kv head over the tiles of one sequence.
  * A row is one (token, query head) pair: q + row*q_stride holds head_dim floats, already scaled; it attends to the keys
- * [first[row], last[row]) in positions of the sequence. k_tiles[t] / v_tiles[t] hold positions 32t .. 32t+31:
- * K transposed (head_dim, 32), V as (32, head_dim), f16 or f32 by the variant; slots never written may hold anything
- * (their keys are outside every row's range and must not influence it, not even as NaN).
+ * [first[row], last[row]) in positions of the sequence, none if last <= first. k_tiles[t] / v_tiles[t] hold positions
+ * 32t .. 32t+31; slots never written may hold anything (their keys are outside every row's range and must not
+ * influence it, not even as NaN), and a tile that no row attends to is never read.
+ * The result can be joined with that of other keys: max[row] is the largest score, sum[row] the sum of
+ * e^(score - max), out + row*out_stride the head_dim sums of e^(score - max) * v; -FLT_MAX, 0 and zeros without keys.
  * Online softmax in f32, tiles ascending from 32*(first/32): the result of a row depends on its own range only.
- * softcap > 0: score = softcap * tanh(score / softcap). out + row*out_stride gets head_dim floats.
- * scratch: oc_attention_scratch(n_rows, head_dim) floats, private to the caller. Tolerance 1e-5 relative to max|v|. */
+ * softcap > 0: score = softcap * tanh(score / softcap).
+ * scratch: oc_attention_scratch(head_dim) floats, private to the caller. Tolerance of out/sum: 1e-5 relative to
+ * max|v|. */
 typedef struct oc_attention_args {
     const float *q;
-    const int32_t *first, *last; /* (n_rows), last > first */
+    const int32_t *first, *last; /* (n_rows) */
     const void *const *k_tiles, *const *v_tiles;
-    float *out, *scratch;
+    float *out, *max, *sum, *scratch;
     int64_t n_rows, head_dim, q_stride, out_stride;
     float softcap;
 } oc_attention_args;
-typedef void (*oc_attention_fn)(const oc_attention_args *args);
-size_t oc_attention_scratch(int64_t n_rows, int64_t head_dim); /* floats */
+typedef void oc_attention_row(const oc_attention_args *args);
+typedef oc_attention_row *oc_attention_fn;
+size_t oc_attention_scratch(int64_t head_dim); /* floats */
 
-/* Write one key / value row into slot `slot` of its tile: K strided (transposed), V contiguous. */
-typedef void (*oc_kv_store_fn)(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot, int64_t head_dim);
+/* Write one key / value row into slot `slot` of its tile. Q8_0: scale = max|x| / 127 rounded to f16, code =
+ * round-half-even(x * (1 / scale)) within [-127, 127], all codes 0 where the scale is 0; a block with a NaN or an
+ * infinity has codes 0 and a scale of NaN. All implementations give the same bits. */
+typedef void oc_kv_store_row(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot,
+                             int64_t head_dim);
+typedef oc_kv_store_row *oc_kv_store_fn;
 
 /* y[i] = the largest of run i, x[OC_RUN * i .. OC_RUN * (i + 1)), the last one cut at n; NaN never wins, and a run of
  * nothing else gives -infinity. */
@@ -116,10 +131,12 @@ typedef void (*oc_maxima_fn)(const float *x, int64_t n, float *y);
     X(geglu, oc_glu_fn)       \
     X(gelu, oc_gelu_fn)       \
     X(add, oc_add_fn)         \
-    X(attention_f16, oc_attention_fn) \
-    X(attention_f32, oc_attention_fn) \
-    X(kv_store_f16, oc_kv_store_fn)   \
-    X(kv_store_f32, oc_kv_store_fn)   \
+    X(attention_f16, oc_attention_fn)  \
+    X(attention_f32, oc_attention_fn)  \
+    X(attention_q8_0, oc_attention_fn) \
+    X(kv_store_f16, oc_kv_store_fn)    \
+    X(kv_store_f32, oc_kv_store_fn)    \
+    X(kv_store_q8_0, oc_kv_store_fn)   \
     X(maxima, oc_maxima_fn)
 
 #define OC_MAX_GGUF_TYPE 48

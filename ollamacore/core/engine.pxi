@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc
 
 
-KV_TYPES = {"f16": OC_KV_F16, "f32": OC_KV_F32}
+KV_TYPES = {"f16": OC_KV_F16, "q8_0": OC_KV_Q8_0, "f32": OC_KV_F32}
 #: names of ops and flags, as ollamacore.arch.plan writes them
 OP_KINDS = {
     "embed": OC_OP_EMBED, "norm": OC_OP_NORM, "linear": OC_OP_LINEAR, "glu": OC_OP_GLU,

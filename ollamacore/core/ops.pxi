@@ -12,13 +12,16 @@ cdef extern from "kernels/kernels.h" nogil:
         const void *const *k_tiles
         const void *const *v_tiles
         float *out
+        float *max
+        float *sum
         float *scratch
         int64_t n_rows
         int64_t head_dim
         int64_t q_stride
         int64_t out_stride
         float softcap
-    size_t oc_attention_scratch(int64_t n_rows, int64_t head_dim) noexcept
+    size_t oc_attention_scratch(int64_t head_dim) noexcept
+    size_t oc_kv_tile_size(int type, int64_t head_dim) noexcept
     ctypedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps) noexcept
     ctypedef void (*oc_layernorm_fn)(const float *x, const float *w, const float *b, float *y, int64_t n,
                                      float eps) noexcept
@@ -105,47 +108,52 @@ def op_maxima(int row, const float[::1] x, float[::1] y):
 
 def op_kv_store(int row, const float[::1] k, const float[::1] v, unsigned char[::1] k_tile,
                 unsigned char[::1] v_tile, int slot):
-    """Run a kv_store row; the tiles are raw bytes of (head_dim, 32) and (32, head_dim) elements."""
-    found = _op_row(row, ("kv_store_f16", "kv_store_f32"))
+    """Run a kv_store row; the tiles are raw bytes, see kv_tile_size."""
+    found = _op_row(row, ("kv_store_f16", "kv_store_f32", "kv_store_q8_0"))
     fn = <oc_kv_store_fn>found.fn
-    width = 2 if found.op.decode() == "kv_store_f16" else 4
+    size = kv_tile_size(found.op.decode().removeprefix("kv_store_"), k.shape[0])
     _same_length(k.shape[0], v.shape[0])
-    _same_length(k_tile.shape[0], OC_TILE * k.shape[0] * width)
-    _same_length(v_tile.shape[0], OC_TILE * k.shape[0] * width)
+    _same_length(k_tile.shape[0], size)
+    _same_length(v_tile.shape[0], size)
     if not 0 <= slot < OC_TILE:
         raise ValueError("no such slot")
     fn(&k[0], &v[0], &k_tile[0], &v_tile[0], slot, k.shape[0])
 
 
-def op_attention_scratch(int64_t n_rows, int64_t head_dim):
+def kv_tile_size(kv_type, int64_t head_dim):
+    """Bytes of the K or the V of 32 positions of one kv head."""
+    return oc_kv_tile_size(KV_TYPES[kv_type], head_dim)
+
+
+def op_attention_scratch(int64_t head_dim):
     """Floats of scratch that an attention row needs."""
-    return oc_attention_scratch(n_rows, head_dim)
+    return oc_attention_scratch(head_dim)
 
 
 def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const int32_t[::1] last,
                  const unsigned char[:, ::1] k_pool, const unsigned char[:, ::1] v_pool,
-                 const int32_t[::1] table, float[:, ::1] out, float[::1] scratch, int64_t head_dim,
-                 float softcap=0.0, int repeat=1):
+                 const int32_t[::1] table, float[:, ::1] out, float[::1] max_score, float[::1] sum,
+                 float[::1] scratch, int64_t head_dim, float softcap=0.0, int repeat=1):
     """Run an attention row `repeat` times. Tile t is row table[t] of the pools, or NULL where table[t] < 0.
 
     Rows of q and out may be longer than head_dim: that is their stride.
     """
-    found = _op_row(row, ("attention_f16", "attention_f32"))
+    found = _op_row(row, ("attention_f16", "attention_f32", "attention_q8_0"))
     fn = <oc_attention_fn>found.fn
-    width = 2 if found.op.decode() == "attention_f16" else 4
+    size = kv_tile_size(found.op.decode().removeprefix("attention_"), head_dim)
     cdef oc_attention_args args
     cdef const void **tiles = <const void **>malloc(2 * max(1, table.shape[0]) * sizeof(void *))
     cdef Py_ssize_t t, n_tiles = table.shape[0]
     if tiles == NULL:
         raise MemoryError
     try:
-        for size in (first.shape[0], last.shape[0], out.shape[0]):
-            _same_length(q.shape[0], size)
-        _same_length(k_pool.shape[1], OC_TILE * head_dim * width)
-        _same_length(v_pool.shape[1], OC_TILE * head_dim * width)
+        for n_rows in (first.shape[0], last.shape[0], out.shape[0], max_score.shape[0], sum.shape[0]):
+            _same_length(q.shape[0], n_rows)
+        _same_length(k_pool.shape[1], size)
+        _same_length(v_pool.shape[1], size)
         if q.shape[1] < head_dim or out.shape[1] < head_dim or max(last) > n_tiles * OC_TILE:
             raise ValueError("a buffer is too small")
-        if scratch.shape[0] < <Py_ssize_t>oc_attention_scratch(q.shape[0], head_dim):
+        if scratch.shape[0] < <Py_ssize_t>oc_attention_scratch(head_dim):
             raise ValueError("scratch is too small")
         for t in range(n_tiles):
             if table[t] >= min(k_pool.shape[0], v_pool.shape[0]):
@@ -153,6 +161,7 @@ def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const
             tiles[t] = &k_pool[table[t], 0] if table[t] >= 0 else NULL
             tiles[n_tiles + t] = &v_pool[table[t], 0] if table[t] >= 0 else NULL
         args.q, args.out, args.scratch = &q[0, 0], &out[0, 0], &scratch[0]
+        args.max, args.sum = &max_score[0], &sum[0]
         args.first, args.last = &first[0], &last[0]
         args.k_tiles, args.v_tiles = tiles, tiles + n_tiles
         args.n_rows, args.head_dim, args.softcap = q.shape[0], head_dim, softcap

@@ -163,14 +163,16 @@ class LocalEngine:
 class LocalLoader:
     """Loads GGUF files into this process; ``options`` are keyword arguments of Model.load that all models share."""
 
-    def __init__(self, threads: int | None, *, kv_bytes: int | None = None, **options: Any):
-        self._kv_bytes = kv_bytes
+    def __init__(
+        self, threads: int | None, *, kv_bytes: int | None = None, kv_type: str = "f16", **options: Any
+    ):
+        self._kv: dict[str, Any] = {"kv_bytes": kv_bytes, "kv_type": kv_type}
         self._options = {"threads": threads, **options}
 
     async def needs(self, path: Path, *, context: int, memory: int) -> int:
         """Bytes that a model takes at least; OutOfMemoryError if that is more than ``memory``."""
         return await asyncio.to_thread(
-            Model.memory_needed, path, context=context, kv_bytes=self._kv_bytes, memory=memory
+            Model.memory_needed, path, context=context, memory=memory, **self._kv
         )
 
     async def load(
@@ -190,8 +192,8 @@ class LocalLoader:
                 path,
                 context=context,
                 memory=memory,
-                kv_bytes=self._kv_bytes,
                 on_progress=progress,
+                **self._kv,
                 **self._options,
             )
 

@@ -9,41 +9,51 @@
 /* Tiles of K and V whose slots outside [from, to) hold NaN; tiles that no row attends to do not exist. */
 typedef struct sequence {
     int64_t head_dim;
-    int is_f16;
     const void *k_tiles[MAX_TILES], *v_tiles[MAX_TILES];
     float *k, *v; /* (positions, head_dim), as stored */
 } sequence;
 
-static void put(void *tile, int64_t at, float value, int is_f16) {
-    if (is_f16)
-        ((uint16_t *)tile)[at] = oc_f32_to_f16(value);
-    else
-        ((float *)tile)[at] = value;
+static oc_kv_type type_of(const oc_kernel *row) {
+    return strstr(row->op, "q8_0") ? OC_KV_Q8_0 : strstr(row->op, "f16") ? OC_KV_F16 : OC_KV_F32;
 }
 
-static sequence make_sequence(int64_t head_dim, int is_f16, int from, int to) {
-    sequence s = {.head_dim = head_dim,
-                  .is_f16 = is_f16,
-                  .k = guarded_floats(to * head_dim),
-                  .v = guarded_floats(to * head_dim)};
-    const size_t bytes = (size_t)(OC_TILE * head_dim) * (is_f16 ? 2 : 4);
+/* What the reference of kv_store makes of a slot's key and value; k and v become what can be read back. */
+static void put(oc_kv_type type, void *k_tile, void *v_tile, int slot, float *k, float *v, int64_t head_dim) {
+    extern oc_kv_store_row oc_kv_store_f16_generic, oc_kv_store_f32_generic, oc_kv_store_q8_0_generic;
+    oc_kv_store_row *const store[] = {oc_kv_store_f16_generic, oc_kv_store_f32_generic, oc_kv_store_q8_0_generic};
+    store[type](k, v, k_tile, v_tile, slot, head_dim);
+    const int8_t *k_code = k_tile, *v_code = v_tile;
+    const uint16_t *k_scale = (const uint16_t *)(const void *)(k_code + OC_TILE * head_dim),
+                   *v_scale = (const uint16_t *)(const void *)(v_code + OC_TILE * head_dim);
+    for (int64_t d = 0; type == OC_KV_Q8_0 && d < head_dim; d++) {
+        const int64_t scale = d / OC_KV_BLOCK * OC_TILE + slot;
+        k[d] = oc_f16_to_f32(k_scale[scale]) * k_code[d * OC_TILE + slot];
+        v[d] = oc_f16_to_f32(v_scale[scale]) * v_code[slot * head_dim + d];
+    }
+}
+
+static sequence make_sequence(int64_t head_dim, oc_kv_type type, int from, int to) {
+    sequence s = {.head_dim = head_dim, .k = guarded_floats(to * head_dim), .v = guarded_floats(to * head_dim)};
+    const size_t bytes = oc_kv_tile_size(type, head_dim);
+    float *unused = guarded_floats(head_dim);
+    for (int64_t d = 0; d < head_dim; d++) unused[d] = NAN;
     for (int t = from / OC_TILE; t * OC_TILE < to; t++) {
-        void *k = guarded(bytes), *v = guarded(bytes);
-        for (int slot = 0; slot < OC_TILE; slot++)
-            for (int64_t d = 0; d < head_dim; d++) {
-                const int position = t * OC_TILE + slot;
-                float key = NAN, value = NAN;
-                if (position >= from && position < to) {
-                    key = oc_f16_to_f32(oc_f32_to_f16(random_between(-2, 2)));
-                    value = oc_f16_to_f32(oc_f32_to_f16(random_between(-2, 2)));
-                    s.k[position * head_dim + d] = key;
-                    s.v[position * head_dim + d] = value;
+        void *k_tile = guarded(bytes), *v_tile = guarded(bytes);
+        for (int slot = 0; slot < OC_TILE; slot++) {
+            const int position = t * OC_TILE + slot;
+            float *k = unused, *v = unused;
+            if (position >= from && position < to) {
+                k = s.k + position * head_dim;
+                v = s.v + position * head_dim;
+                for (int64_t d = 0; d < head_dim; d++) {
+                    k[d] = oc_f16_to_f32(oc_f32_to_f16(random_between(-2, 2)));
+                    v[d] = oc_f16_to_f32(oc_f32_to_f16(random_between(-2, 2)));
                 }
-                put(k, d * OC_TILE + slot, key, is_f16);
-                put(v, slot * head_dim + d, value, is_f16);
             }
-        s.k_tiles[t] = k;
-        s.v_tiles[t] = v;
+            put(type, k_tile, v_tile, slot, k, v, head_dim);
+        }
+        s.k_tiles[t] = k_tile;
+        s.v_tiles[t] = v_tile;
     }
     return s;
 }
@@ -57,7 +67,8 @@ typedef struct queries {
 
 static float *attend(const oc_kernel *row, const sequence *s, const queries *q, int64_t from, int64_t n) {
     float *out = guarded_floats((n - 1) * q->out_stride + s->head_dim);
-    float *scratch = guarded_floats((int64_t)oc_attention_scratch(n, s->head_dim));
+    float *scratch = guarded_floats((int64_t)oc_attention_scratch(s->head_dim));
+    float *max = guarded_floats(n), *sum = guarded_floats(n);
     const oc_attention_args args = {
         q->q + from * q->q_stride,
         q->first + from,
@@ -65,6 +76,8 @@ static float *attend(const oc_kernel *row, const sequence *s, const queries *q, 
         s->k_tiles,
         s->v_tiles,
         out,
+        max,
+        sum,
         scratch,
         n,
         s->head_dim,
@@ -73,6 +86,8 @@ static float *attend(const oc_kernel *row, const sequence *s, const queries *q, 
         q->softcap,
     };
     ((oc_attention_fn)row->fn)(&args);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t d = 0; d < s->head_dim; d++) out[r * q->out_stride + d] /= sum[r];
     return out;
 }
 
@@ -147,16 +162,16 @@ static queries make_queries(const sequence *s, int64_t n_rows, int from, int to,
 
 void test_attention(const oc_kernel *row) {
     static const int head_dims[] = {4, 6, 8, 12, 24, 32, 64, 80, 128};
-    const int is_f16 = strstr(row->op, "f16") != NULL;
+    const oc_kv_type type = type_of(row);
     for (size_t i = 0; i < sizeof head_dims / sizeof *head_dims; i++)
         for (int run = 1; run <= 13; run += 3) {
             const int from = random_below(70), to = from + 1 + random_below(110), n_rows = run == 13 ? 26 : 7;
-            const sequence s = make_sequence(head_dims[i], is_f16, from, to);
+            const sequence s = make_sequence(head_dims[i], type, from, to);
             const queries q = make_queries(&s, n_rows, from, to, run, 3, run == 4 ? 20.0f : 0.0f);
             compare(row, &s, &q, run == 4 ? "softcap" : "plain");
             release(row->symbol);
         }
-    const sequence s = make_sequence(32, is_f16, 0, 77); /* large logits: one key takes it all */
+    const sequence s = make_sequence(32, type, 0, 77); /* large logits: one key takes it all */
     queries q = make_queries(&s, 5, 0, 77, 5, 20000, 0);
     compare(row, &s, &q, "large logits");
     const float *before = attend(row, &s, &q, 0, 5);

@@ -275,14 +275,16 @@ static void test_maxima(const oc_kernel *row) {
 
 static void test_kv_store(const oc_kernel *row) {
     static const int head_dims[] = {1, 4, 6, 8, 12, 20, 64, 128};
-    const size_t item = strstr(row->op, "f16") ? 2 : 4;
+    const int is_f32 = strstr(row->op, "f32") != NULL;
+    const oc_kv_type type = is_f32 ? OC_KV_F32 : strstr(row->op, "f16") ? OC_KV_F16 : OC_KV_Q8_0;
     for (int i = 0; i < 8 * 8; i++) {
         const int head_dim = head_dims[i / 8], slot = i % 8 < 7 ? 5 * (i % 8) : 31;
-        const size_t bytes = (size_t)(OC_TILE * head_dim) * item;
+        const size_t bytes = oc_kv_tile_size(type, head_dim);
         float *k = guarded_floats(head_dim), *v = guarded_floats(head_dim);
         uint8_t *tile[2][2];
-        for (int d = 0; d < head_dim; d++) { /* any bits: NaN, subnormal, too large */
-            const uint32_t a = random_bits(), b = (random_bits() & 0x8FFFFFFFu) + 0x30000000u;
+        for (int d = 0; d < head_dim; d++) { /* any bits: NaN, subnormal, too large; and ordinary numbers */
+            const uint32_t a = random_bits() & (slot % 2 && type == OC_KV_Q8_0 ? 0xBFFFFFFFu : 0xFFFFFFFFu);
+            const uint32_t b = (random_bits() & 0x8FFFFFFFu) + 0x30000000u;
             memcpy(k + d, &a, 4);
             memcpy(v + d, &b, 4);
         }
@@ -296,7 +298,7 @@ static void test_kv_store(const oc_kernel *row) {
         check(!memcmp(tile[0][1], tile[1][1], bytes), row->symbol, "V, head size %d, slot %d", head_dim,
               slot);
         int right = 1;
-        for (int d = 0; item == 4 && d < head_dim; d++)
+        for (int d = 0; is_f32 && d < head_dim; d++)
             right &= !memcmp(tile[1][0] + 4 * (d * OC_TILE + slot), k + d, 4) &&
                      !memcmp(tile[1][1] + 4 * (slot * head_dim + d), v + d, 4);
         check(right, row->symbol, "head size %d, slot %d: not what was stored", head_dim, slot);
@@ -320,6 +322,7 @@ void test_op(const oc_kernel *row) {
         {"maxima", test_maxima},
         {"kv_store_f16", test_kv_store},
         {"kv_store_f32", test_kv_store},
+        {"kv_store_q8_0", test_kv_store},
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         if (!strcmp(row->op, tests[i].op)) {

@@ -29,7 +29,11 @@ def path(request, tmp_path_factory):
     return target
 
 
-def open_engine(path, *, n_threads=2, kv_blocks=64, max_tokens=64):
+#: crosses two borders between the parts of 256 keys in which attention is summed up
+LONG = array("i", [(11 * i * i + 5 * i + 1) % 300 for i in range(600)])
+
+
+def open_engine(path, *, n_threads=2, kv_blocks=64, max_tokens=64, kv_type="f16"):
     plan = build_plan(GGUFFile.open(path))
     engine = _core.Engine(
         n_threads=n_threads,
@@ -39,7 +43,7 @@ def open_engine(path, *, n_threads=2, kv_blocks=64, max_tokens=64):
         n_layer=plan.kv.n_layer,
         n_kv_head=plan.kv.n_kv_head,
         head_dim=plan.kv.head_dim,
-        kv_type="f16",
+        kv_type=kv_type,
         kv_blocks=kv_blocks,
     )
     plan.install(engine)
@@ -65,6 +69,44 @@ def test_logits_do_not_depend_on_chunks_or_threads(path):
             logits = feed(engine, _core.Sequence(engine), TOKENS, n_vocab, chunk)
             reference = logits if reference is None else reference
             assert np.array_equal(logits, reference), f"{n_threads} threads, chunks of {chunk}"
+
+
+@pytest.mark.parametrize("kv_type", _core.KV_TYPES)
+def test_logits_of_long_context_do_not_depend_on_chunks_or_threads(path, kv_type):
+    reference = None
+    for n_threads, chunk, one_by_one in ((1, 64, 0), (2, 59, 0), (1, 64, 100), (3, 50, 100)):
+        engine, n_vocab = open_engine(path, n_threads=n_threads, kv_type=kv_type)
+        sequence = _core.Sequence(engine)
+        prompt = len(LONG) - one_by_one
+        logits = feed(engine, sequence, LONG[:prompt], n_vocab, chunk)
+        if one_by_one:
+            logits = feed(engine, sequence, LONG[prompt:], n_vocab, 1)
+        reference = logits if reference is None else reference
+        assert np.array_equal(logits, reference), f"{n_threads} threads, chunks of {chunk}"
+    assert np.isfinite(reference).all()
+
+
+@pytest.mark.parametrize("kv_type", _core.KV_TYPES)
+def test_logits_do_not_depend_on_room_to_split_the_keys(path, kv_type):
+    """Eight sequences share the blocks of one, so their parts are more than the pool alone could hold."""
+    engine, n_vocab = open_engine(path, kv_blocks=40, kv_type=kv_type)
+    first = _core.Sequence(engine)
+    alone = feed(engine, first, LONG, n_vocab, 64)
+    first.truncate(512)
+    sequences = [first, *(_core.Sequence(engine) for _ in range(7))]
+    for sequence in sequences[1:]:
+        sequence.share(first.blocks())
+    together = np.empty((8, n_vocab), np.float32)
+    for position in range(512, 543):
+        assert engine.step([(s, LONG[position], 1) for s in sequences]) == _core.STEP_OK
+    for row in range(8):
+        engine.copy_logits(row, together[row])
+    assert (together == together[0]).all()
+    for sequence in sequences[1:]:
+        sequence.close()
+    assert engine.step([(first, LONG[543:], 1)]) == _core.STEP_OK
+    engine.copy_logits(0, together[0])
+    assert np.array_equal(together[0], alone)
 
 
 def test_logits_do_not_depend_on_neighbours(path):
@@ -193,6 +235,21 @@ def test_unsupported_tensor_type_is_named(path):
     )
     with pytest.raises(UnsupportedModelError, match=r"blk\.0\.ffn_down\.weight.*Q99"):
         plan.install(engine)
+
+
+def test_attention_without_its_keys_and_values_is_refused():
+    engine = _core.Engine(
+        n_threads=1, max_tokens=8, max_outputs=1, max_seqs=1, n_layer=1, n_kv_head=1, head_dim=32, kv_type="q8_0",
+        kv_blocks=1,
+    )
+    matrix = engine.add_matrix(0, 32, 32, memoryview(bytes(4 * 32 * 32)))
+    residual, normed, attended, logits = (engine.add_buffer(32) for _ in range(4))
+    engine.add_op("embed", dst=residual, matrix=matrix)
+    engine.add_op("attention", src=residual, dst=attended, n_head=1, n_kv_head=1, head_dim=32)
+    engine.add_op("norm", flags=("select",), src=attended, dst=normed, dst2=residual, eps=1e-5)
+    engine.add_op("linear", src=normed, dst=logits, matrix=matrix)
+    with pytest.raises(InvalidOptionError, match="op 1 of kind 5"):
+        engine.finish(32)
 
 
 @pytest.mark.parametrize("spoil", ["width", "missing", "order"])

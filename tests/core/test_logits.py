@@ -41,6 +41,14 @@ def test_half_kv_cache_costs_little(tmp_path, architecture):
     assert 0 < np.abs(ours - exact).max() < 0.05
 
 
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_q8_0_kv_cache_costs_little(tmp_path, architecture):
+    path = tiny_model(tmp_path / "m.gguf", architecture)
+    ours, exact = logits_and_exact(path, threads=2, kv_type="q8_0")
+    ours, exact = log_softmax(ours.astype(np.float64)), log_softmax(exact)
+    assert 0 < (np.exp(exact) * (exact - ours)).sum(axis=1).mean() < 1e-2
+
+
 @pytest.mark.parametrize("tensor_type", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"])
 @pytest.mark.parametrize("architecture", SHAPES)
 def test_quantised_logits_near_dequantised_reference(tmp_path, architecture, tensor_type):

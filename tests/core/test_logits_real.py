@@ -7,9 +7,11 @@ import pytest
 
 import ollamacore
 from tests.generate.convert import convert_gguf
-from tests.goldens import differences, divergence, load_golden
+from tests.goldens import DATA, differences, divergence, load_golden, log_softmax
 
 pytestmark = pytest.mark.model
+
+PROSE = DATA / "tokenizer" / "prose.txt"
 
 #: golden -> fixture that gives the file
 QUANTISED = {
@@ -43,6 +45,18 @@ def test_quantised_logits_no_farther_from_exact_than_llama_cpp(name, request):
     print(f"difference {difference:.4f} (llama.cpp {golden.llama_cpp_difference:.4f})")
     assert kl <= golden.llama_cpp_kl
     assert difference <= golden.llama_cpp_difference
+
+
+def test_q8_0_kv_cache_stays_close_to_f16(smollm2_path):
+    rows = []
+    for kv_type in ("f16", "q8_0"):
+        with closing(ollamacore.Model.load(smollm2_path, threads=2, context=1024, kv_type=kv_type)) as model:
+            tokens = model.tokenize(PROSE.read_text() * 4)[:700]
+            rows.append(np.array([log_softmax(row) for row in model.logits(tokens, last=64)]))
+    exact, ours = rows
+    divergences = (np.exp(exact) * (exact - ours)).sum(axis=1)
+    assert 0 < divergences.mean() < 0.01
+    assert divergences.max() < 0.1
 
 
 @pytest.fixture

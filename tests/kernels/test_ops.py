@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollamacore import _core
+from tests.kernels.test_attention import quantise
 
 GUARD = 16
 SIZES = [*range(1, 41), 63, 64, 65, 100, 127, 128, 255, 256, 257, 299, 300]
@@ -41,9 +42,9 @@ def random_floats(seed, n, scale=1.0):
 
 def test_every_op_has_a_reference_row():
     all_ops = {op for op, *_ in _core.kernel_rows()}
-    assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "add",
-                       "maxima", "attention_f16", "attention_f32",
-                       "kv_store_f16", "kv_store_f32"}
+    assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "add", "maxima",
+                       "attention_f16", "attention_f32", "attention_q8_0",
+                       "kv_store_f16", "kv_store_f32", "kv_store_q8_0"}
     assert all_ops == {op for op, _, _, _, isa, _ in _core.kernel_rows() if isa == "generic"}
 
 
@@ -345,3 +346,45 @@ def test_kv_store_keeps_nan(row, op):
     _core.op_kv_store(row, np.full(8, np.nan, np.float32), np.full(8, -np.nan, np.float32), *tiles, 0)
     assert np.isnan(tiles[0].view(np.float16).reshape(8, 32)[:, 0]).all()
     assert np.isnan(tiles[1].view(np.float16).reshape(32, 8)[0]).all()
+
+
+@pytest.mark.parametrize(("row", "op"), rows("kv_store_q8_0"))
+@pytest.mark.parametrize("head_dim", [1, 5, 32, 40, 64, 96, 256])
+def test_kv_store_q8_0_writes_codes_and_scales_of_one_slot(row, op, head_dim):
+    k, v = random_floats(1, head_dim, 3), random_floats(2, head_dim, 1e-3)
+    k[0], v[-1] = -50, 0
+    blocks = -(-head_dim // 32)
+    for slot in (0, 7, 31):
+        tiles = [placed(np.full(_core.kv_tile_size("q8_0", head_dim), 5, np.uint8), 2) for _ in range(2)]
+        _core.op_kv_store(row, placed(k, 1)[1], placed(v, 1)[1], tiles[0][1], tiles[1][1], slot)
+        for x, (raw, tile), transposed in zip((k, v), tiles, (True, False), strict=True):
+            codes, scales = quantise(x[None])
+            expected = np.full(32 * head_dim, 5, np.int8).reshape((head_dim, 32) if transposed else (32, head_dim))
+            expected[(slice(None), slot) if transposed else slot] = codes[0]
+            expected_scales = np.full((blocks, 32), 0x0505, np.uint16).view(np.float16)
+            expected_scales[:, slot] = scales[0]
+            assert tile.tobytes() == expected.tobytes() + expected_scales.tobytes()
+            assert_red_zone(raw, tile)
+
+
+@pytest.mark.parametrize(("row", "op"), rows("kv_store_q8_0"))
+@pytest.mark.parametrize(
+    ("value", "scale", "code"),
+    [(0.0, 0.0, 0), (1e-9, 0.0, 0), (np.nan, np.nan, 0), (-np.inf, np.nan, 0), (1e30, np.inf, 0), (-127.0, 1.0, -127),
+     (127 * 2.0**-25 * 1.2, 2.0**-24, 76)],
+)
+def test_kv_store_q8_0_extremes(row, op, value, scale, code):
+    x = np.zeros(32, np.float32)
+    x[9] = value
+    tiles = [np.zeros(_core.kv_tile_size("q8_0", 32), np.uint8) for _ in range(2)]
+    _core.op_kv_store(row, x, x, *tiles, 4)
+    for tile, at in zip(tiles, (9 * 32 + 4, 4 * 32 + 9), strict=True):
+        assert tile[:1024].view(np.int8)[at] == code
+        assert np.count_nonzero(tile[:1024]) == (code != 0)
+        np.testing.assert_array_equal(tile[1024:].view(np.float16)[4], np.float16(scale))
+
+
+@pytest.mark.parametrize("head_dim", [1, 32, 64, 80, 128])
+def test_kv_tiles_of_q8_0_take_the_bytes_of_gguf(head_dim):
+    assert _core.kv_tile_size("f16", head_dim) == 64 * head_dim
+    assert _core.kv_tile_size("q8_0", head_dim) == 32 * (head_dim + 2 * -(-head_dim // 32))

@@ -74,6 +74,17 @@ def test_from_env_of_nonsense_warns_and_uses_the_default(name, caplog):
     assert name in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("value", "kind", "warns"),
+    [("", "f16", False), ("f16", "f16", False), ("Q8_0", "q8_0", False), ("f32", "f32", False), ("q4_0", "q8_0", True),
+     ("lots", "f16", True)],
+)
+def test_kv_cache_type(value, kind, warns, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert Config.from_env({"OLLAMA_KV_CACHE_TYPE": value}).kv_type == kind
+    assert ("OLLAMA_KV_CACHE_TYPE" in caplog.text) is warns
+
+
 @pytest.mark.parametrize(("value", "level"), [("", 0), ("0", 0), ("false", 0), ("1", 1), ("true", 1), ("2", 2)])
 def test_debug_is_a_level_or_a_word(value, level):
     assert Config.from_env({"OLLAMA_DEBUG": value}).debug == level
