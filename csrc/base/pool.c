@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <time.h>
 
 /* A thread that waits spins as long as the others may be expected at any moment. sched_yield is no help: it gives a
@@ -10,7 +11,7 @@
 #define SPIN_NS 200000         /* longer than the gap between two steps */
 #define BRIEF_SPINS 64         /* while cores are contended: a core that waits is a core for the thread waited for */
 #define LOST_NS 400000         /* off its core for so long in one run, a thread has lost a time slice to another process */
-#define CONTENDED_NS 200000000 /* for so long after that, more of the kind is expected */
+#define CONTENDED_NS 50000000  /* for so long after that, more of the kind is expected */
 
 /* Every word that threads poll has a cache line of its own. */
 #define OWN_LINE _Alignas(64)
@@ -93,13 +94,25 @@ void oc_pool_barrier(void) {
     }
 }
 
+/* How often this thread was put off its core for another one. A hypervisor that takes the whole core does not count:
+ * to sleep would leave the core to nobody. */
+static long preemptions(void) {
+#ifdef RUSAGE_THREAD
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
+#else
+    return 0;
+#endif
+}
+
 /* One thread's part of a run. Time that it neither computed nor slept was taken from it. */
 static void take_part(int thread, int n_threads) {
     long long wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    long before = preemptions();
     slept_ns = 0;
     pool.fn(pool.context, thread, n_threads);
     long long now = clock_ns(CLOCK_MONOTONIC), lost = now - wall - (clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) - slept_ns;
-    if (lost > LOST_NS) atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
+    if (lost > LOST_NS && preemptions() > before) atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
     oc_pool_barrier(); /* the run cannot end, nor the next one begin, before all arrive here */
 }
 
@@ -171,7 +184,20 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
 }
 
 int oc_share_next(oc_share *share) {
-    share->begin = atomic_fetch_add_explicit(share->next, share->chunk, memory_order_relaxed);
-    share->end = share->begin + share->chunk < share->n ? share->begin + share->chunk : share->n;
-    return share->begin < share->end;
+    const unsigned long long epoch = (unsigned long long)share->epoch << 32;
+    const long chunks = (share->n + share->chunk - 1) / share->chunk;
+    for (; share->visited < share->n_threads; share->visited++) {
+        const int lane = (share->thread + share->visited) % share->n_threads;
+        atomic_ullong *taken = &share->lanes[lane].taken;
+        unsigned long long seen = atomic_load_explicit(taken, memory_order_relaxed);
+        if (seen >> 32 != share->epoch) /* who fails here was overtaken by somebody who did it */
+            atomic_compare_exchange_strong_explicit(taken, &seen, epoch, memory_order_relaxed, memory_order_relaxed);
+        const long first = chunks * lane / share->n_threads, end = chunks * (lane + 1) / share->n_threads;
+        const long at = first + (long)(atomic_fetch_add_explicit(taken, 1, memory_order_relaxed) & 0xFFFFFFFFu);
+        if (at >= end) continue;
+        share->begin = at * share->chunk;
+        share->end = share->begin + share->chunk < share->n ? share->begin + share->chunk : share->n;
+        return 1;
+    }
+    return 0;
 }

@@ -20,11 +20,22 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context);
 /* Inside fn: returns when every thread of the run has called it. Writes before it are visible after it. */
 void oc_pool_barrier(void);
 
-/* `n` work items of a phase, handed out in chunks: a thread that loses its core delays the phase by one chunk. */
+/* What has been taken of one thread's range: the epoch of the phase in the upper half, chunks in the lower. A line each,
+ * for its owner takes chunk after chunk and others only come when they are done. */
+typedef struct oc_lane {
+    _Alignas(64) atomic_ullong taken;
+} oc_lane;
+
+/* `n` work items of a phase. Each thread takes chunks of a contiguous range of its own, one long stream of memory, and
+ * then of the ranges of others: one that loses its core delays the phase by one chunk. An epoch that a lane has not seen
+ * stands for a range that nobody has touched, so that nothing needs to be reset between phases. */
 typedef struct oc_share {
     long n, chunk;
-    atomic_long *next; /* first item that is still free; 0 at the start of the phase */
-    long begin, end;   /* the chunk that oc_share_next took */
+    int thread, n_threads;
+    unsigned epoch; /* differs from that of the phase before with the same lanes; not 0 */
+    oc_lane *lanes; /* (n_threads) */
+    int visited;    /* ranges that are used up: one's own, the next thread's, ... */
+    long begin, end; /* the chunk that oc_share_next took */
 } oc_share;
 
 /* Takes the next chunk; 0 when none is left. */

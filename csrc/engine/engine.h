@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/pool.h"
 #include "kernels/kernels.h"
 #include "oc.h"
 #include "quant/format.h"
@@ -104,7 +105,8 @@ typedef struct oc_step_state {
     oc_attention_work *work; /* (max_tokens + parts of all positions in the pool) */
     int32_t n_work;
     atomic_int *arrived; /* (max_tokens, n_kv_head) parts of a span that are done */
-    atomic_long *next;   /* (n_ops): work sharing inside one op */
+    oc_lane *lanes;      /* (n_ops, n_threads): work sharing inside one op */
+    unsigned epoch;      /* of the step, for the lanes */
     atomic_int stop;
 } oc_step_state;
 

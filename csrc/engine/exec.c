@@ -48,9 +48,12 @@ static oc_act activations(const walker *w, int32_t index) {
     return (oc_act){.f32 = at->f32, .codes = at->codes, .scale = at->scale, .sum = at->sum, .n = w->n, .k = w->engine->buffers[index].width};
 }
 
-static atomic_long *counter(const walker *w) { return &w->engine->step.next[w->op - w->engine->ops]; }
 
-static oc_share share(const walker *w, long n, long chunk) { return (oc_share){.n = n, .chunk = chunk, .next = counter(w)}; }
+static oc_share share(const walker *w, long n, long chunk) {
+    const oc_engine *engine = w->engine;
+    oc_lane *lanes = engine->step.lanes + (w->op - engine->ops) * engine->params.n_threads;
+    return (oc_share){.n = n, .chunk = chunk, .thread = w->thread, .n_threads = w->n_threads, .epoch = engine->step.epoch, .lanes = lanes};
+}
 
 static oc_share share_columns(const walker *w) { return share(w, w->n, 1); }
 
@@ -441,10 +444,12 @@ static void attend(const walker *w, const oc_attention_work *work, int32_t head)
 static void run_attention(walker *w) {
     const oc_step_state *step = &w->engine->step;
     long n_kv_head = w->op->n_kv_head, n = step->n_work * n_kv_head;
-    atomic_long *next = counter(w);
+    oc_share items = share(w, n, 1);
+    items.n_threads = 1; /* one range for all, for its items differ in length */
+    items.thread = 0;
     /* Later spans of a prompt see more keys: the long ones go first. */
-    for (long i = atomic_fetch_add(next, 1); i < n; i = atomic_fetch_add(next, 1))
-        attend(w, &step->work[step->n_work - 1 - i / n_kv_head], (int32_t)(i % n_kv_head));
+    while (oc_share_next(&items))
+        attend(w, &step->work[step->n_work - 1 - items.begin / n_kv_head], (int32_t)(items.begin % n_kv_head));
 }
 
 /* ---- QUANTIZE ---- */
@@ -481,7 +486,7 @@ static void walk(void *context, int thread, int n_threads) {
 
 oc_status oc_exec(oc_engine *engine) {
     oc_step_state *step = &engine->step;
-    memset(step->next, 0, (size_t)engine->n_ops * sizeof *step->next);
+    if (++step->epoch == 0) step->epoch = 1;
     atomic_store(&step->stop, 0);
     if (oc_pool_run(engine->n_threads, walk, engine) != 0) return OC_ERR_THREAD;
     return atomic_load(&step->stop) ? OC_ERR_CANCELLED : OC_OK;

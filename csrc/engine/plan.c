@@ -374,7 +374,7 @@ static size_t lay_scratch(oc_engine *engine) {
     step->position = take(&l, p->max_tokens, sizeof *step->position);
     step->output = take(&l, p->max_outputs, sizeof *step->output);
     step->spans = take(&l, p->max_tokens, sizeof *step->spans);
-    step->next = take(&l, engine->n_ops, sizeof *step->next);
+    step->lanes = take(&l, (int64_t)engine->n_ops * p->n_threads, sizeof *step->lanes);
     lay_attention(&l, engine);
     return l.total;
 }

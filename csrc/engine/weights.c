@@ -17,7 +17,7 @@
 typedef struct packing {
     oc_engine *engine;
     long *first; /* (n_matrices + 1) number of each matrix's first chunk */
-    atomic_long next;
+    oc_lane lane;
     int64_t *progress;
     const int32_t *cancel;
 } packing;
@@ -47,11 +47,11 @@ static void pack_chunk(const packing *work, const oc_matrix *m, long chunk) {
 static void pack_range(void *context, int thread, int n_threads) {
     packing *work = context;
     const oc_engine *engine = work->engine;
-    oc_share chunks = {.n = work->first[engine->n_matrices], .chunk = 1, .next = &work->next};
+    oc_share chunks = {.n = work->first[engine->n_matrices], .chunk = 1, .n_threads = 1, .epoch = 1, .lanes = &work->lane};
     int32_t i = 0;
     while (oc_share_next(&chunks)) {
         if (is_cancelled(work->cancel)) return;
-        while (chunks.begin >= work->first[i + 1]) i++; /* chunks of one thread ascend */
+        while (chunks.begin >= work->first[i + 1]) i++; /* one range for all: chunks of one thread ascend */
         pack_chunk(work, &engine->matrices[i], chunks.begin - work->first[i]);
     }
 }
