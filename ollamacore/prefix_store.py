@@ -88,7 +88,8 @@ class PrefixFile:
         return self._store.folder / f"{self._digest[:32]}-{self._kv_type}{_SUFFIX}"
 
     def _header(self, blocks: int) -> bytes:
-        kernels = sorted({row[2] for row in _core.kernel_rows() if row[-1]})
+        rows = _core.kernel_rows()
+        kernels = sorted(rows[index][2] for index in _core.chosen_rows())
         header = {
             "layout": _LAYOUT,
             "model": self._digest,
