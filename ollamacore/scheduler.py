@@ -258,7 +258,7 @@ class Scheduler:
         sampler = Sampler(options, generation.num_ctx, self._tokenizer.vocabulary)
         prompt = array("i", generation.prompt)
         sampler.accept_all(prompt)
-        sequence.share(self._prefixes.find(prompt))
+        self._prefixes.take(prompt, sequence)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
@@ -399,7 +399,7 @@ class Scheduler:
     def _begin(self, run: _Run, row: int) -> bool:
         """The prompt is computed; whether an answer is wanted."""
         run.first_ns = time.monotonic_ns()
-        self._prefixes.add(run.tokens, run.sequence)
+        self._prefixes.add(run.tokens, run.sequence, ended=False)
         run.generation.prompt_done(self._engine, row)
         if run.limit == 0:
             self._finish(run, "length")
@@ -521,7 +521,7 @@ class Scheduler:
         (self._active if run in self._active else self._parked).remove(run)
         self._count(run, reason)
         if reason != "error":
-            self._prefixes.add(run.tokens, run.sequence)
+            self._prefixes.add(run.tokens, run.sequence, ended=True)
         run.sequence.close()
         self._prefixes.trim()
         if text is None:
