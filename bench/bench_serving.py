@@ -290,7 +290,7 @@ MEASURES: dict[str, tuple[Callable[[int, int], Awaitable[dict[str, Any]]], dict[
     "streams": (streams, {"OLLAMA_NUM_PARALLEL": "8"}),
     "second_turn": (second_turn, {}),
     "control": (control, {"OLLAMA_NUM_PARALLEL": "16"}),
-    "pace": (pace, {"OLLAMA_NUM_PARALLEL": "16"}),
+    "pace": (pace, {"OLLAMA_NUM_PARALLEL": "16", "OLLAMACORE_LOOKUP": "0"}),  # drafts come in bursts
     "cancel": (cancel, {"OLLAMA_NUM_PARALLEL": "1"}),
     "clients": (clients, {}),
 }
