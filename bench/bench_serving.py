@@ -116,11 +116,11 @@ async def post(port: int, path: str, body: dict[str, Any], answer: Answer | None
     answer.began = time.perf_counter()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
-    status = await reader.readline()
-    await reader.readuntil(b"\r\n\r\n")
-    if b" 200 " not in status:
-        raise RuntimeError(status.decode())
     try:
+        status = await reader.readline()
+        await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in status:
+            raise RuntimeError(status.decode())
         while size := int(await reader.readline(), 16):
             record = json.loads((await reader.readexactly(size + 2))[:-2])
             answer.times.append(time.perf_counter())
@@ -290,7 +290,7 @@ MEASURES: dict[str, tuple[Callable[[int, int], Awaitable[dict[str, Any]]], dict[
     "streams": (streams, {"OLLAMA_NUM_PARALLEL": "8"}),
     "second_turn": (second_turn, {}),
     "control": (control, {"OLLAMA_NUM_PARALLEL": "16"}),
-    "pace": (pace, {"OLLAMA_NUM_PARALLEL": "16"}),
+    "pace": (pace, {"OLLAMA_NUM_PARALLEL": "16", "OLLAMACORE_LOOKUP": "0"}),  # drafts come in bursts
     "cancel": (cancel, {"OLLAMA_NUM_PARALLEL": "1"}),
     "clients": (clients, {}),
 }

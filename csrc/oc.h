@@ -129,7 +129,7 @@ void oc_seq_truncate(oc_seq *seq, int64_t length);
 
 /* Blocks are counted by reference, so that sequences and a prefix cache can share them. A whole block (32 positions) is
  * never written again; a partial one that is shared is copied before its sequence grows. */
-int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity); /* ids of the whole blocks; returns how many */
+int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity); /* their ids; returns how many */
 /* Appends whole blocks that another sequence computed for the same tokens; the sequence must end on a block. */
 oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n);
 void oc_block_retain(oc_engine *engine, int32_t block);

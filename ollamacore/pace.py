@@ -5,8 +5,9 @@ magnitude: the size of a prompt's next chunk comes from the times of the steps b
 no number depends on how a prompt is cut into chunks.
 """
 
-#: a step with prompt tokens may take this many times as long as one of the streams alone
-SLOWDOWN = 3.0
+#: a step with prompt tokens may take this many times as long as one of the streams alone, in the mean: single steps
+#: take longer
+SLOWDOWN = 2.5
 #: prompt tokens of one step: a prompt always moves on, and full GEMM tiles need no more
 LEAST, MOST = 4, 64
 #: before anything was measured

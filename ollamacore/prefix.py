@@ -1,9 +1,10 @@
 """The prefix cache: KV blocks of earlier generations, found by the tokens they were computed from.
 
 A tree with one node per block of 32 tokens: a path from the root is a prefix, a node holds one reference to its block.
-A new generation takes the blocks of the longest path that its prompt begins with; they are bit for bit what it would
-have computed. Blocks that no sequence uses are given back, least recently used first, when the pool needs room or the
-cache has reached its limit.
+A new generation takes the blocks of the longest path that its prompt begins with, and of one block more the positions
+that agree: the engine copies that block before it writes behind them. They are bit for bit what it would have computed.
+The block with which a generation ends may be filled in part; such a node has no children. Blocks that no sequence uses
+are given back, least recently used first, when the pool needs room or the cache has reached its limit.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from ollamacore._core import Engine, Sequence
 
 #: tokens of one KV block
 BLOCK = 32
+#: bytes of a token, and of a whole block's tokens, in a key
+_TOKEN = array("i").itemsize
+_WHOLE = _TOKEN * BLOCK
 
 
 @dataclass(slots=True, eq=False)
 class _Node:
     parent: _Node | None
-    key: bytes  # the block's 32 tokens
+    key: bytes  # the block's 32 tokens, or fewer
     block: int
     used: int = 0  # the clock at its last use
     children: dict[bytes, _Node] = field(default_factory=dict)
@@ -57,33 +61,53 @@ class PrefixCache:
         """Blocks that `reclaim` could give back now."""
         return sum(self._engine.block_references(node.block) == 1 for node in list(self._nodes))
 
-    def find(self, tokens: array[int]) -> array[int]:
-        """Blocks of the longest cached prefix that leaves at least one token to compute."""
+    def take(self, tokens: array[int], sequence: Sequence) -> None:
+        """Let an empty sequence begin with the longest cached prefix that leaves at least one token to compute."""
         self._clock += 1
         blocks = array("i")
         node = self._root
-        for key in _keys(tokens[: len(tokens) - 1]):
-            child = node.children.get(key)
+        length = 0
+        while length < len(tokens) - 1:
+            rest = tokens[length : min(length + BLOCK, len(tokens) - 1)].tobytes()
+            child = node.children.get(rest) or _nearest(node, rest)
             if child is None:
                 break
             child.used = self._clock
             blocks.append(child.block)
+            agreed = _agreement(child.key, rest)
+            length += agreed
+            if agreed < BLOCK:
+                break
             node = child
-        return blocks
+        sequence.share(blocks)
+        sequence.truncate(length)
 
-    def add(self, tokens: array[int], sequence: Sequence) -> None:
-        """Keep the whole blocks of a sequence that was computed from `tokens`."""
+    def add(self, tokens: array[int], sequence: Sequence, *, ended: bool) -> None:
+        """Keep the blocks of a sequence that was computed from `tokens`: the whole ones until it has ended.
+
+        A prefix that fills no block is not worth one.
+        """
         self._clock += 1
         node = self._root
-        for key, block in zip(_keys(tokens), sequence.blocks(), strict=False):
+        keys = _keys(tokens[: len(sequence)])
+        for key, block in zip(keys, sequence.blocks(), strict=False):  # a draft may stand behind
+            if len(key) < _WHOLE and not (ended and node is not self._root and _adds(node, key)):
+                break
             child = node.children.get(key)
             if child is None:
-                self._engine.retain_block(block)
-                child = node.children[key] = _Node(node, key, block)
-                self._nodes.add(child)
+                child = self._insert(node, key, block)
             child.used = self._clock
             node = child
         self.trim()
+
+    def _insert(self, parent: _Node, key: bytes, block: int) -> _Node:
+        """A new node, in place of those that are its beginning."""
+        for child in [child for child in parent.children.values() if key.startswith(child.key)]:
+            self._drop(child)
+        self._engine.retain_block(block)
+        node = parent.children[key] = _Node(parent, key, block)
+        self._nodes.add(node)
+        return node
 
     def trim(self) -> None:
         """Give back what is beyond the limit and in nobody's use."""
@@ -111,11 +135,12 @@ class PrefixCache:
         self._root.children.clear()
 
     def entries(self, most: int) -> list[Entry]:
-        """The most recently used blocks, parents before their children."""
+        """The most recently used whole blocks, parents before their children."""
         paths = [self._root]
         for node in paths:  # grows while it is walked
             paths.extend(node.children.values())
-        newest = sorted(paths[1:], key=lambda node: -node.used)[:most]  # a parent is used whenever its child is
+        whole = [node for node in paths[1:] if len(node.key) == _WHOLE]
+        newest = sorted(whole, key=lambda node: -node.used)[:most]  # a parent is used whenever its child is
         places: dict[_Node | None, int] = {node: place for place, node in enumerate(newest)}
         return [Entry(places.get(node.parent, -1), node.key, node.block) for node in newest]
 
@@ -136,6 +161,25 @@ class PrefixCache:
 
 
 def _keys(tokens: array[int]) -> Iterator[bytes]:
-    """The whole blocks of a token sequence, as dictionary keys."""
-    for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
+    """The blocks of a token sequence, as dictionary keys; the last one may be short."""
+    for start in range(0, len(tokens), BLOCK):
         yield tokens[start : start + BLOCK].tobytes()
+
+
+def _adds(node: _Node, key: bytes) -> bool:
+    """Whether a short block has tokens that no child begins with."""
+    return not any(child.startswith(key) for child in node.children)
+
+
+def _nearest(node: _Node, rest: bytes) -> _Node | None:
+    """The child that agrees longest with the tokens that come; None if none agrees in its first."""
+    alike = [child for child in node.children.values() if child.key[:_TOKEN] == rest[:_TOKEN]]
+    return max(alike, key=lambda child: _agreement(child.key, rest), default=None)
+
+
+def _agreement(key: bytes, rest: bytes) -> int:
+    """Tokens with which both begin."""
+    length = min(len(key), len(rest)) // _TOKEN
+    while key[: length * _TOKEN] != rest[: length * _TOKEN]:
+        length -= 1
+    return length

@@ -12,12 +12,12 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-from ollamacore._core import STEP_CANCELLED, STEP_FULL, Engine, Sampler, Sequence, logprobs
+from ollamacore._core import STEP_FULL, STEP_OK, Engine, Sampler, Sequence, logprobs
 from ollamacore.constraint import TokenConstraint
 from ollamacore.context import crop, kept
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
@@ -39,6 +39,9 @@ MAX_CONTEXTS = 10
 #: the logits of a token that has no rival: sampling them moves the random numbers as any draw does
 _NO_RIVAL = array("f", [0.0])
 _NO_DRAFT = array("i")
+
+#: what Engine.step takes: sequences, their tokens, and how many of these have logits
+_Batch: TypeAlias = "list[tuple[Sequence, array[int] | int, int]]"
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +65,7 @@ class _Run:
     cached: int = 0  # prompt tokens whose keys and values came from the prefix cache
     shifts: int = 0  # times that the context was full
     unsent: list[int] = field(default_factory=list)  # tokens whose text is not out yet
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    logprobs: list[TokenLogprob] | None = None  # of unsent tokens, where they are wanted
 
     @property
     def is_decoding(self) -> bool:
@@ -255,7 +258,7 @@ class Scheduler:
         sampler = Sampler(options, generation.num_ctx, self._tokenizer.vocabulary)
         prompt = array("i", generation.prompt)
         sampler.accept_all(prompt)
-        sequence.share(self._prefixes.find(prompt))
+        self._prefixes.take(prompt, sequence)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
@@ -269,6 +272,7 @@ class Scheduler:
             limit=options.num_predict if 0 <= options.num_predict < most else most,
             threads=min(options.num_thread, 64) if options.num_thread > 0 else self._threads,
             lookup=PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None,
+            logprobs=[] if options.logprobs else None,
         )
 
     def _compose(self) -> list[_Run]:
@@ -277,9 +281,9 @@ class Scheduler:
 
     def _pass(self) -> None:
         if len(self._active) == 1 and self._active[0].is_decoding:
-            self._pass_alone(self._active[0])
+            self._stream_alone(self._active[0])
             return
-        batch: list[tuple[Sequence, array[int] | int, int]] = []
+        batch: _Batch = []
         runs: list[tuple[_Run, int]] = []
         budget = self._max_tokens
         streams = sum(run.is_decoding for run in self._active)
@@ -296,14 +300,32 @@ class Scheduler:
         self._engine.n_threads = max(run.threads for run, _ in runs)
         self._step(batch, runs)
 
-    def _pass_alone(self, run: _Run) -> None:
-        """One stream: its next token and what is likely to follow it. Beside others a draft would take their time."""
+    def _stream_alone(self, run: _Run) -> None:
+        """One stream, until there is something else to do.
+
+        A step leaves nothing in the caches but weights: what is touched between two steps is what they cost.
+        """
+        self._engine.n_threads = run.threads
+        while self._pass_alone(run):
+            if self._waiting or self._calls or self._closing or run.generation.cancelled:
+                break
+        if self._costs.single:
+            self._pace.note(1, 0, self._costs.single)
+
+    def _pass_alone(self, run: _Run) -> bool:
+        """Its next token and what is likely to follow it; whether it can go on so. Beside others a draft would take
+        their time.
+        """
         draft = self._draft(run)
         columns = 1 + len(draft)
-        self._engine.n_threads = run.threads
         started = time.perf_counter()
-        self._step([(run.sequence, run.pending + draft if draft else run.pending[0], columns)], [(run, 1)], draft)
+        tokens = run.pending + draft if draft else run.pending[0]
+        if not self._compute([(run.sequence, tokens, columns)], (run,)):
+            return False
         self._costs.observe(columns, time.perf_counter() - started)
+        run.pending.pop()
+        self._sample(run, 0, draft)
+        return len(run.pending) == 1
 
     def _draft(self, run: _Run) -> array[int]:
         """Tokens to try beside the next one, never beyond the pool, the context or num_predict."""
@@ -314,39 +336,34 @@ class Scheduler:
         run.drafted += len(draft)
         return draft
 
-    def _step(
-        self,
-        batch: list[tuple[Sequence, array[int] | int, int]],
-        runs: list[tuple[_Run, int]],
-        draft: array[int] = _NO_DRAFT,
-    ) -> None:
-        began = time.monotonic()
+    def _step(self, batch: _Batch, runs: list[tuple[_Run, int]]) -> None:
+        streams = sum(run.is_decoding for run, _ in runs)
+        began = time.perf_counter()
+        if not self._compute(batch, [run for run, _ in runs]):
+            return
+        self._pace.note(streams, sum(take for _, take in runs) - streams, time.perf_counter() - began)
+        row = 0
+        for run, take in runs:
+            del run.pending[:take]
+            if not run.pending:
+                self._sample(run, row, _NO_DRAFT)
+                row += 1
+
+    def _compute(self, batch: _Batch, runs: Iterable[_Run]) -> bool:
+        """Run a step; whether there are logits."""
         try:
             status = self._engine.step(batch)
         except OllamaCoreError as error:
             log.exception("engine step failed")
-            for run, _ in runs:
+            for run in runs:
                 self._finish(run, "error", error)
-            return
-        if status == STEP_CANCELLED:
-            return
+            return False
+        if status == STEP_OK:
+            self._counters.steps += 1
+            return True
         if status == STEP_FULL:
             self._make_room()
-            return
-        self._counters.steps += 1
-        if not draft:
-            streams = sum(run.is_decoding for run, _ in runs)
-            self._pace.note(streams, sum(take for _, take in runs) - streams, time.monotonic() - began)
-        row = 0
-        for run, take in runs:
-            del run.pending[:take]
-            if run.pending:
-                continue
-            try:
-                self._sample(run, row, draft)
-            except Exception as error:  # noqa: BLE001 - one request's boundary
-                self._finish(run, "error", error)
-            row += 1
+        return False
 
     def _make_room(self) -> None:
         """The pool is full: cached blocks go first; then the youngest run waits and is computed again later.
@@ -368,14 +385,28 @@ class Scheduler:
     # ---- one token of one run ----
 
     def _sample(self, run: _Run, row: int, draft: array[int]) -> None:
-        """Choose what follows; as long as that is what the draft has, the next row of logits is good too."""
-        if run.first_ns == 0:
-            run.first_ns = time.monotonic_ns()
-            self._prefixes.add(run.tokens, run.sequence)
-            run.generation.prompt_done(self._engine, row)
-            if run.limit == 0:
-                self._finish(run, "length")
+        """Choose what follows, at a request's boundary: what fails here ends this run alone."""
+        try:
+            if run.first_ns == 0 and not self._begin(run, row):
                 return
+            if draft or run.generation.constraint is not None:
+                self._sample_checked(run, row, draft)
+            else:
+                self._take(run, run.sampler.sample(self._engine, row), row)
+        except Exception as error:  # noqa: BLE001 - one request's boundary
+            self._finish(run, "error", error)
+
+    def _begin(self, run: _Run, row: int) -> bool:
+        """The prompt is computed; whether an answer is wanted."""
+        run.first_ns = time.monotonic_ns()
+        self._prefixes.add(run.tokens, run.sequence, ended=False)
+        run.generation.prompt_done(self._engine, row)
+        if run.limit == 0:
+            self._finish(run, "length")
+        return run.limit != 0
+
+    def _sample_checked(self, run: _Run, row: int, draft: array[int]) -> None:
+        """As long as what follows is what the draft has, the next row of logits is good too."""
         constraint = run.generation.constraint
         for at in range(len(draft) + 1):
             mask = constraint.allowed(self._engine.n_vocab) if constraint else None
@@ -387,7 +418,7 @@ class Scheduler:
             run.accepted += 1
             del run.pending[:]
         run.sequence.truncate(len(run.tokens) - 1)
-        if constraint and not run.generation.options.logprobs:
+        if constraint and run.logprobs is None:
             self._fast_forward(run, constraint)
 
     def _fast_forward(self, run: _Run, constraint: TokenConstraint) -> None:
@@ -405,7 +436,7 @@ class Scheduler:
             return False
         run.sampler.accept(token)
         run.unsent.append(token)
-        if row is not None and run.generation.options.logprobs:
+        if run.logprobs is not None and row is not None:
             run.logprobs.append(self._logprob(run.generation.options, row, token))
         text = run.assembler.push(token)
         if run.assembler.stopped:
@@ -462,28 +493,27 @@ class Scheduler:
 
     # ---- ends ----
 
-    def _chunk(
-        self, run: _Run, text: str, reason: DoneReason | None = None, error: OllamaCoreError | None = None
-    ) -> Chunk:
+    def _chunk(self, run: _Run, text: str) -> Chunk:
         tokens, run.unsent = tuple(run.unsent), []
-        logprobs = tuple(run.logprobs) if run.generation.options.logprobs else None
-        run.logprobs = []
-        stats = None
-        if reason is not None:
-            now = time.monotonic_ns()
-            first = run.first_ns or now
-            stats = Stats(
-                len(run.generation.prompt),
-                run.cached,
-                first - run.started_ns,
-                run.generated,
-                now - first,
-                run.generation.dropped_tokens,
-                run.shifts,
-                run.drafted,
-                run.accepted,
-            )
-        return Chunk(text, tokens, logprobs, reason, stats, error)
+        if run.logprobs is None:
+            return Chunk(text, tokens)
+        logprobs, run.logprobs = tuple(run.logprobs), []
+        return Chunk(text, tokens, logprobs)
+
+    def _stats(self, run: _Run) -> Stats:
+        now = time.monotonic_ns()
+        first = run.first_ns or now
+        return Stats(
+            len(run.generation.prompt),
+            run.cached,
+            first - run.started_ns,
+            run.generated,
+            now - first,
+            run.generation.dropped_tokens,
+            run.shifts,
+            run.drafted,
+            run.accepted,
+        )
 
     def _finish(
         self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
@@ -491,12 +521,14 @@ class Scheduler:
         (self._active if run in self._active else self._parked).remove(run)
         self._count(run, reason)
         if reason != "error":
-            self._prefixes.add(run.tokens, run.sequence)
+            self._prefixes.add(run.tokens, run.sequence, ended=True)
         run.sequence.close()
         self._prefixes.trim()
         if text is None:
             text = run.assembler.flush() if reason in ("stop", "length") else ""
-        self._deliver(run.generation, self._chunk(run, text, reason, _public(error) if error else None))
+        chunk = self._chunk(run, text)
+        chunk.done_reason, chunk.stats, chunk.error = reason, self._stats(run), _public(error) if error else None
+        self._deliver(run.generation, chunk)
 
     def _count(self, run: _Run, reason: DoneReason) -> None:
         counters = self._counters

@@ -1,16 +1,14 @@
 """One generation, seen from outside: its options, the chunks that come back, and the text between tokens and chunks."""
 
 import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ollamacore._core import Engine
+from ollamacore._core import Engine, TokenStream
 from ollamacore.constraint import TokenConstraint
 from ollamacore.errors import OllamaCoreError
 from ollamacore.sampling import SamplingOptions
-from ollamacore.tokenizer import TokenStream
 
 DoneReason = Literal["stop", "length", "cancelled", "error"]
 
@@ -44,9 +42,12 @@ class Stats:
     accepted_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chunk:
-    """A piece of the answer. The last chunk of a generation has `done_reason` and `stats`; no other has."""
+    """A piece of the answer. The last chunk of a generation has `done_reason` and `stats`; no other has.
+
+    Not frozen, as that makes it twice as dear, and there is one for each token.
+    """
 
     text: str
     tokens: tuple[int, ...] = ()
@@ -85,16 +86,12 @@ class Generation:
             on_chunk = self._queue.put
         self._on_chunk = on_chunk
         self._cancel_step: Callable[[], None] | None = None
-        self._cancelled = threading.Event()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled.is_set()
+        #: whether `cancel` was called
+        self.cancelled = False
 
     def cancel(self) -> None:
         """Stop within one layer of one chunk; the last chunk then says "cancelled"."""
-        self._cancelled.set()
+        self.cancelled = True
         cancel_step = self._cancel_step
         if cancel_step is not None:
             cancel_step()
@@ -143,7 +140,10 @@ class TextAssembler:
 
     def push(self, token: int) -> str:
         """Text that this token makes final; sets `stopped` when a stop string is complete (it is cut off)."""
-        text = self.held + self.stream.push(token)
+        text = self.stream.push(token)
+        if not self.stops:
+            return text
+        text = self.held + text
         found = [at for at in (text.find(stop) for stop in self.stops) if at >= 0]
         if found:
             self.stopped, self.held = True, ""

@@ -28,16 +28,16 @@ class StepCosts:
     """What steps of one sequence cost on an engine: of one token, and more for each further one."""
 
     def __init__(self) -> None:
-        self._single = 0.0  # seconds
+        self.single = 0.0  # seconds of a step of one token; 0: none was measured
         self.extra = USUAL_EXTRA
 
     def observe(self, columns: int, seconds: float) -> None:
         """A step of one sequence with so many tokens took so long. A pause of the machine counts little."""
         if columns == 1:
-            self._single = self._single or seconds
-            self._single += PACE * (min(seconds, 2 * self._single) - self._single)
-        elif self._single:
-            extra = (seconds / self._single - 1) / (columns - 1)
+            self.single = self.single or seconds
+            self.single += PACE * (min(seconds, 2 * self.single) - self.single)
+        elif self.single:
+            extra = (seconds / self.single - 1) / (columns - 1)
             self.extra += PACE * (min(max(extra, 0.0), 1.0) - self.extra)
 
     def forget(self) -> None:

@@ -96,10 +96,10 @@ oc_status oc_seq_reserve(oc_seq *seq, int64_t length) {
 }
 
 int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity) {
-    int64_t whole = seq->length / OC_TILE;
-    if (whole > capacity) whole = capacity;
-    memcpy(blocks, seq->blocks, (size_t)whole * sizeof *blocks);
-    return whole;
+    int64_t n = blocks_for(seq->length);
+    if (n > capacity) n = capacity;
+    memcpy(blocks, seq->blocks, (size_t)n * sizeof *blocks);
+    return n;
 }
 
 oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n) {

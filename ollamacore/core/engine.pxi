@@ -394,8 +394,8 @@ cdef class Sequence:
             oc_seq_truncate(self._seq, length)
 
     def blocks(self) -> array:
-        """Ids of its whole KV blocks, 32 positions each."""
-        ids = array("i", bytes(4 * (len(self) // 32)))
+        """Ids of its KV blocks, 32 positions each; the last one may be filled in part."""
+        ids = array("i", bytes(4 * ((len(self) + 31) // 32)))
         cdef int32_t[::1] view = ids
         if len(ids):
             oc_seq_blocks(self._seq, &view[0], view.shape[0])

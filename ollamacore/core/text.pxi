@@ -116,14 +116,47 @@ cdef class Vocabulary:
 
     def piece(self, id, bint special=False):
         """What a token adds to a text; nothing for control and unknown tokens unless `special`."""
+        return self._piece(self._id(id), special)
+
+    cdef bytes _piece(self, int32_t token, bint special):
         cdef size_t length = 0
-        cdef int32_t token = self._id(id)
+        cdef const uint8_t *data
         cdef oc_token_type type = oc_vocab_type(self._vocab, token)
         if not special and (type == OC_TOKEN_CONTROL or type == OC_TOKEN_UNKNOWN):
             return b""
-        cdef const uint8_t *data = oc_vocab_bytes(self._vocab, token, &length)
+        data = oc_vocab_bytes(self._vocab, token, &length)
         return PyBytes_FromStringAndSize(<const char *>data, length)
 
     def type(self, id):
         """The token's tokenizer.ggml.token_type."""
         return <int>oc_vocab_type(self._vocab, self._id(id))
+
+
+cdef extern from "Python.h":
+    str PyUnicode_DecodeUTF8Stateful(const char *data, Py_ssize_t size, const char *errors, Py_ssize_t *consumed)
+
+
+cdef class TokenStream:
+    """Turns tokens into text, holding back the bytes of a character until it is complete."""
+    cdef Vocabulary _vocabulary
+    cdef bint _special
+    cdef bytes _held
+
+    def __cinit__(self, Vocabulary vocabulary not None, bint special):
+        self._vocabulary, self._special, self._held = vocabulary, special, b""
+
+    def push(self, id):
+        """Text that this token completes, perhaps none; bytes that can never become UTF-8 are U+FFFD."""
+        cdef bytes data = self._vocabulary._piece(self._vocabulary._id(id), self._special)
+        cdef Py_ssize_t size, used = 0
+        if self._held:
+            data = self._held + data
+        size = len(data)
+        text = PyUnicode_DecodeUTF8Stateful(PyBytes_AsString(data), size, b"replace", &used)
+        self._held = data[used:] if used < size else b""
+        return text
+
+    def flush(self):
+        """End of the stream: an incomplete character is dropped, and the stream can be used anew."""
+        self._held = b""
+        return ""

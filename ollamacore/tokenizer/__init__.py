@@ -8,10 +8,9 @@ and `bert` (WordPiece); anything else is refused with UnsupportedModelError. Con
 from collections.abc import Iterable
 from typing import Self
 
-from ollamacore._core import Vocabulary
+from ollamacore._core import TokenStream, Vocabulary
 from ollamacore.errors import UnsupportedModelError
 from ollamacore.tokenizer.metadata import GGUFMetadata, TokenizerMetadata
-from ollamacore.tokenizer.stream import TokenStream
 
 __all__ = ["TokenStream", "Tokenizer"]
 

@@ -36,7 +36,8 @@ _logger = logging.getLogger(__name__)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: one write is at most this large, so that the transport never holds much more than its high-water mark
 _SLICE_BYTES = 64 * 1024
-_PROBES = 2
+#: interim responses after a half-close; the second write fails where the reset that the first one provoked has come
+_PROBES = 3
 _BODILESS = frozenset({204, 304})
 #: pipelined requests answered at once before other connections get their turn
 _ANSWERS_AT_ONCE = 16
@@ -511,7 +512,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _probe_later(self, exchange: _Exchange) -> None:
         if exchange.probes < _PROBES and exchange.head.version == "1.1":
-            self._loop.call_later(self._limits.probe_seconds, self._probe, exchange)
+            self._loop.call_later(self._limits.probe_seconds * 2**exchange.probes, self._probe, exchange)
 
     def _probe(self, exchange: _Exchange) -> None:
         if exchange is self._exchange and not exchange.started and not self._lost:

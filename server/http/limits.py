@@ -31,7 +31,8 @@ class Limits:
     write_seconds: float = 30.0
     #: how long input is drained after the last answer, so that a reset does not overtake it
     linger_seconds: float = 1.0
-    #: after a half-close with an answer pending: time between interim responses that test who reads
-    probe_seconds: float = 0.25
+    #: after a half-close with an answer pending: time to the first interim response that tests who reads; it doubles
+    #: from one to the next, so that a client nearby is missed within 0.2 s and one far away is too
+    probe_seconds: float = 0.06
     #: connections at a time; more are answered 503
     connections: int = 1024

@@ -45,29 +45,75 @@ def computed(engine, tokens):
     return sequence
 
 
-def test_longest_whole_prefix_is_found(engine):
+def taken(cache, engine, tokens):
+    """Cached tokens of a prompt, and their blocks."""
+    sequence = _core.Sequence(engine)
+    cache.take(array("i", tokens), sequence)
+    try:
+        return len(sequence), list(sequence.blocks())
+    finally:
+        sequence.close()
+
+
+def test_longest_prefix_is_taken(engine):
     cache = PrefixCache(engine, limit=16)
     sequence = computed(engine, PROMPT[:100])
-    cache.add(array("i", PROMPT[:100]), sequence)
     blocks = list(sequence.blocks())
-    assert len(blocks) == len(cache) == 3
-    assert list(cache.find(array("i", PROMPT))) == blocks
-    assert list(cache.find(array("i", PROMPT[:96]))) == blocks[:2], "one token must be left to compute"
-    assert list(cache.find(array("i", PROMPT[:97]))) == blocks
-    assert list(cache.find(array("i", PROMPT[:70] + [9] * 30))) == blocks[:2]
-    assert list(cache.find(array("i", [9, *PROMPT]))) == []
+    cache.add(array("i", PROMPT[:100]), sequence, ended=False)
+    assert (len(blocks), len(cache)) == (4, 3)
+    assert taken(cache, engine, PROMPT) == (96, blocks[:3])
+    cache.add(array("i", PROMPT[:100]), sequence, ended=True)
+    assert len(cache) == 4
+    assert taken(cache, engine, PROMPT) == (100, blocks), "the last block, which is filled in part"
+    assert taken(cache, engine, PROMPT[:96]) == (95, blocks[:3]), "one token must be left to compute"
+    assert taken(cache, engine, PROMPT[:97]) == (96, blocks[:3])
+    assert taken(cache, engine, PROMPT[:70] + [9] * 30) == (70, blocks[:3]), "what agrees of a block"
+    assert taken(cache, engine, [9, *PROMPT]) == (0, [])
+
+
+def test_longer_block_takes_the_place_of_its_beginning(engine):
+    cache = PrefixCache(engine, limit=16)
+    for length in (40, 50, 45, 96):
+        sequence = computed(engine, PROMPT[:length])
+        cache.add(array("i", PROMPT[:length]), sequence, ended=True)
+        sequence.close()
+    assert (len(cache), engine.kv_blocks_free) == (3, 13)
+    assert taken(cache, engine, PROMPT)[0] == 96
+
+
+def test_prefix_below_a_block_is_not_kept(engine):
+    cache = PrefixCache(engine, limit=16)
+    cache.add(array("i", PROMPT[:31]), computed(engine, PROMPT[:31]), ended=True)
+    assert len(cache) == 0
+
+
+def test_tokens_after_a_shared_part_of_a_block_leave_it_as_it_was(engine):
+    cache = PrefixCache(engine, limit=16)
+    first = computed(engine, PROMPT[:60])
+    cache.add(array("i", PROMPT[:60]), first, ended=True)
+    first.close()
+    for tail in ([9] * 10, [8] * 10):
+        prompt = PROMPT[:50] + tail
+        sequence = _core.Sequence(engine)
+        cache.take(array("i", prompt), sequence)
+        assert len(sequence) == 50
+        assert engine.step([(sequence, array("i", tail), 0)]) == _core.STEP_OK
+        assert logits(engine, sequence, 5) == logits(engine, computed(engine, prompt), 5)
+    again = _core.Sequence(engine)
+    cache.take(array("i", PROMPT[:61]), again)
+    assert logits(engine, again, PROMPT[60]) == logits(engine, computed(engine, PROMPT[:60]), PROMPT[60])
 
 
 def test_blocks_outlive_their_sequence_until_reclaimed(engine):
     cache = PrefixCache(engine, limit=16)
     sequence = computed(engine, PROMPT[:100])
-    cache.add(array("i", PROMPT[:100]), sequence)
+    cache.add(array("i", PROMPT[:100]), sequence, ended=False)
     assert cache.reclaimable == 0
     assert cache.reclaim(3) == 0, "blocks in use stay"
     sequence.close()
     assert (engine.kv_blocks_free, cache.reclaimable) == (13, 3)
     assert cache.reclaim(1) == 1
-    assert len(cache.find(array("i", PROMPT))) == 2, "the end of the path goes first"
+    assert taken(cache, engine, PROMPT)[0] == 64, "the end of the path goes first"
     assert cache.reclaim(10) == 2
     assert engine.kv_blocks_free == 16
 
@@ -77,11 +123,11 @@ def test_least_recently_used_goes_first(engine):
     old, new = PROMPT[:40], [9, *PROMPT[:40]]
     for tokens in (old, new):
         sequence = computed(engine, tokens)
-        cache.add(array("i", tokens), sequence)
+        cache.add(array("i", tokens), sequence, ended=False)
         sequence.close()
-    cache.find(array("i", old))
+    taken(cache, engine, old)
     assert cache.reclaim(1) == 1
-    assert (len(cache.find(array("i", old))), len(cache.find(array("i", new)))) == (1, 0)
+    assert (taken(cache, engine, old)[0], taken(cache, engine, new)[0]) == (32, 0)
 
 
 def test_limit_holds(engine):
@@ -89,7 +135,7 @@ def test_limit_holds(engine):
     for first in range(5):
         tokens = [first + 3, *PROMPT[:64]]
         sequence = computed(engine, tokens)
-        cache.add(array("i", tokens), sequence)
+        cache.add(array("i", tokens), sequence, ended=False)
         sequence.close()
     assert len(cache) <= 4 + 2
     cache.clear()
@@ -146,7 +192,7 @@ def test_second_turn_computes_its_new_tokens_only(model):
     second.text()
     assert first.stats.cached_tokens == 0
     assert second.stats.prompt_tokens == len(PROMPT) + len(answer) + 3
-    assert second.stats.cached_tokens == (len(PROMPT) + len(answer) - 1) // 32 * 32
+    assert second.stats.cached_tokens == len(PROMPT) + len(answer) - 1
 
 
 def test_prefix_is_shared_while_its_first_user_runs(model):
