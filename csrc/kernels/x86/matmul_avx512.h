@@ -7,28 +7,26 @@
 
 #include "kernels/x86/matmul_avx2.h"
 
-/* oc_matmul_<suffix>_avx512vnni from tile(weights of two groups, x, first column, outputs, ldy, cols,
- * pair), `wide` = 8 or 4 columns in the widest tile. The last group of an odd number stands in for its
- * missing neighbour, whose outputs are not written (pair = 0). The first `done` columns are left to
- * `others`. */
-#define OC_DEFINE_MATMUL_REST(suffix, tile, block, elements, wide, done, others)                             \
-    void oc_matmul_##suffix##_avx512vnni(const void *packed, const oc_act *x, float *y, int64_t ldy,         \
-                                         int64_t g0, int64_t g1) {                                           \
-        const int64_t n_blocks = x->k / elements, first = done;                                              \
-        if (first > 0) others;                                                                               \
-        for (int64_t g = g0; g < g1 && first < x->n; g += 2) {                                               \
+/* A matmul from tile(weights of two groups, x, first column, outputs, ldy, cols, pair), `wide` = 8 or 4
+ * columns in the widest tile. The last group of an odd number stands in for its missing neighbour, whose
+ * outputs are not written (pair = 0). */
+#define OC_DEFINE_MATMUL_PAIRS(suffix, tile, block, elements, wide)                                          \
+    OC_DEFINE_MATMUL_TILES(, oc_matmul_##suffix##_avx512vnni, tile, block, elements, wide)
+#define OC_DEFINE_MATMUL_TILES(linkage, function, tile, block, elements, wide)                               \
+    linkage void function(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,            \
+                          int64_t g1) {                                                                      \
+        const int64_t n_blocks = x->k / elements;                                                            \
+        for (int64_t g = g0; g < g1; g += 2) {                                                               \
             const int pair = g + 1 < g1;                                                                     \
             const block *w0 = (const block *)packed + g * n_blocks, *w1 = w0 + (pair ? n_blocks : 0);        \
             float *out = y + 8 * g;                                                                          \
-            int64_t c = first;                                                                               \
+            int64_t c = 0;                                                                                   \
             for (; wide == 8 && c + 8 <= x->n; c += 8) tile(w0, w1, x, c, out + c * ldy, ldy, 8, pair);      \
             for (; c + 4 <= x->n; c += 4) tile(w0, w1, x, c, out + c * ldy, ldy, 4, pair);                   \
             for (; c + 2 <= x->n; c += 2) tile(w0, w1, x, c, out + c * ldy, ldy, 2, pair);                   \
             if (c < x->n) tile(w0, w1, x, c, out + c * ldy, ldy, 1, pair);                                   \
         }                                                                                                    \
     }
-#define OC_DEFINE_MATMUL_PAIRS(suffix, tile, block, elements, wide)                                          \
-    OC_DEFINE_MATMUL_REST(suffix, tile, block, elements, wide, 0, (void)0)
 
 /* 32 bytes of each group */
 OC_INLINE __m512i oc_load2(const void *p0, const void *p1) {

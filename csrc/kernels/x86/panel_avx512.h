@@ -19,21 +19,25 @@ typedef struct oc_panel { /* part p is elements 16 p .. 16 p + 15, vector j of i
     __m512 d, dmin;
 } oc_panel;
 
-/* Unpack one block of two groups. */
-typedef void (*oc_panel_unpack)(const void *w0, const void *w1, oc_panel *panel);
+typedef struct oc_format_panels {
+    void (*unpack)(const void *w0, const void *w1, oc_panel *panel); /* one block of two groups */
+    oc_panel_mins mins;
+    int64_t block_bytes; /* of a packed block */
+} oc_format_panels;
 
-/* The columns of x, from the first, that panels are for. */
-static inline int64_t oc_panel_columns(const oc_act *x) { return x->n < OC_PANEL_MIN ? 0 : x->n - x->n % 8; }
+/* The contract of matmul. */
+void oc_panel_matmul_avx512vnni(const oc_format_panels *format, const void *packed, const oc_act *x, float *y,
+                                int64_t ldy, int64_t g0, int64_t g1);
 
-/* The contract of matmul for columns [0, oc_panel_columns(x)); block_bytes is the size of a packed block. */
-void oc_panel_matmul_avx512vnni(oc_panel_unpack unpack, oc_panel_mins mins, size_t block_bytes,
-                                const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,
-                                int64_t g1);
-
-/* oc_matmul_<suffix>_avx512vnni of a format with blocks of 256: panels, and for the rest `tile` as in
- * OC_DEFINE_MATMUL_PAIRS. */
+/* oc_matmul_<suffix>_avx512vnni of a format with blocks of 256: panels for many columns, and for few `tile`
+ * as in OC_DEFINE_MATMUL_PAIRS. */
 #define OC_DEFINE_MATMUL_PANELS(suffix, tile, block, unpack, mins)                                           \
-    OC_DEFINE_MATMUL_REST(suffix, tile, block, 256, 8, oc_panel_columns(x),                                  \
-                          oc_panel_matmul_avx512vnni(unpack, mins, sizeof(block), packed, x, y, ldy, g0, g1))
+    OC_DEFINE_MATMUL_TILES(static, few_##suffix, tile, block, 256, 8)                                        \
+    void oc_matmul_##suffix##_avx512vnni(const void *packed, const oc_act *x, float *y, int64_t ldy,         \
+                                         int64_t g0, int64_t g1) {                                           \
+        static const oc_format_panels format = {unpack, mins, sizeof(block)};                                \
+        if (x->n < OC_PANEL_MIN) few_##suffix(packed, x, y, ldy, g0, g1);                                    \
+        else oc_panel_matmul_avx512vnni(&format, packed, x, y, ldy, g0, g1);                                 \
+    }
 
 #endif

@@ -9,9 +9,8 @@
 
 #include "kernels/x86/panel_avx512.h"
 
-#define STRIP 64 /* columns that pass over an unpacked panel */
-#define PAIRS 2  /* of groups whose panels a strip passes over one after another */
-#define TILE 8   /* columns at a time */
+#define STRIP 96 /* columns that pass over an unpacked panel */
+#define TILE 6   /* columns at a time, by 32 rows: every activation that is loaded is multiplied twice */
 #define MAGIC 12582912.0f
 #define MAGIC_BITS 0x4B400000
 
@@ -42,8 +41,11 @@ OC_INLINE void load_column(const oc_act *x, int64_t c, int64_t b, const oc_panel
     }
 }
 
-static void load_strip(const oc_act *x, int64_t c, int64_t n, int64_t b, oc_panel_mins mins, column *to) {
+/* n columns from c on, and zeros up to whole tiles; returns the number of all. */
+static int64_t load_strip(const oc_act *x, int64_t c, int64_t n, int64_t b, oc_panel_mins mins, column *to) {
     for (int64_t i = 0; i < n; i++) load_column(x, c + i, b, mins, to + i);
+    for (; n % TILE; n++) memset(to + n, 0, sizeof *to);
+    return n;
 }
 
 static void find_start(const oc_panel *panel, start *to) {
@@ -56,70 +58,83 @@ static void find_start(const oc_panel *panel, start *to) {
     }
 }
 
-/* Add the products of a panel with TILE columns to their sums. */
-OC_INLINE void tile(const oc_panel *panel, const start *start, const column *x, __m512 *acc,
-                    const oc_panel_mins mins) {
-    __m512 products[TILE];
-    for (int i = 0; i < TILE; i++) products[i] = _mm512_setzero_ps();
+/* Add the products of two panels with TILE columns to their sums. */
+static void multiply(const oc_panel panel[2], const start start[2], const column *x, __m512 (*acc)[2]) {
+    __m512 products[TILE][2];
+    for (int i = 0; i < TILE; i++) products[i][0] = products[i][1] = _mm512_setzero_ps();
     for (int p = 0; p < 16; p++) {
-        __m512i total[TILE];
-        for (int i = 0; i < TILE; i++) total[i] = start->bits[p];
+        __m512i total[TILE][2];
+        for (int i = 0; i < TILE; i++)
+            for (int r = 0; r < 2; r++) total[i][r] = start[r].bits[p];
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
+        for (int j = 0; j < 4; j++) {
+            const __m512i q0 = panel[0].codes[p][j], q1 = panel[1].codes[p][j];
             for (int i = 0; i < TILE; i++) {
                 const __m512i codes = oc_codes4_wide((const int8_t *)x[i].codes + 16 * p + 4 * j);
-                total[i] = _mm512_dpbusd_epi32(total[i], codes, panel->codes[p][j]);
+                total[i][0] = _mm512_dpbusd_epi32(total[i][0], codes, q0);
+                total[i][1] = _mm512_dpbusd_epi32(total[i][1], codes, q1);
             }
+        }
         for (int i = 0; i < TILE; i++) {
-            const __m512 t =
-                _mm512_fmsub_ps(_mm512_castsi512_ps(total[i]), panel->scale[p], start->scaled[p]);
-            products[i] = _mm512_fmadd_ps(t, _mm512_set1_ps(x[i].scale[p]), products[i]);
+            const __m512 scale = _mm512_set1_ps(x[i].scale[p]);
+            for (int r = 0; r < 2; r++) {
+                const __m512 sum = _mm512_castsi512_ps(total[i][r]);
+                const __m512 t = _mm512_fmsub_ps(sum, panel[r].scale[p], start[r].scaled[p]);
+                products[i][r] = _mm512_fmadd_ps(t, scale, products[i][r]);
+            }
         }
     }
-    for (int i = 0; i < TILE; i++) acc[i] = _mm512_fmadd_ps(panel->d, products[i], acc[i]);
-    if (mins == OC_PANEL_NO_MINS) return;
-    __m512 sums[TILE];
-    for (int i = 0; i < TILE; i++) sums[i] = _mm512_setzero_ps();
-    for (int p = 0; p < (mins == OC_PANEL_MINS_OF_16 ? 16 : 8); p++)
-        for (int i = 0; i < TILE; i++)
-            sums[i] = _mm512_fmadd_ps(panel->min[p], _mm512_set1_ps(x[i].sum[p]), sums[i]);
-    for (int i = 0; i < TILE; i++) acc[i] = _mm512_fnmadd_ps(panel->dmin, sums[i], acc[i]);
+    for (int i = 0; i < TILE; i++)
+        for (int r = 0; r < 2; r++) acc[i][r] = _mm512_fmadd_ps(panel[r].d, products[i][r], acc[i][r]);
 }
 
-static void strip(const oc_panel *panel, const column *x, int64_t n, __m512 *acc, oc_panel_mins mins) {
-    start start;
-    find_start(panel, &start);
-    for (int64_t c = 0; c < n; c += TILE) {
-        if (mins == OC_PANEL_NO_MINS) tile(panel, &start, x + c, acc + c, OC_PANEL_NO_MINS);
-        else if (mins == OC_PANEL_MINS_OF_32) tile(panel, &start, x + c, acc + c, OC_PANEL_MINS_OF_32);
-        else tile(panel, &start, x + c, acc + c, OC_PANEL_MINS_OF_16);
+/* Take their minima off, `n_mins` for a block. */
+static void subtract_mins(const oc_panel panel[2], const int n_mins, const column *x, __m512 (*acc)[2]) {
+    __m512 mins[TILE][2];
+    for (int i = 0; i < TILE; i++) mins[i][0] = mins[i][1] = _mm512_setzero_ps();
+    for (int p = 0; p < n_mins; p++)
+        for (int i = 0; i < TILE; i++) {
+            const __m512 sum = _mm512_set1_ps(x[i].sum[p]);
+            for (int r = 0; r < 2; r++) mins[i][r] = _mm512_fmadd_ps(panel[r].min[p], sum, mins[i][r]);
+        }
+    for (int i = 0; i < TILE; i++)
+        for (int r = 0; r < 2; r++) acc[i][r] = _mm512_fnmadd_ps(panel[r].dmin, mins[i][r], acc[i][r]);
+}
+
+/* 4 groups; of a part of them the last ones stand in for those that are missing. */
+static void multiply_strip(const oc_format_panels *f, const uint8_t *const w[4], const oc_act *x, int64_t c,
+                           int64_t n, __m512 (*acc)[2]) {
+    column columns[STRIP];
+    memset(acc, 0, STRIP * sizeof *acc);
+    for (int64_t b = 0; b < x->k / 256; b++) {
+        oc_panel panel[2];
+        start start[2];
+        const int64_t at = b * f->block_bytes, all = load_strip(x, c, n, b, f->mins, columns);
+        for (int r = 0; r < 2; r++) {
+            f->unpack(w[2 * r] + at, w[2 * r + 1] + at, &panel[r]);
+            find_start(&panel[r], &start[r]);
+        }
+        for (int64_t i = 0; i < all; i += TILE) {
+            multiply(panel, start, columns + i, acc + i);
+            if (f->mins != OC_PANEL_NO_MINS)
+                subtract_mins(panel, f->mins == OC_PANEL_MINS_OF_16 ? 16 : 8, columns + i, acc + i);
+        }
     }
 }
 
-void oc_panel_matmul_avx512vnni(oc_panel_unpack unpack, oc_panel_mins mins, size_t block_bytes,
-                                const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,
-                                int64_t g1) {
-    const int64_t n_blocks = x->k / 256, columns = oc_panel_columns(x);
-    const size_t group = n_blocks * block_bytes;
-    column activations[STRIP];
-    __m512 acc[PAIRS][STRIP];
-    for (int64_t from = g0; from < g1; from += 2 * PAIRS) {
-        const int64_t to = from + 2 * PAIRS < g1 ? from + 2 * PAIRS : g1;
-        for (int64_t c = 0; c < columns; c += STRIP) {
-            const int64_t n = columns - c < STRIP ? columns - c : STRIP;
-            memset(acc, 0, sizeof acc);
-            for (int64_t b = 0; b < n_blocks; b++) {
-                load_strip(x, c, n, b, mins, activations);
-                for (int64_t g = from; g < to; g += 2) {
-                    const uint8_t *w = (const uint8_t *)packed + g * group + b * block_bytes;
-                    oc_panel panel;
-                    unpack(w, w + (g + 1 < to ? group : 0), &panel);
-                    strip(&panel, activations, n, acc[(g - from) / 2], mins);
-                }
-            }
-            for (int64_t g = from; g < to; g += 2)
-                for (int64_t i = 0; i < n; i++)
-                    oc_store2(y + (c + i) * ldy + 8 * g, acc[(g - from) / 2][i], g + 1 < to);
+void oc_panel_matmul_avx512vnni(const oc_format_panels *f, const void *packed, const oc_act *x, float *y,
+                                int64_t ldy, int64_t g0, int64_t g1) {
+    const int64_t group = x->k / 256 * f->block_bytes;
+    for (int64_t g = g0; g < g1; g += 4) {
+        const uint8_t *w[4];
+        for (int i = 0; i < 4; i++) w[i] = (const uint8_t *)packed + (g + i < g1 ? g + i : g1 - 1) * group;
+        for (int64_t c = 0; c < x->n; c += STRIP) {
+            __m512 acc[STRIP][2];
+            const int64_t n = x->n - c < STRIP ? x->n - c : STRIP;
+            multiply_strip(f, w, x, c, n, acc);
+            for (int64_t i = 0; i < n; i++)
+                for (int r = 0; r < 2 && g + 2 * r < g1; r++)
+                    oc_store2(y + (c + i) * ldy + 8 * (g + 2 * r), acc[i][r], g + 2 * r + 1 < g1);
         }
     }
 }
