@@ -126,6 +126,16 @@ def test_bits_do_not_depend_on_columns_or_groups(index, gguf_type):
             assert np.array_equal(part, whole[:, 8 * g0 : 8 * g1])
 
 
+@each_row
+def test_bits_do_not_depend_on_the_strip_of_a_column(index, gguf_type):
+    k = max(160, 2 * FORMATS[gguf_type][1])
+    matrix, x = packed(gguf_type, weights(gguf_type, 52, k), k), Activations(101, k)
+    whole = multiply(index, matrix, x, 52)
+    for c in (0, 7, 50, 94, 95, 96, 100):
+        assert np.array_equal(multiply(index, matrix, x.column(c), 52)[0], whole[c])
+    assert np.array_equal(multiply(index, matrix, x, 52, 1, 6), whole[:, 8:48])
+
+
 @pytest.mark.parametrize(
     ("index", "gguf_type"), [row for row in ROWS if FORMATS[row.values[1]][0] == "MXFP4"]
 )

@@ -7,12 +7,14 @@
 
 #include "kernels/x86/matmul_avx2.h"
 
-/* oc_matmul_<suffix>_avx512vnni from tile(weights of two groups, x, first column, outputs, ldy, cols,
- * pair), `wide` = 8 or 4 columns in the widest tile. The last group of an odd number stands in for its
- * missing neighbour, whose outputs are not written (pair = 0). */
+/* A matmul from tile(weights of two groups, x, first column, outputs, ldy, cols, pair), `wide` = 8 or 4
+ * columns in the widest tile. The last group of an odd number stands in for its missing neighbour, whose
+ * outputs are not written (pair = 0). */
 #define OC_DEFINE_MATMUL_PAIRS(suffix, tile, block, elements, wide)                                          \
-    void oc_matmul_##suffix##_avx512vnni(const void *packed, const oc_act *x, float *y, int64_t ldy,         \
-                                         int64_t g0, int64_t g1) {                                           \
+    OC_DEFINE_MATMUL_TILES(, oc_matmul_##suffix##_avx512vnni, tile, block, elements, wide)
+#define OC_DEFINE_MATMUL_TILES(linkage, function, tile, block, elements, wide)                               \
+    linkage void function(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,            \
+                          int64_t g1) {                                                                      \
         const int64_t n_blocks = x->k / elements;                                                            \
         for (int64_t g = g0; g < g1; g += 2) {                                                               \
             const int pair = g + 1 < g1;                                                                     \

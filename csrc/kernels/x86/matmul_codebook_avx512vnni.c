@@ -3,7 +3,7 @@
  * exactly (see matmul_codebook.inc), so the results are those of AVX2. */
 #include "kernels/x86/target_avx512vnni.h"
 
-#include "kernels/x86/matmul_avx512.h"
+#include "kernels/x86/panel_avx512.h"
 
 OC_INLINE __m512i load_book(const int8_t values[16]) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)values));
@@ -132,13 +132,40 @@ OC_INLINE void tile_256(const uint8_t *w0, const uint8_t *w1, const oc_act *x, i
     for (int i = 0; i < cols; i++) oc_store2(out + i * ldy, acc[i], pair);
 }
 
+OC_INLINE void unpack_256(const uint8_t *w0, const uint8_t *w1, oc_panel *panel, const int n_scales,
+                          const int8_t values[16], const float unit) {
+    const __m512i book = load_book(values), low4 = _mm512_set1_epi8(15);
+    const int qs_at = 8 * n_scales, size = qs_at + 128;
+    const __m512 d = oc_halves2((const uint16_t *)w0, (const uint16_t *)w1);
+    panel->d = _mm512_mul_ps(d, _mm512_set1_ps(unit));
+    w0 += 16, w1 += 16;
+    for (int p = 0; p < 8; p++, w0 += size, w1 += size) {
+        oc_prefetch(w0, size);
+        oc_prefetch(w1, size);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            const int at = 8 * (h % n_scales);
+            panel->scale[2 * p + h] = oc_signed_to_floats2(w0 + at, w1 + at);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                const __m512i q = oc_load2(w0 + qs_at + 32 * j, w1 + qs_at + 32 * j);
+                const __m512i code = _mm512_and_si512(h ? _mm512_srli_epi16(q, 4) : q, low4);
+                panel->codes[2 * p + h][j] = _mm512_shuffle_epi8(book, code);
+            }
+        }
+    }
+}
+
 #define OC_BOOK(suffix, packed, values, largest, unit)                                                       \
     OC_INLINE void tile_##suffix(const packed *w0, const packed *w1, const oc_act *x, int64_t c, float *out, \
                                  int64_t ldy, const int cols, const int pair) {                              \
         const int n_scales = sizeof w0->part->scale / 8;                                                     \
         tile_256(BYTES(w0), BYTES(w1), x, c, out, ldy, cols, pair, n_scales, values, unit);                  \
     }                                                                                                        \
-    OC_DEFINE_MATMUL_PAIRS(suffix, tile_##suffix, packed, 256, 8)
+    static void unpack_##suffix(const void *w0, const void *w1, oc_panel *panel) {                           \
+        unpack_256(w0, w1, panel, sizeof ((const packed *)w0)->part->scale / 8, values, unit);               \
+    }                                                                                                        \
+    OC_DEFINE_MATMUL_PANELS(suffix, tile_##suffix, packed, unpack_##suffix, OC_PANEL_NO_MINS)
 OC_BOOKS(OC_BOOK)
 #undef OC_BOOK
 

@@ -3,7 +3,7 @@
  * AVX2. */
 #include "kernels/x86/target_avx512vnni.h"
 
-#include "kernels/x86/matmul_avx512.h"
+#include "kernels/x86/panel_avx512.h"
 
 /* A block is scales, minima unless `q3`, then 8 parts: integer scales, third bits if `q3`, 2 code vectors. */
 OC_INLINE void tile_23(const uint8_t *w0, const uint8_t *w1, const oc_act *x, int64_t c, float *out,
@@ -84,7 +84,42 @@ OC_INLINE void tile_23(const uint8_t *w0, const uint8_t *w1, const oc_act *x, in
 #define TILE_Q3_K(w0, w1, x, c, y, ldy, cols, pair)                                                          \
     tile_23(BYTES(w0), BYTES(w1), x, c, y, ldy, cols, pair, 1)
 
-OC_DEFINE_MATMUL_PAIRS(q2_k, TILE_Q2_K, oc_packed_q2_k, 256, 8)
-OC_DEFINE_MATMUL_PAIRS(q3_k, TILE_Q3_K, oc_packed_q3_k, 256, 8)
+OC_INLINE void unpack_23(const uint8_t *w0, const uint8_t *w1, oc_panel *panel, const int q3) {
+    const __m512i low2 = _mm512_set1_epi8(3), bit2 = _mm512_set1_epi8(4), low4 = _mm512_set1_epi32(15);
+    const int head = q3 ? 16 : 32, qs_at = q3 ? 48 : 16, size = qs_at + 64;
+    panel->d = oc_halves2((const uint16_t *)w0, (const uint16_t *)w1);
+    if (!q3) panel->dmin = oc_halves2((const uint16_t *)w0 + 8, (const uint16_t *)w1 + 8);
+    w0 += head, w1 += head;
+    for (int p = 0; p < 8; p++, w0 += size, w1 += size) {
+        const __m512i qh = q3 ? oc_load2(w0 + 16, w1 + 16) : _mm512_setzero_si512();
+        oc_prefetch(w0, size);
+        oc_prefetch(w1, size);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            const int part = 2 * p + h;
+            const __m512i bytes = oc_load2(w0 + qs_at + 32 * h, w1 + qs_at + 32 * h);
+            const __m512i both = _mm512_cvtepu8_epi32(oc_bytes2(w0 + 8 * h, w1 + 8 * h));
+            panel->scale[part] = q3 ? oc_signed_to_floats2(w0 + 8 * h, w1 + 8 * h)
+                                    : _mm512_cvtepi32_ps(_mm512_and_si512(both, low4));
+            if (!q3) panel->min[part] = _mm512_cvtepi32_ps(_mm512_srli_epi32(both, 4));
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                const int at = 4 * h + j - 2;
+                __m512i q = _mm512_and_si512(_mm512_srli_epi16(bytes, 2 * j), low2);
+                if (q3) {
+                    const __m512i bit = at < 0 ? _mm512_slli_epi16(qh, -at) : _mm512_srli_epi16(qh, at);
+                    q = _mm512_sub_epi8(_mm512_ternarylogic_epi32(bit, bit2, q, 0xEA), bit2);
+                }
+                panel->codes[part][j] = q;
+            }
+        }
+    }
+}
+
+static void unpack_q2_k(const void *w0, const void *w1, oc_panel *panel) { unpack_23(w0, w1, panel, 0); }
+static void unpack_q3_k(const void *w0, const void *w1, oc_panel *panel) { unpack_23(w0, w1, panel, 1); }
+
+OC_DEFINE_MATMUL_PANELS(q2_k, TILE_Q2_K, oc_packed_q2_k, unpack_q2_k, OC_PANEL_MINS_OF_16)
+OC_DEFINE_MATMUL_PANELS(q3_k, TILE_Q3_K, oc_packed_q3_k, unpack_q3_k, OC_PANEL_NO_MINS)
 
 #include "kernels/x86/target_end.h"
