@@ -253,7 +253,8 @@ static const code_range wide_punctuation[] = {{'!', '/'},       {':', '~'},     
 static const code_range east_asian[] = {{0x800, 0x9FA5}, {0xAC00, 0xD7FF}};
 static const code_range han_and_kana[] = {{0x3040, 0x30FF}, {0x4E00, 0x9FA5}};
 static const code_range ascii_digits[] = {{'0', '9'}};
-static const code_range falcon_symbols[] = {{'$', '$'}, {'+', '+'}, {'<', '>'}, {'^', '^'}, {'`', '`'}, {'|', '|'}, {'~', '~'}};
+static const code_range falcon_symbols[] = {{'$', '$'}, {'+', '+'}, {'<', '>'}, {'^', '^'},
+                                            {'`', '`'}, {'|', '|'}, {'~', '~'}};
 static const code_range line_ends[] = {{'\n', '\n'}, {'\r', '\r'}};
 static const code_range bloom_stops[] = {{'!', '!'},     {'(', ')'},     {',', ','},     {'.', '.'},
                                          {'?', '?'},     {'|', '|'},     {0x60C, 0x60C}, {0x6D4, 0x6D4},

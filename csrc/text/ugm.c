@@ -75,7 +75,7 @@ static void put(writer *w, const oc_vocab *vocab, const uint8_t *text, size_t le
             w->space = w->started;
             continue;
         }
-        if (!w->started) w->space = vocab->add_space_prefix;
+        if (!w->started && vocab->trim_spaces) w->space = vocab->add_space_prefix;
         for (int n = w->space + space; n; n--, w->count += 3) memcpy(w->out + w->count, MARKER, 3);
         if (!space) w->out[w->count++] = text[i];
         w->started = true;
@@ -85,7 +85,8 @@ static void put(writer *w, const oc_vocab *vocab, const uint8_t *text, size_t le
 
 oc_status oc_ugm_normalize(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, size_t length,
                            uint32_t *size) {
-    writer w = {0};
+    // Where spaces are trimmed, the prefix waits for a character; else it stands even where all characters vanish.
+    writer w = {.space = length && vocab->add_space_prefix && !vocab->trim_spaces};
     size_t width;
     for (size_t at = 0; at < length; at += width) {
         const char *mapped = replacement(vocab, text + at, length - at, &width);
@@ -102,6 +103,10 @@ oc_status oc_ugm_normalize(const oc_vocab *vocab, oc_encoder *encoder, const uin
         if (status) return status;
         w.out = encoder->escaped;
         put(&w, vocab, bytes, n);
+    }
+    if (w.space && !vocab->trim_spaces) {
+        memcpy(w.out, MARKER, 3);
+        w.count = 3;
     }
     *size = (uint32_t)w.count;
     return OC_OK;
