@@ -253,11 +253,11 @@ oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint6
                            uint64_t *offsets /* (count + 1) */);
 typedef enum oc_token_model {
     OC_TOKENS_BPE, /* byte-level BPE: pieces in the GPT-2 alphabet, merges by rank ("gpt2" in GGUF) */
-    OC_TOKENS_SPM, /* SentencePiece BPE: merges by the score of the result, byte fallback ("llama" in GGUF) */
-    OC_TOKENS_WPM  /* WordPiece of BERT: the longest piece that fits, again and again ("bert" in GGUF) */
+    OC_TOKENS_SPM, /* SentencePiece BPE with byte fallback: merges by the score of the result ("llama" in GGUF), or by
+                    * rank where the file has merges ("gemma4") */
+    OC_TOKENS_WPM, /* WordPiece of BERT: the longest piece that fits, again and again ("bert" in GGUF) */
+    OC_TOKENS_UGM  /* SentencePiece unigram: the pieces with the highest sum of scores ("t5" in GGUF) */
 } oc_token_model;
-
-typedef enum oc_pretokenizer { OC_PRE_GPT2, OC_PRE_SMOLLM, OC_PRE_LLAMA3, OC_PRE_QWEN2 } oc_pretokenizer;
 
 /* The values of tokenizer.ggml.token_type. */
 typedef enum oc_token_type {
@@ -281,14 +281,17 @@ typedef struct oc_strings {
 
 typedef struct oc_vocab_spec {
     oc_token_model model;
-    oc_pretokenizer pre;  /* BPE only */
+    const char *pre;      /* BPE: the rules that cut text into pretokens, by their name in text/pretoken.c */
     int ignore_merges;    /* BPE: a pretoken that is a piece as a whole is not merged */
     int lowercase;        /* WPM: text loses case and accents */
-    int add_space_prefix; /* SPM: a space goes before text at the start and after a special token */
-    int32_t unknown;      /* SPM, WPM: what stands for text that no token covers; -1: such text is dropped */
+    int add_space_prefix; /* SPM, UGM: a space goes before text at the start and after a special token */
+    int trim_spaces;      /* UGM: spaces at the ends of a text go, and runs of them become one */
+    int32_t unknown;      /* all but BPE: what stands for text that no token covers; -1: such text is dropped */
     oc_strings tokens;
-    oc_strings merges;    /* BPE: "left right" */
-    const float *scores;  /* SPM: (tokens.count); NULL with BPE */
+    oc_strings merges;    /* BPE, and SPM without scores: "left right" */
+    const float *scores;  /* SPM, UGM: (tokens.count) or NULL */
+    const uint8_t *charsmap; /* UGM: SentencePiece's precompiled normaliser, or NULL */
+    size_t charsmap_size;
     const int32_t *types; /* (tokens.count), or NULL: all normal, byte tokens known by their spelling */
 } oc_vocab_spec;
 

@@ -157,9 +157,11 @@ class Vocabulary:
         merges: tuple[ReadableBuffer, ReadableBuffer, int] | None = None,
         scores: ReadableBuffer | None = None,
         types: ReadableBuffer | None = None,
+        charsmap: ReadableBuffer | None = None,
         unknown: int = -1,
         ignore_merges: bool = False,
         add_space_prefix: bool = False,
+        trim_spaces: bool = False,
         lowercase: bool = False,
     ) -> None: ...
     def encode(self, text: bytes, parse_special: bool) -> list[int]: ...

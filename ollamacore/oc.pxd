@@ -155,11 +155,7 @@ cdef extern from "oc.h" nogil:
         OC_TOKENS_BPE
         OC_TOKENS_SPM
         OC_TOKENS_WPM
-    ctypedef enum oc_pretokenizer:
-        OC_PRE_GPT2
-        OC_PRE_SMOLLM
-        OC_PRE_LLAMA3
-        OC_PRE_QWEN2
+        OC_TOKENS_UGM
     ctypedef enum oc_token_type:
         OC_TOKEN_UNDEFINED
         OC_TOKEN_NORMAL
@@ -175,14 +171,17 @@ cdef extern from "oc.h" nogil:
         size_t count
     ctypedef struct oc_vocab_spec:
         oc_token_model model
-        oc_pretokenizer pre
+        const char *pre
         int ignore_merges
         int lowercase
         int add_space_prefix
+        int trim_spaces
         int32_t unknown
         oc_strings tokens
         oc_strings merges
         const float *scores
+        const uint8_t *charsmap
+        size_t charsmap_size
         const int32_t *types
     oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) noexcept
     void oc_vocab_free(oc_vocab *vocab) noexcept

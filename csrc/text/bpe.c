@@ -66,6 +66,12 @@ typedef struct pending_merge {
     oc_merge_slot merge;
 } pending_merge;
 
+static size_t spell(const oc_vocab *vocab, const uint8_t *text, size_t length, uint8_t *key) {
+    if (vocab->model == OC_TOKENS_BPE) return oc_bpe_decode(text, length, key);
+    memcpy(key, text, length);
+    return length;
+}
+
 /* "left right". The separator is the first space after the first byte, as no piece of the alphabet has one. */
 static oc_status parse_merge(const oc_vocab *vocab, const oc_strings *merges, uint32_t rank, pending_merge *pending,
                              char *err) {
@@ -81,8 +87,8 @@ static oc_status parse_merge(const oc_vocab *vocab, const oc_strings *merges, ui
     }
     pending->text = text;
     pending->text_length = length;
-    pending->left = oc_bpe_decode(text, (size_t)(space - text), pending->bytes);
-    pending->right = oc_bpe_decode(space + 1, (size_t)(text + length - space - 1), pending->bytes + pending->left);
+    pending->left = spell(vocab, text, (size_t)(space - text), pending->bytes);
+    pending->right = spell(vocab, space + 1, (size_t)(text + length - space - 1), pending->bytes + pending->left);
     pending->hashes[0] = oc_text_hash(pending->bytes, pending->left);
     pending->hashes[1] = oc_text_hash(pending->bytes + pending->left, pending->right);
     pending->hashes[2] = oc_text_hash(pending->bytes, pending->left + pending->right);
@@ -141,7 +147,7 @@ oc_status oc_bpe_load_merges(oc_vocab *vocab, const oc_strings *merges, char *er
         oc_status status = load_batch(vocab, merges, first, count - first < BATCH ? count - first : BATCH, err);
         if (status) return status;
     }
-    for (int byte = 0; byte < 256; byte++) {
+    for (int byte = 0; byte < 256 && vocab->model == OC_TOKENS_BPE; byte++) {
         uint8_t key = (uint8_t)byte;
         vocab->byte_ids[byte] = oc_vocab_find(vocab, &key, 1);
     }

@@ -19,6 +19,7 @@ static oc_status encode_new(const oc_vocab *vocab, oc_encoder *encoder, const ui
     switch (vocab->model) {
     case OC_TOKENS_SPM: return oc_spm_encode(vocab, encoder, text, length, out);
     case OC_TOKENS_WPM: return oc_wpm_encode(vocab, text, length, out);
+    case OC_TOKENS_UGM: return oc_ugm_encode(vocab, encoder, text, length, out);
     case OC_TOKENS_BPE: break;
     }
     return oc_bpe_encode(vocab, encoder, text, length, out);
@@ -43,34 +44,37 @@ static oc_status encode_word(const oc_vocab *vocab, oc_encoder *encoder, const u
     return OC_OK;
 }
 
-/* Bytes of the pretoken or word at the start of prepared text. */
-static uint32_t word_length(const oc_vocab *vocab, const uint8_t *text, uint32_t length) {
+/* Where the pretoken or word of prepared text that starts at `at` ends. */
+static uint32_t word_end(const oc_vocab *vocab, oc_cuts *cuts, const uint8_t *text, uint32_t at, uint32_t length) {
     switch (vocab->model) {
-    case OC_TOKENS_SPM: return oc_spm_word(vocab, text, length);
-    case OC_TOKENS_WPM: return oc_wpm_word(text, length);
+    case OC_TOKENS_SPM:
+    case OC_TOKENS_UGM: return at + oc_spm_word(vocab, text + at, length - at);
+    case OC_TOKENS_WPM: return at + oc_wpm_word(text + at, length - at);
     case OC_TOKENS_BPE: break;
     }
-    return (uint32_t)oc_pretoken(vocab->pre, text, length);
+    return (uint32_t)oc_pretoken_end(vocab->pre, cuts, text, at, length);
 }
 
 /* Text between special tokens. */
 static oc_status encode_fragment(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, size_t length,
                                  oc_tokens *out) {
-    uint32_t rest = (uint32_t)length;
+    uint32_t size = (uint32_t)length;
+    oc_cuts cuts = {0};
     oc_status status = OC_OK;
     if (vocab->model == OC_TOKENS_SPM) {
         // Each fragment starts the text or follows a special token, so each gets the prefix.
-        status = oc_spm_escape(encoder, text, length, vocab->add_space_prefix, &rest);
+        status = oc_spm_escape(encoder, text, length, vocab->add_space_prefix, &size);
         text = encoder->escaped;
     } else if (vocab->model == OC_TOKENS_WPM) {
-        status = oc_wpm_normalize(encoder, text, length, vocab->lowercase, &rest);
+        status = oc_wpm_normalize(encoder, text, length, vocab->lowercase, &size);
+        text = encoder->escaped;
+    } else if (vocab->model == OC_TOKENS_UGM) {
+        status = oc_ugm_normalize(vocab, encoder, text, length, &size);
         text = encoder->escaped;
     }
-    while (rest && !status) {
-        uint32_t step = word_length(vocab, text, rest);
-        status = encode_word(vocab, encoder, text, step, out);
-        text += step;
-        rest -= step;
+    for (uint32_t at = 0, end; at < size && !status; at = end) {
+        end = word_end(vocab, &cuts, text, at, size);
+        status = encode_word(vocab, encoder, text + at, end - at, out);
     }
     return status;
 }
@@ -104,6 +108,11 @@ static void release(oc_encoder *encoder, size_t keep) {
         free(encoder->heap);
         encoder->heap = NULL;
         encoder->heap_capacity = 0;
+    }
+    if (encoder->step_capacity * sizeof *encoder->steps > keep) {
+        free(encoder->steps);
+        encoder->steps = NULL;
+        encoder->step_capacity = 0;
     }
     if (encoder->escaped_capacity > keep) {
         free(encoder->escaped);

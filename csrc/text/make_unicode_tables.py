@@ -2,8 +2,8 @@
 
 Command (from the repository root):  python3.13 csrc/text/make_unicode_tables.py > csrc/text/unicode_tables.h
 
-A class is two bits: 0 other, 1 letter (\\p{L}), 2 number (\\p{N}), 3 white space (White_Space, which is what
-\\s matches in the regular expressions of tokenizers). Stage 1 maps code point / 256 to a block, stage 2 holds 64
+A class is four bits, named in unicode.h: groups of general categories, and white space (White_Space, which is what
+\\s matches in the regular expressions of tokenizers). Stage 1 maps code point / 256 to a block, stage 2 holds 128
 bytes for each block. The interpreter decides the version of Unicode, so use a recent one.
 """
 
@@ -14,21 +14,25 @@ CODE_POINTS = 0x110000
 BLOCK = 256
 #: str.isspace() adds the four information separators, which do not have the property White_Space.
 NOT_WHITE_SPACE = frozenset(range(0x1C, 0x20))
+#: general category, whole or its first letter -> class; the rest is 0, other
+CLASSES = {"Lu": 1, "Lt": 1, "Ll": 2, "Lm": 3, "Lo": 3, "M": 4, "N": 5, "P": 6, "S": 7}
+WHITE_SPACE = 8
 
 
 def character_class(code_point: int) -> int:
-    """Two bits that stand for one code point."""
+    """Four bits that stand for one code point."""
     character = chr(code_point)
     if character.isspace() and code_point not in NOT_WHITE_SPACE:
-        return 3
-    return {"L": 1, "N": 2}.get(unicodedata.category(character)[0], 0)
+        return WHITE_SPACE
+    category = unicodedata.category(character)
+    return CLASSES.get(category, CLASSES.get(category[0], 0))
 
 
 def pack(start: int) -> bytes:
-    """One block: four code points a byte, the first in the low bits."""
+    """One block: two code points a byte, the first in the low bits."""
     return bytes(
-        sum(character_class(code_point + i) << (2 * i) for i in range(4))
-        for code_point in range(start, start + BLOCK, 4)
+        character_class(code_point) | character_class(code_point + 1) << 4
+        for code_point in range(start, start + BLOCK, 2)
     )
 
 

@@ -40,7 +40,7 @@ static oc_status add_candidate(const oc_vocab *vocab, oc_encoder *encoder, const
     uint32_t right = symbols[left].next, priority;
     int32_t merged;
     *added = false;
-    if (vocab->model == OC_TOKENS_BPE) {
+    if (vocab->merges) {
         merged = oc_bpe_pair(vocab, symbols[left].id, symbols[right].id, &priority);
         if (merged == OC_NO_TOKEN) return OC_OK;
     } else {

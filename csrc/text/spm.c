@@ -1,4 +1,4 @@
-/* spm.c - SentencePiece BPE: merges by score, U+2581 for spaces, byte tokens for characters without a piece. */
+/* spm.c - SentencePiece BPE: merges by score or rank, U+2581 for spaces, byte tokens for characters without a piece. */
 #include "text/text.h"
 #include "text/unicode.h"
 
@@ -49,13 +49,17 @@ static uint32_t priority_of(float score) {
 oc_status oc_spm_load_scores(oc_vocab *vocab, const float *scores) {
     vocab->priorities = malloc((size_t)vocab->count * sizeof *vocab->priorities);
     if (!vocab->priorities) return OC_ERR_NOMEM;
+    for (uint32_t id = 0; id < vocab->count; id++) vocab->priorities[id] = priority_of(scores[id]);
+    return OC_OK;
+}
+
+void oc_spm_load_joins(oc_vocab *vocab) {
     for (uint32_t id = 0; id < vocab->count; id++) {
         size_t length;
         const uint8_t *text = oc_vocab_text(vocab, (int32_t)id, &length);
-        vocab->priorities[id] = priority_of(scores[id]);
-        if (oc_vocab_find(vocab, text, length) == (int32_t)id) note_joins(vocab, text, length);
+        oc_token_type type = vocab->types[id];
+        if (type != OC_TOKEN_CONTROL && type != OC_TOKEN_UNKNOWN) note_joins(vocab, text, length);
     }
-    return OC_OK;
 }
 
 oc_status oc_spm_escape(oc_encoder *encoder, const uint8_t *text, size_t length, bool prefix, uint32_t *escaped) {
@@ -96,8 +100,7 @@ uint32_t oc_spm_word(const oc_vocab *vocab, const uint8_t *text, uint32_t length
     return at;
 }
 
-/* A symbol that is no piece: its bytes, or unknown once. */
-static oc_status push_bytes(const oc_vocab *vocab, oc_tokens *out, const uint8_t *text, uint32_t length) {
+oc_status oc_spm_push_bytes(const oc_vocab *vocab, oc_tokens *out, const uint8_t *text, uint32_t length) {
     bool known = true;
     for (uint32_t i = 0; i < length; i++) known = known && vocab->byte_ids[text[i]] != OC_NO_TOKEN;
     if (!known) return vocab->unknown == OC_NO_TOKEN ? OC_OK : oc_tokens_push(out, vocab->unknown);
@@ -121,7 +124,7 @@ oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_
     status = oc_merge(vocab, encoder, text, length);
     for (uint32_t at = 0; at < length && !status; at = symbols[at].next) {
         status = symbols[at].id != OC_NO_TOKEN ? oc_tokens_push(out, symbols[at].id)
-                                               : push_bytes(vocab, out, text + at, symbols[at].next - at);
+                                               : oc_spm_push_bytes(vocab, out, text + at, symbols[at].next - at);
     }
     return status;
 }

@@ -1,7 +1,7 @@
 /* text.h - what the files of this folder share: the vocabulary, its lookups and the working memory of an encoder.
  *
  * vocab.c owns the pieces and the index, special.c finds special tokens in text, pretoken.c cuts text into pretokens,
- * merge.c merges symbols, bpe.c, spm.c and wpm.c hold what differs between the models, encode.c drives them.
+ * merge.c merges symbols, bpe.c, spm.c, wpm.c and ugm.c hold what differs between the models, encode.c drives them.
  */
 #ifndef OC_TEXT_H
 #define OC_TEXT_H
@@ -52,6 +52,20 @@ typedef struct oc_candidate { // a possible merge
     int32_t merged;
 } oc_candidate;
 
+typedef struct oc_lattice_step { // UGM: the best way to a place in a word
+    double score;
+    uint32_t from;       // where its last piece begins; UINT32_MAX: no way found yet
+    int32_t id;          // of that piece; OC_NO_TOKEN: a character without a piece
+} oc_lattice_step;
+
+#define OC_STAGES_MAX 6
+
+typedef struct oc_cuts { // where the current piece of each stage of the pretokenizer ends; starts as {0}
+    size_t ends[OC_STAGES_MAX];
+} oc_cuts;
+
+typedef struct oc_pretokenizer oc_pretokenizer;
+
 #define OC_CACHE_SLOTS 16384u
 #define OC_CACHE_KEY 30u
 #define OC_CACHE_IDS 8u
@@ -68,15 +82,17 @@ typedef struct oc_encoder { // working memory of one call
     size_t symbol_capacity;
     oc_candidate *heap;
     size_t heap_count, heap_capacity;
-    uint8_t *escaped; // SPM: the fragment with its spaces replaced; WPM: its words
+    oc_lattice_step *steps;
+    size_t step_capacity;
+    uint8_t *escaped; // SPM, UGM: the fragment with its spaces replaced; WPM: its words
     size_t escaped_capacity;
 } oc_encoder;
 
 struct oc_vocab {
     oc_token_model model;
-    oc_pretokenizer pre;
-    bool ignore_merges, add_space_prefix, lowercase;
-    bool joins[256]; // SPM: a piece has a space after this byte; elsewhere words are merged one by one
+    const oc_pretokenizer *pre; // BPE
+    bool ignore_merges, add_space_prefix, trim_spaces, lowercase;
+    bool joins[256]; // SPM, UGM: a piece has a space after this byte; elsewhere words are merged one by one
     int32_t unknown;
     uint32_t count;
     uint32_t longest; // bytes of the longest key in the index
@@ -84,11 +100,16 @@ struct oc_vocab {
     uint8_t *types;   // (count) oc_token_type
     uint8_t *arena;
     size_t arena_used, arena_capacity;
-    oc_index_slot *index; // key -> id; the key is a piece's bytes with BPE, its text with SPM and WPM
+    oc_index_slot *index; // key -> id; the key is a piece's bytes with BPE, else its text
     uint32_t index_mask;
-    oc_merge_slot *merges; // BPE
+    oc_merge_slot *merges; // BPE and SPM by rank, or NULL
     uint32_t merge_mask;
-    uint32_t *priorities; // SPM: (count) smaller is a higher score
+    uint32_t *priorities; // SPM by score: (count) smaller is a higher score
+    float *scores;        // UGM: (count)
+    double unknown_score; // UGM: of a character without a piece
+    uint16_t *reach;      // UGM: (OC_REACH_SLOTS) bytes of the longest piece whose first character has this hash
+    uint8_t *charsmap;    // UGM: the normaliser as in the file, or NULL
+    size_t charsmap_size;
     int32_t byte_ids[256];
     uint32_t trie_root[256]; // first byte -> node, 0: none
     oc_trie_node *trie;      // node 0 is not used
@@ -138,8 +159,10 @@ size_t oc_special_find(const oc_vocab *vocab, const uint8_t *text, size_t length
 
 /* ---- pretoken.c ---- */
 
-/* Bytes of the pretoken at the start of text; length >= 1. */
-size_t oc_pretoken(oc_pretokenizer pre, const uint8_t *text, size_t length);
+/* The rules of this name, or NULL. */
+const oc_pretokenizer *oc_pretokenizer_find(const char *name);
+/* Where the pretoken that starts at `at` ends; called for all pretokens of a text in order, with the same cuts. */
+size_t oc_pretoken_end(const oc_pretokenizer *pre, oc_cuts *cuts, const uint8_t *text, size_t at, size_t length);
 
 /* ---- merge.c ---- */
 
@@ -149,7 +172,7 @@ int32_t oc_bpe_pair(const oc_vocab *vocab, int32_t left, int32_t right, uint32_t
 oc_status oc_merge(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length);
 oc_status oc_tokens_push(oc_tokens *tokens, int32_t id);
 
-/* ---- bpe.c, spm.c and wpm.c: load what only this model has; one pretoken to ids ---- */
+/* ---- bpe.c, spm.c, wpm.c and ugm.c: load what only this model has; one pretoken to ids ---- */
 
 oc_status oc_bpe_load_merges(oc_vocab *vocab, const oc_strings *merges, char *err);
 /* A piece in the GPT-2 alphabet as bytes; a character outside the alphabet stays as it is. Returns the length, which
@@ -161,6 +184,8 @@ oc_status oc_bpe_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_
                         oc_tokens *out);
 
 oc_status oc_spm_load_scores(oc_vocab *vocab, const float *scores);
+/* Learn after which bytes words cannot be cut. */
+void oc_spm_load_joins(oc_vocab *vocab);
 /* The byte that a token spelled exactly <0xXX> stands for, or -1. */
 int oc_spm_byte(const uint8_t *text, size_t length);
 /* A piece's text with U+2581 as a space, which is what it adds to a text. Never longer than the text. */
@@ -169,6 +194,8 @@ size_t oc_spm_decode(const uint8_t *text, size_t length, uint8_t *bytes);
 oc_status oc_spm_escape(oc_encoder *encoder, const uint8_t *text, size_t length, bool prefix, uint32_t *escaped);
 /* Bytes of the stretch at the start of an escaped text that no merge can leave; length >= 1. */
 uint32_t oc_spm_word(const oc_vocab *vocab, const uint8_t *text, uint32_t length);
+/* Text that is no piece: its bytes, or unknown once. */
+oc_status oc_spm_push_bytes(const oc_vocab *vocab, oc_tokens *out, const uint8_t *text, uint32_t length);
 oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
                         oc_tokens *out);
 
@@ -178,5 +205,13 @@ oc_status oc_wpm_normalize(oc_encoder *encoder, const uint8_t *text, size_t leng
 /* Bytes of the word at the start of normalised text, with the space before it; length >= 1. */
 uint32_t oc_wpm_word(const uint8_t *text, uint32_t length);
 oc_status oc_wpm_encode(const oc_vocab *vocab, const uint8_t *text, uint32_t length, oc_tokens *out);
+
+#define OC_REACH_SLOTS 65536u
+oc_status oc_ugm_load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err);
+/* The text normalised, with its spaces as U+2581, in encoder->escaped. */
+oc_status oc_ugm_normalize(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, size_t length,
+                           uint32_t *size);
+oc_status oc_ugm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
+                        oc_tokens *out);
 
 #endif

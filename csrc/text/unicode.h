@@ -7,7 +7,19 @@
 
 #include "text/unicode_tables.h"
 
-enum { OC_OTHER = 0, OC_LETTER = 1, OC_NUMBER = 2, OC_SPACE = 3 };
+/* What a character is, one bit each, so that a set of classes is a number. */
+enum {
+    OC_OTHER = 1 << 0,    // controls, formats, what is not assigned
+    OC_UPPER = 1 << 1,    // and title case
+    OC_LOWER = 1 << 2,
+    OC_CASELESS = 1 << 3, // letters without case, modifier letters
+    OC_MARK = 1 << 4,
+    OC_NUMBER = 1 << 5,
+    OC_PUNCTUATION = 1 << 6,
+    OC_SYMBOL = 1 << 7,
+    OC_SPACE = 1 << 8,
+    OC_LETTER = OC_UPPER | OC_LOWER | OC_CASELESS
+};
 
 /* Code point at p (n >= 1 bytes are there) and its length in bytes. A byte that starts no valid sequence stands for
  * itself as U+FFFD with length 1, so any bytes can be walked. */
@@ -37,7 +49,7 @@ static inline uint32_t oc_utf8_get(const uint8_t *p, size_t n, size_t *length) {
 }
 
 static inline int oc_class(uint32_t code) {
-    return oc_class_stage2[oc_class_stage1[code >> 8] * 64u + (code >> 2 & 63)] >> (2 * (code & 3)) & 3;
+    return 1 << (oc_class_stage2[oc_class_stage1[code >> 8] * 128u + (code >> 1 & 127)] >> (4 * (code & 1)) & 15);
 }
 
 #endif

@@ -139,7 +139,7 @@ static oc_status load_type(oc_vocab *vocab, uint32_t id, const int32_t *types, c
     int byte = oc_spm_byte(text, length);
     int32_t type = OC_TOKEN_NORMAL;
     if (types) type = types[id];
-    else if (byte >= 0 && vocab->model == OC_TOKENS_SPM) type = OC_TOKEN_BYTE;
+    else if (byte >= 0 && (vocab->model == OC_TOKENS_SPM || vocab->model == OC_TOKENS_UGM)) type = OC_TOKEN_BYTE;
     if (type < OC_TOKEN_UNDEFINED || type > OC_TOKEN_BYTE) {
         return oc_text_fail(err, "token ", id, " has an unknown type", text, length);
     }
@@ -216,9 +216,16 @@ static oc_status load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err) {
     if (!status) status = build_index(vocab, err);
     if (!status) status = load_specials(vocab, err);
     if (status) return status;
-    if (vocab->model == OC_TOKENS_WPM) return OC_OK;
-    return vocab->model == OC_TOKENS_BPE ? oc_bpe_load_merges(vocab, &spec->merges, err)
-                                         : oc_spm_load_scores(vocab, spec->scores);
+    switch (vocab->model) {
+    case OC_TOKENS_WPM: return OC_OK;
+    case OC_TOKENS_UGM: oc_spm_load_joins(vocab); return oc_ugm_load(vocab, spec, err);
+    case OC_TOKENS_SPM:
+        oc_spm_load_joins(vocab);
+        if (spec->scores) return oc_spm_load_scores(vocab, spec->scores);
+        break;
+    case OC_TOKENS_BPE: break;
+    }
+    return oc_bpe_load_merges(vocab, &spec->merges, err);
 }
 
 /* ---- Public ------------------------------------------------------------------------------------------------------ */
@@ -231,14 +238,17 @@ oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) 
         return oc_text_fail(err, "the vocabulary has ", spec->tokens.count, " tokens", NULL, 0);
     }
     if (spec->unknown < OC_NO_TOKEN || spec->unknown >= (int64_t)spec->tokens.count) return OC_ERR_ARGUMENT;
-    if (spec->model == OC_TOKENS_SPM && !spec->scores) return OC_ERR_ARGUMENT;
+    if (spec->model == OC_TOKENS_UGM && !spec->scores) return OC_ERR_ARGUMENT;
+    const oc_pretokenizer *pre = spec->model == OC_TOKENS_BPE ? oc_pretokenizer_find(spec->pre) : NULL;
+    if (spec->model == OC_TOKENS_BPE && !pre) return OC_ERR_ARGUMENT;
     oc_vocab *vocab = calloc(1, sizeof *vocab);
     if (!vocab) return OC_ERR_NOMEM;
     vocab->model = spec->model;
-    vocab->pre = spec->pre;
+    vocab->pre = pre;
     vocab->ignore_merges = spec->ignore_merges != 0;
     vocab->lowercase = spec->lowercase != 0;
     vocab->add_space_prefix = spec->add_space_prefix != 0;
+    vocab->trim_spaces = spec->trim_spaces != 0;
     vocab->unknown = spec->unknown;
     vocab->count = (uint32_t)spec->tokens.count;
     for (int i = 0; i < 256; i++) vocab->byte_ids[i] = OC_NO_TOKEN;
@@ -262,10 +272,14 @@ void oc_vocab_free(oc_vocab *vocab) {
     free(vocab->index);
     free(vocab->merges);
     free(vocab->priorities);
+    free(vocab->scores);
+    free(vocab->reach);
+    free(vocab->charsmap);
     free(vocab->trie);
     free(vocab->encoder.cache);
     free(vocab->encoder.symbols);
     free(vocab->encoder.heap);
+    free(vocab->encoder.steps);
     free(vocab->encoder.escaped);
     free(vocab);
 }

@@ -6,10 +6,7 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 cdef enum:
     _NOGIL_BYTES = 4096
 
-_TOKEN_MODELS = {"gpt2": OC_TOKENS_BPE, "llama": OC_TOKENS_SPM, "bert": OC_TOKENS_WPM}
-_PRETOKENIZERS = {
-    "gpt-2": OC_PRE_GPT2, "smollm": OC_PRE_SMOLLM, "llama-bpe": OC_PRE_LLAMA3, "qwen2": OC_PRE_QWEN2,
-}
+_TOKEN_MODELS = {"gpt2": OC_TOKENS_BPE, "llama": OC_TOKENS_SPM, "bert": OC_TOKENS_WPM, "t5": OC_TOKENS_UGM}
 
 
 cdef class _View:
@@ -49,28 +46,37 @@ cdef class Vocabulary:
     cdef oc_vocab *_vocab
     cdef readonly Py_ssize_t count
 
-    def __cinit__(self, *, str model, str pre, tokens, merges=None, scores=None, types=None, int32_t unknown=-1,
-                  bint ignore_merges=False, bint add_space_prefix=False, bint lowercase=False):
+    def __cinit__(self, *, str model, str pre, tokens, merges=None, scores=None, types=None, charsmap=None,
+                  int32_t unknown=-1, bint ignore_merges=False, bint add_space_prefix=False, bint trim_spaces=False,
+                  bint lowercase=False):
         cdef oc_vocab_spec spec
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
-        cdef _View view_scores, view_types
+        cdef _View view_scores, view_types, view_charsmap
+        cdef bytes rules = pre.encode()
         cdef _Strings strings = _Strings(tokens)
         cdef _Strings pairs = _Strings(merges if merges is not None else (b"", b"", 0))
         self.count = strings._c.count
         spec.model = _TOKEN_MODELS[model]
-        spec.pre = _PRETOKENIZERS[pre]
+        spec.pre = PyBytes_AsString(rules)
         spec.ignore_merges = ignore_merges
         spec.lowercase = lowercase
         spec.add_space_prefix = add_space_prefix
+        spec.trim_spaces = trim_spaces
         spec.unknown = unknown
         spec.tokens = strings._c
         spec.merges = pairs._c
         spec.scores = NULL
+        spec.charsmap = NULL
+        spec.charsmap_size = 0
         spec.types = NULL
         if scores is not None:
             view_scores = _View(scores, 4, self.count)
             spec.scores = <const float *>view_scores._buffer.buf
+        if charsmap is not None:
+            view_charsmap = _View(charsmap, 1, 0)
+            spec.charsmap = <const uint8_t *>view_charsmap._buffer.buf
+            spec.charsmap_size = <size_t>view_charsmap._buffer.len
         if types is not None:
             view_types = _View(types, 4, self.count)
             spec.types = <const int32_t *>view_types._buffer.buf

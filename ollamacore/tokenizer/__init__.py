@@ -1,8 +1,8 @@
 """Text to token ids and back, as the model's own tokenizer does it. The loops are in csrc/text.
 
-Reads the `tokenizer.ggml.*` metadata of a GGUF file. Models: `gpt2` (byte-level BPE), `llama` (SentencePiece BPE)
-and `bert` (WordPiece); anything else is refused with UnsupportedModelError. Conversations are rendered elsewhere
-(ollamacore.prompt).
+Reads the `tokenizer.ggml.*` metadata of a GGUF file. Models: `gpt2` (byte-level BPE), `llama` and `gemma4`
+(SentencePiece BPE, by score and by rank), `t5` (SentencePiece unigram) and `bert` (WordPiece); anything else is refused
+with UnsupportedModelError. Conversations are rendered elsewhere (ollamacore.prompt).
 """
 
 from collections.abc import Iterable
@@ -11,24 +11,12 @@ from typing import Self
 from ollamacore._core import TokenStream, Vocabulary
 from ollamacore.errors import UnsupportedModelError
 from ollamacore.tokenizer.metadata import GGUFMetadata, TokenizerMetadata
+from ollamacore.tokenizer.pretokenizers import PRETOKENIZERS
 
 __all__ = ["TokenStream", "Tokenizer"]
 
-#: `tokenizer.ggml.pre` -> the rules that cut text into pretokens; whether whole pretokens skip the merges.
-_PRETOKENIZERS = {
-    "default": ("gpt-2", False),
-    "gpt-2": ("gpt-2", False),
-    "mpt": ("gpt-2", False),
-    "smollm": ("smollm", False),
-    "starcoder": ("smollm", False),
-    "refact": ("smollm", False),
-    "command-r": ("smollm", False),
-    "llama-bpe": ("llama-bpe", True),
-    "llama3": ("llama-bpe", True),
-    "llama-v3": ("llama-bpe", True),
-    "qwen2": ("qwen2", False),
-    "deepseek-r1-qwen": ("qwen2", False),
-}
+#: `tokenizer.ggml.model` -> the algorithm of the vocabulary
+_MODELS = {"gpt2": "gpt2", "llama": "llama", "gemma4": "llama", "t5": "t5", "bert": "bert"}
 
 
 class Tokenizer:
@@ -39,7 +27,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary, metadata: TokenizerMetadata) -> None:
         self.vocabulary = vocabulary
-        self._strip_space = metadata.model == "bert" or (metadata.model == "llama" and metadata.add_space_prefix)
+        self._strip_space = metadata.model == "bert" or metadata.add_space_prefix
         self.n_vocab: int = vocabulary.count
         self.bos = metadata.bos
         self.eos = metadata.eos
@@ -53,22 +41,24 @@ class Tokenizer:
     def from_gguf(cls, gguf: GGUFMetadata) -> Self:
         """Build the tokenizer that a GGUF file describes."""
         metadata = TokenizerMetadata(gguf)
-        if metadata.model not in ("gpt2", "llama", "bert"):
+        if metadata.model not in _MODELS:
             raise UnsupportedModelError(f"tokenizer model {metadata.model!r} is not supported")
-        byte_level = metadata.model == "gpt2"
-        if byte_level and metadata.pre not in _PRETOKENIZERS:
+        if metadata.model == "gpt2" and metadata.pre not in PRETOKENIZERS:
             raise UnsupportedModelError(f"pre-tokenizer {metadata.pre!r} is not supported")
-        rules, ignore_merges = _PRETOKENIZERS[metadata.pre] if byte_level else ("gpt-2", False)
+        rules, ignore_merges = PRETOKENIZERS[metadata.pre if metadata.model == "gpt2" else "default"]
+        has_merges, has_scores = metadata.model in ("gpt2", "gemma4"), metadata.model in ("llama", "t5")
         vocabulary = Vocabulary(
-            model=metadata.model,
+            model=_MODELS[metadata.model],
             pre=rules,
             tokens=metadata.tokens,
-            merges=metadata.strings("tokenizer.ggml.merges") if byte_level else None,
-            scores=metadata.numbers("tokenizer.ggml.scores", "f") if metadata.model == "llama" else None,
+            merges=metadata.strings("tokenizer.ggml.merges") if has_merges else None,
+            scores=metadata.numbers("tokenizer.ggml.scores", "f") if has_scores else None,
             types=metadata.types,
+            charsmap=metadata.charsmap,
             unknown=-1 if metadata.unknown is None else metadata.unknown,
             ignore_merges=ignore_merges,
             add_space_prefix=metadata.add_space_prefix,
+            trim_spaces=metadata.trim_spaces,
             lowercase=metadata.lowercase,
         )
         return cls(vocabulary, metadata)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ollamacore._core import Vocabulary
 from ollamacore.errors import InvalidFileError
+from ollamacore.tokenizer.pretokenizers import BOS_BY_DEFAULT
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -45,20 +46,24 @@ class TokenizerMetadata:
         self._gguf = gguf
         self.model: str = gguf.get("tokenizer.ggml.model", str)
         self.pre: str = gguf.get("tokenizer.ggml.pre", str, "default")
-        sentencepiece, wordpiece = self.model == "llama", self.model == "bert"
+        sentencepiece, wordpiece, unigram = (self.model == kind for kind in ("llama", "bert", "t5"))
         self.tokens = self.strings("tokenizer.ggml.tokens")
         self.types = self.numbers("tokenizer.ggml.token_type", "i", required=False)
         self.bos = self._id("bos", 1 if sentencepiece else None)
-        self.eos = self._id("eos", 2 if sentencepiece else None)
-        self.unknown = self._id("unknown", 0 if sentencepiece else 100 if wordpiece else None)
+        self.eos = self._id("eos", 2 if sentencepiece else 1 if unigram else None)
+        self.unknown = self._id("unknown", {"llama": 0, "bert": 100, "t5": 2}.get(self.model))
         if wordpiece:  # [CLS] and [SEP] stand around every text; the second key is spelled as GGUF files spell it
             self.bos = self._id("cls", 101) if self.bos is None else self.bos
             self.eos = self._id("seperator", 102)
-        llama3 = self.pre in ("llama-bpe", "llama3", "llama-v3")
-        self.add_bos: bool = wordpiece or gguf.get("tokenizer.ggml.add_bos_token", bool, sentencepiece or llama3)
-        self.add_eos: bool = wordpiece or gguf.get("tokenizer.ggml.add_eos_token", bool, False)
+        begins = self.model in ("llama", "gemma4") or (self.model == "gpt2" and self.pre in BOS_BY_DEFAULT)
+        self.add_bos: bool = wordpiece or gguf.get("tokenizer.ggml.add_bos_token", bool, begins)
+        self.add_eos: bool = wordpiece or gguf.get("tokenizer.ggml.add_eos_token", bool, unigram)
         self.lowercase: bool = gguf.get("tokenizer.ggml.normalizer.lowercase", bool, wordpiece)
-        self.add_space_prefix: bool = gguf.get("tokenizer.ggml.add_space_prefix", bool, sentencepiece)
+        self.add_space_prefix: bool = self.model in ("llama", "gemma4", "t5") and gguf.get(
+            "tokenizer.ggml.add_space_prefix", bool, self.model != "gemma4"
+        )
+        self.trim_spaces: bool = unigram and gguf.get("tokenizer.ggml.remove_extra_whitespaces", bool, False)
+        self.charsmap = self._bytes("tokenizer.ggml.precompiled_charsmap") if unigram else None
 
     def strings(self, key: str) -> "StringRegion":
         """A string array as (region of length-prefixed strings, offsets into it, count)."""
@@ -87,6 +92,19 @@ class TokenizerMetadata:
         if view.nbytes != self.tokens[2] * 4:
             raise InvalidFileError(f"{key} has {view.nbytes // 4} elements for {self.tokens[2]} tokens")
         return view
+
+    def _bytes(self, key: str) -> bytes | None:
+        """An array of bytes, signed or not, if the file has it."""
+        value = self._gguf.metadata.get(key)
+        if value is None:
+            return None
+        try:
+            view = memoryview(bytes(value) if isinstance(value, list) else value)
+        except (TypeError, ValueError):
+            raise InvalidFileError(f"{key} is not an array of bytes") from None
+        if view.itemsize != 1:
+            raise InvalidFileError(f"{key} has elements of the wrong type ({view.format!r}, not 'B')")
+        return view.tobytes()
 
     def end_ids(self, vocabulary: Vocabulary) -> frozenset[int]:
         """Every token that ends a generation."""

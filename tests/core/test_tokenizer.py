@@ -390,7 +390,7 @@ def test_threads_share_a_tokenizer():
 # ---- files that are damaged or not supported ----
 
 
-@pytest.mark.parametrize("keys", [{"model": "t5"}, {"pre": "tekken"}])
+@pytest.mark.parametrize("keys", [{"model": "rwkv"}, {"pre": "kimi-k2"}])
 def test_unsupported_tokenizers_are_named(keys):
     (name,) = keys.values()
     with pytest.raises(UnsupportedModelError, match=name):

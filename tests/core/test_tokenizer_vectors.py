@@ -9,7 +9,8 @@ pytestmark = pytest.mark.model
 
 SEPARATOR = "\n__ggml_vocab_test__\n"
 #: every vocabulary with vectors whose tokenizer is supported
-NAMES = ("gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "mpt", "starcoder", "refact", "command-r", "bert-bge")
+NAMES = ("gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "mpt", "starcoder", "refact", "command-r", "bert-bge",
+         "deepseek-coder", "deepseek-llm", "falcon", "gemma-4", "qwen35")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -18,19 +18,52 @@ ALPHABET = {byte: chr(byte) for byte in PRINTABLE} | {byte: chr(256 + i) for i, 
 
 _BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 _GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+_ENDS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_SHORT = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORDS = _SHORT + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|" + _ENDS
+_CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+%(short)s"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*%(short)s"
+    r"|\p{N}%(digits)s| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + _ENDS
 )
+_QWEN35 = (
+    _SHORT + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + _ENDS
+)
+_DEEPSEEK3 = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"| ?[\p{P}\p{S}]+[\r\n]*|" + _ENDS
+)
+_EAST_ASIAN = "[一-龥ࠀ-一가-\ud7ff]+"
+_BLOOM = r" ?[^(\s|.,!?…。，、।۔،)]+"
+
+
+def _stages(*expressions, then=_BYTES):
+    """Cut at the matches of one expression after the other."""
+    return pre_tokenizers.Sequence([*(pre_tokenizers.Split(Regex(text), "isolated") for text in expressions), then])
+
+
 #: `tokenizer.ggml.pre` -> the pre-tokenizer of the reference
 REFERENCE_PRETOKENIZERS = {
     "gpt-2": _GPT2,
     "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _GPT2]),
-    "llama-bpe": pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_LLAMA3 % "{1,3}"), "isolated"), _BYTES],
+    "falcon": pre_tokenizers.Sequence(
+        [_stages(r"[\p{P}$+<=>^~|`]+", then=_GPT2), pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated")]
     ),
-    "qwen2": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_LLAMA3 % ""), "isolated"), _BYTES]),
+    "llama-bpe": _stages(_WORDS % "{1,3}"),
+    "qwen2": _stages(_WORDS % ""),
+    "qwen35": _stages(_QWEN35),
+    "seed-coder": _stages((_WORDS % "").replace(r"\p{N}]+[\r\n]*", r"\p{N}\r\n]+")),
+    "minicpm5": _stages(r"\p{N}{1,3}", _WORDS % "+"),
+    "laguna": _stages(r"[^\n]+|[\n]+", _WORDS % ""),
+    "gpt-4o": _stages(_CASED % {"short": _SHORT + "?", "digits": "{1,3}"}),
+    "tekken": _stages(_CASED % {"short": "", "digits": ""}),
+    "deepseek-coder": _stages(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EAST_ASIAN, r"\p{N}"),
+    "deepseek-v3": _stages(r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3),
+    "bloom": _stages(_BLOOM),
+    "viking": _stages(_BLOOM, r"\p{N}"),
 }
+#: those in which a pretoken that is a piece as a whole is not merged
+_WHOLE = ("llama-bpe", "minicpm5", "tekken")
 
 
 class Metadata:
@@ -105,7 +138,7 @@ def reference_bpe(metadata, pre):
     model = models.BPE(
         vocab={token: id for id, token in enumerate(tokens)},
         merges=[tuple(merge.split(" ")) for merge in merges],
-        ignore_merges=pre == "llama-bpe",
+        ignore_merges=pre in _WHOLE,
     )
     reference = Reference(model)
     reference.pre_tokenizer = REFERENCE_PRETOKENIZERS[pre]
