@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := $(shell find csrc ollamacore -name '*.[ch]' -o -name '*.def' -o -name '*.inc' -o -name '*.p[yx][xd]' -o -name '*.pxi' 2>/dev/null | grep -v -e _core.c -e include/)
 
-.PHONY: help build run test test-arm fuzz bench lint fmt asan wheel clean
+.PHONY: help build run test test-arm test-clients fuzz bench lint fmt asan wheel clean
 
 help:
 	@echo "make run      set up, fetch the starter model once, serve on port 11434"
 	@echo "make test     set up, run the whole suite"
 	@echo "make test-arm cross-compile the ARM64 kernels and test them under qemu-user"
+	@echo "make test-clients llama-index and litellm against the server"
 	@echo "make fuzz     ten thousand requests from our own OpenAPI document"
 	@echo "make build    .venv with an editable install"
 	@echo "make bench    benchmarks (see bench/README.md for the comparison with llama.cpp)"
@@ -40,6 +41,10 @@ run: build
 test: $(VENV)/test-tools
 	$(BIN)/python -m pytest tests
 	OLLAMACORE_CPU=generic $(BIN)/python -m pytest -q tests/kernels tests/core -m "not model"
+
+# The client libraries whose own environments take long to install; `make test` has the others.
+test-clients: $(VENV)/test-tools
+	CLIENT_LIBRARIES="llama_index litellm" $(BIN)/python -m pytest tests/api/test_client_libraries.py
 
 # The ARM64 kernels without ARM64: a static test program for three processors. NEON only is a Raspberry Pi 4, dotprod a
 # Raspberry Pi 5. The flags are those of setup.py.

@@ -1,18 +1,22 @@
 """Requests per second of our HTTP server and of uvicorn with httptools, answering the same bytes.
 
-    python -m bench.http [--rounds 5] [--seconds 3] [--connections 32]
+    python -m bench.http [--rounds 5] [--seconds 3] [--connections 32] [--save]
 
-One process each, on uvloop both, driven by `wrk` in turns. Prints medians and the ratio. Needs wrk, uvicorn and
-httptools.
+One process each, on uvloop both, driven by `wrk` in turns. Prints medians and the ratio of each round's two figures.
+Needs wrk, uvicorn and httptools. `--save` adds the run to those kept under bench/results.
 """
 
 import argparse
+import json
 import re
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
+from importlib.metadata import version
+
+from bench.machine import results_file, stamp
 
 PORTS = {"ollamacore": 18434, "uvicorn": 18435}
 APPLICATION = '''
@@ -64,12 +68,20 @@ def rate(name: str, seconds: int, connections: int) -> float:
     return float(re.search(r"Requests/sec:\s+([\d.]+)", report)[1])
 
 
+def keep(run: dict[str, object]) -> None:
+    """Add a run to those kept."""
+    target = results_file("http")
+    runs = json.loads(target.read_text())["runs"] if target.exists() else []
+    target.write_text(json.dumps({"runs": [*runs, run]}, indent=1) + "\n")
+
+
 def main() -> None:
     """Alternate between the two and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--save", action="store_true", help="keep the figures under bench/results")
     args = parser.parse_args()
     processes = [start(name) for name in PORTS]
     try:
@@ -81,9 +93,14 @@ def main() -> None:
         for process in processes:
             process.terminate()
     medians = {name: statistics.median(values) for name, values in rates.items()}
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(*rates.values(), strict=True))
     for name, value in medians.items():
         print(f"{name:12} {value:10.0f} requests/s")
-    print(f"ratio        {medians['ollamacore'] / medians['uvicorn']:10.2f}")
+    print(f"ratio        {ratio:10.2f}")
+    if args.save:
+        peers = {name: version(name) for name in ("uvicorn", "httptools", "uvloop")}
+        settings = {"seconds": args.seconds, "connections": args.connections, "peers": peers}
+        keep({**stamp(), **settings, "requests_per_second": rates, "ratio": round(ratio, 3)})
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class _Exchange:
         self.receiver: asyncio.Future[bool] | None = None
         #: the client waits for an interim response before it sends the body
         self.continue_due = head.expect_continue
-        self.body_ended = False
+        self.body_ended = head.content_length == 0
         #: whether the head of the answer has been written
         self.started = False
         #: whether another request may follow

@@ -110,6 +110,12 @@ def error_response(error: HTTPError) -> Response:
 
 def encode_head(status: int, headers: Iterable[Header], own: Iterable[Header]) -> bytes:
     """Status line and fields; `headers` may hold no control characters and none of the `own` names."""
+    return _encode_head(status, tuple(headers), tuple(own))
+
+
+@lru_cache(maxsize=16)
+def _encode_head(status: int, headers: tuple[Header, ...], own: tuple[Header, ...]) -> bytes:
+    """Within a second many answers have the same head."""
     lines = [_status_line(status)]
     lines += [_field_line(name, value) for name, value in headers]
     lines += [f"{name}: {value}\r\n" for name, value in own]

@@ -1,8 +1,9 @@
-// The official JavaScript client, run by test_js_client.py: node client.mjs URL MODEL DIGEST. Throws where the server differs.
+// The official JavaScript client, run by test_js_client.py: node client.mjs BUILD URL MODEL DIGEST
+// with the build `ollama` or `ollama/browser`. Throws where the server differs.
 import assert from "node:assert/strict";
-import { Ollama } from "ollama";
 
-const [url, model, digest] = process.argv.slice(2);
+const [build, url, model, digest] = process.argv.slice(2);
+const { Ollama } = await import(build);
 const client = new Ollama({ host: url });
 const options = { num_predict: 8, temperature: 0, seed: 1 };
 const messages = [{ role: "user", content: "Say hello." }];

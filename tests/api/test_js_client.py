@@ -1,4 +1,7 @@
-"""The official JavaScript client under node. Without node there is nothing to test; with it, the install must work."""
+"""The official JavaScript client under node: its builds for node and for browsers.
+
+Without node there is nothing to test; with it, the install must work.
+"""
 
 import fcntl
 import shutil
@@ -32,13 +35,14 @@ def js_folder():
     return folder
 
 
-def test_javascript_client(live_server, js_folder, tmp_path):
+@pytest.mark.parametrize("build", ["ollama", "ollama/browser"])
+def test_javascript_client(live_server, js_folder, tmp_path, build):
     client = ollama.Client(host=live_server.url)
     digest = client.create_blob(live_server.gguf)  # the JavaScript client cannot upload
     client._client.close()
     script = tmp_path / SCRIPT.name
     shutil.copy(SCRIPT, script)
     (tmp_path / "node_modules").symlink_to(js_folder / "node_modules")
-    command = ["node", str(script), live_server.url, live_server.model, digest]
+    command = ["node", str(script), build, live_server.url, live_server.model, digest]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stdout) == (0, "all good\n"), done.stderr
