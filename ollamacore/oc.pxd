@@ -36,7 +36,7 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_SELECT
         OC_FLAG_CENTER
         OC_FLAG_ERF
-        OC_FLAG_BOTH_WAYS
+        OC_FLAG_BOTH_WAYS, OC_FLAG_PLAIN
         OC_KV_F16
         OC_KV_F32
         OC_KV_Q8_0
