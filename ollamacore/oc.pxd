@@ -40,6 +40,7 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_CENTER
         OC_FLAG_ERF
         OC_FLAG_BOTH_WAYS
+        OC_FLAG_PLAIN
         OC_FLAG_SIGMOID
         OC_FLAG_NORMALIZE
         OC_FLAG_CLAMP

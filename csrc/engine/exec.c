@@ -68,20 +68,24 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
         }
         oc_kernels.add(x, addend, n);
     }
+    if (op->src2 >= 0) oc_kernels.add(x, column(w, op->src2, from), n);
     float *y = column(w, op->dst, to);
     if (op->flags & OC_FLAG_CENTER)
         oc_kernels.layernorm(x, vector(w, op->vector), vector(w, op->vector2), y, n, op->eps);
-    else
+    else if (!(op->flags & OC_FLAG_PLAIN))
         oc_kernels.rmsnorm(x, vector(w, op->vector), y, n, op->eps);
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
 }
+
+/* Every thread norms a private column for itself; other columns, and those of larger steps, are shared out. */
+static int is_own_norm(const walker *w) { return w->is_solo && w->engine->buffers[w->op->dst].is_private; }
 
 static void run_norm(walker *w) {
     const oc_step_state *step = &w->engine->step;
     int select = w->op->flags & OC_FLAG_SELECT;
     if (select) w->n = step->n_outputs;
     if (w->n == 0) return;
-    if (w->is_solo) {
+    if (is_own_norm(w)) {
         norm_column(w, 0, 0);
         return;
     }
@@ -139,19 +143,24 @@ static void find_maxima(const walker *w, const oc_op *op, int64_t first, int64_t
         oc_kernels.maxima(column(w, op->dst, c) + first, rows, w->engine->maxima + c * runs + first / OC_RUN);
 }
 
-/* Groups [g0, g1) of a LINEAR: matmul, bias, activation, quantisation; of the head the maxima. */
+/* What a LINEAR does to `rows` outputs of a column, from row `first` on. */
+static void finish_linear(const walker *w, const oc_op *op, int64_t c, int64_t first, int64_t rows) {
+    const float *bias = vector(w, op->vector);
+    float *y = column(w, op->dst, c) + first;
+    if (bias) oc_kernels.add(y, bias + first, rows);
+    for (int64_t i = 0; op->scale != 1.0f && i < rows; i++) y[i] *= op->scale;
+    for (int64_t i = 0; op->softcap > 0 && i < rows; i++) y[i] = op->softcap * oc_tanhf(y[i] / op->softcap);
+    if (op->flags & OC_FLAG_ERF) oc_kernels.gelu(y, rows);
+    if (op->flags & OC_FLAG_GELU) oc_kernels.gelu_tanh(y, rows);
+    if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
+}
+
+/* Groups [g0, g1) of a LINEAR: matmul and what follows; of the head the maxima. */
 static void linear_panel(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {
     const int64_t n_rows = w->engine->matrices[op->matrix].n_rows, first = g0 * OC_GROUP;
     const int64_t rows = g1 * OC_GROUP < n_rows ? g1 * OC_GROUP - first : n_rows - first;
-    const float *bias = vector(w, op->vector);
     matmul(w, op->matrix, x, op->dst, g0, g1);
-    const int touches = bias || op->flags & (OC_FLAG_ERF | OC_FLAG_QUANTIZE);
-    for (int64_t c = 0; touches && c < w->n; c++) {
-        float *y = column(w, op->dst, c) + first;
-        if (bias) oc_kernels.add(y, bias + first, rows);
-        if (op->flags & OC_FLAG_ERF) oc_kernels.gelu(y, rows);
-        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
-    }
+    for (int64_t c = 0; c < w->n; c++) finish_linear(w, op, c, first, rows);
     if (is_head(w, op)) find_maxima(w, op, first, rows);
 }
 
@@ -429,7 +438,7 @@ static void (*const run_op[])(walker *) = {
 
 static int needs_barrier(const walker *w) {
     if (w->op->flags & OC_FLAG_JOIN) return 0;
-    if (w->op->kind == OC_OP_NORM) return !w->is_solo;
+    if (w->op->kind == OC_OP_NORM) return !is_own_norm(w);
     if (w->op->kind == OC_OP_ROPE_KV) return !w->engine->step.decode_only;
     return 1;
 }

@@ -187,10 +187,13 @@ static int check_embed(check *c) {
 static int check_norm(check *c) {
     const oc_op *op = c->op;
     oc_buffer *x = buffer_at(c, op->dst2), *dst = buffer_at(c, op->dst), *src = buffer_at(c, op->src);
+    oc_buffer *src2 = buffer_at(c, op->src2);
     if (!x || !dst || x->width != dst->width || !vector_fits(c, op->vector, x->width)) return 0;
     if (op->src >= 0 && (!src || src == x || src->width != x->width)) return 0;
+    if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->width != x->width)) return 0;
     if (!vector_fits(c, op->vector2, x->width)) return 0;
-    if ((op->flags & OC_FLAG_CENTER) && (op->vector < 0 || op->vector2 < 0)) return 0;
+    if ((op->flags & OC_FLAG_CENTER) && op->vector < 0) return 0;
+    if ((op->flags & OC_FLAG_PLAIN) && (x != dst || op->flags & OC_FLAG_SELECT)) return 0;
     if (op->flags & OC_FLAG_SELECT) { /* moves columns, so not in place */
         if (x == dst || c->n_selected) return 0;
         c->n_selected = dst->is_output = 1;
@@ -341,16 +344,17 @@ static int check_op(check *c) {
     }
 }
 
-/* Once all writers are known: the residual stream and the norms stay private, and columns before SELECT never share a
- * buffer with columns after it. */
+/* Once all writers are known: the residual stream and its norms stay private while their addends are not, a norm in
+ * place of what a LINEAR wrote is not either, and columns before SELECT never share a buffer with columns after it. */
 static int check_roles(const oc_engine *engine) {
     int selected = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
         const oc_op *op = &engine->ops[i];
         const oc_buffer *b = engine->buffers;
         if (op->kind == OC_OP_EMBED && !b[op->dst].is_private) return 0;
-        if (op->kind == OC_OP_NORM && !(b[op->dst].is_private && b[op->dst2].is_private)) return 0;
-        if (op->kind == OC_OP_NORM && op->src >= 0 && b[op->src].is_private) return 0;
+        if (op->kind == OC_OP_NORM && b[op->dst].is_private != b[op->dst2].is_private) return 0;
+        if (op->kind == OC_OP_NORM && op->src >= 0 && (b[op->src].is_private || !b[op->dst].is_private)) return 0;
+        if (op->kind == OC_OP_NORM && op->src2 >= 0 && b[op->src2].is_private) return 0;
         if (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT)) selected = 1;
         else if (!selected && op->dst >= 0 && b[op->dst].is_output) return 0;
     }

@@ -1,14 +1,15 @@
-"""Architectures: one module per `general.architecture`, named as the file names it, each with build(file) -> Plan."""
+"""Architectures: one module per `general.architecture`, named as the file names it, each with build(meta) -> Plan."""
 
 from importlib import import_module
 from importlib.util import find_spec
 
+from ollamacore.arch.hyper import Metadata
 from ollamacore.arch.plan import Plan
 from ollamacore.errors import UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
 #: modules of this package that are no architecture
-_SHARED = {"decoder", "hyper", "plan"}
+_SHARED = {"decoder", "hyper", "plan", "rope"}
 
 
 def supports(architecture: str) -> bool:
@@ -23,5 +24,5 @@ def build_plan(file: GGUFFile) -> Plan:
     architecture = file.get("general.architecture", str)
     if not supports(architecture):
         raise UnsupportedModelError(f"architecture {architecture!r} is not supported")
-    plan: Plan = import_module(f"{__name__}.{architecture}").build(file)
+    plan: Plan = import_module(f"{__name__}.{architecture}").build(Metadata(file))
     return plan

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ollamacore.arch.hyper import Metadata
+from ollamacore.arch.hyper import Hyper, Metadata
 from ollamacore.errors import UnsupportedModelError
 
 #: values of YaRN that files leave out: rotations over the original context from which a pair counts as fast or slow
@@ -24,6 +24,14 @@ class Rope(NamedTuple):
 def rope_frequencies(n_rot: int, base: float) -> npt.NDArray[np.float64]:
     """base^(-2i/n_rot) radians per position for i < n_rot/2 (Su et al., RoFormer, arXiv 2104.09864)."""
     return base ** (-np.arange(0, n_rot, 2, dtype=np.float64) / n_rot)
+
+
+def model_rope(meta: Metadata, hyper: Hyper) -> Rope:
+    """The rope table of a model: `scaled_rope`, and a divisor for each frequency where the file has them (Llama 3)."""
+    rope = scaled_rope(meta, hyper.n_rot, hyper.rope_base)
+    if "rope_freqs.weight" in meta.file.tensors:
+        rope = Rope(rope.freq / meta.file.floats("rope_freqs.weight", hyper.n_rot // 2), rope.mscale)
+    return rope
 
 
 def scaled_rope(meta: Metadata, n_rot: int, base: float) -> Rope:
