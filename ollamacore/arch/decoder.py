@@ -64,6 +64,7 @@ class Block:
     width_norms: bool = False  # rmsnorm of q and of k, all heads together
     center: bool = False  # norms are layernorm instead of rmsnorm
     pre_norms: bool = True  # in front of attention and feed-forward
+    ffn_norm: str = "ffn_norm"  # the norm in front of feed-forward
     post_norms: bool = False  # of what attention and feed-forward add
     parallel: bool = False  # attention and feed-forward read the same residual
     residual_scale: float = 1.0  # of what attention and feed-forward add
@@ -116,7 +117,7 @@ def _sequential(stream: _Stream, block: Block, layer: int) -> None:
     normed = stream.norm(f"{name}attn_norm" if block.pre_norms else None, block.center)
     stream.added = (_attention(stream, block, layer, normed),)
     stream.post_norm = f"{name}post_attention_norm" if block.post_norms else None
-    normed = stream.norm(f"{name}ffn_norm" if block.pre_norms else None, block.center)
+    normed = stream.norm(f"{name}{block.ffn_norm}" if block.pre_norms else None, block.center)
     stream.added = (_feed_forward(stream, block, layer, normed, "projected"),)
     stream.post_norm = f"{name}post_ffw_norm" if block.post_norms else None
 
@@ -162,6 +163,7 @@ def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
         softcap=block.softcap,
         q_norm=f"{name}q_norm.weight" if block.head_norms else None,
         k_norm=f"{name}k_norm.weight" if block.head_norms else None,
+        sinks=f"{name}sinks.weight" if plan.has(f"{name}sinks.weight") else None,
         eps=hyper.eps,
     )
     return plan.linear(attended, Rows(f"{name}output", hyper.n_embd), "projected", scale=block.residual_scale)

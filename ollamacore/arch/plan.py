@@ -8,6 +8,7 @@ block reads as  norm, project, attend, project, norm, feed forward.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from ollamacore.gguf import GGUFFile, TensorInfo
 
 #: bytes beside the buffers: what threads and steps need, and the rounding of two arenas to huge pages
 _SMALL_PARTS = 6 << 20
+#: threads of an engine, and columns that each gathers for an expert, at most
+_MAX_THREADS, _SLICE = 64, 32
+#: rows of a matrix that are packed together
+_GROUP = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,32 @@ class Rows:
     n: int
     first: int = 0
     of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """`name`.weight with `n` rows for each of n_expert experts, and `name`.bias, (n_expert, n), if there is one."""
+
+    name: str
+    n_expert: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How experts are chosen: n_used of n_expert, by the probability that softmax or sigmoid makes of their logits.
+
+    `normalize`: the weights of the chosen ones sum up to one; then `scale`. Of n_group groups, if there are several,
+    the n_group_used best take part.
+    """
+
+    n_expert: int
+    n_used: int
+    sigmoid: bool = False
+    normalize: bool = False
+    scale: float = 1.0
+    n_group: int = 0
+    n_group_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +95,31 @@ class Plan:
     buffers: dict[str, int] = field(default_factory=dict)  # name -> width
     ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
+    gathered: int = 0  # width of what threads gather for experts
 
     def matrix(self, rows: Rows, k: int) -> str:
         """Name a weight matrix of (rows, k); an error names the tensor if it is missing or misshapen."""
         tensor, of = f"{rows.name}.weight", rows.of or rows.n
-        self._expect(tensor, (k, of))
+        self._expect(tensor, (k,) if of == 1 else (k, of))
         return self._part(self.matrices, Part(tensor, rows.first, rows.n, k), of)
 
     def vector(self, tensor: str, n: int, first: int = 0, of: int | None = None) -> str:
         """Name a vector of n values from `first` on of a tensor of `of` values (None: n)."""
         self._expect(tensor, (of or n,))
         return self._part(self.vectors, Part(tensor, first, n, 1), of or n)
+
+    def experts(self, experts: Experts, k: int) -> dict[str, str]:
+        """Name the matrix of all experts, rows of one behind those of another, and their biases: operands of an op."""
+        tensor, bias = f"{experts.name}.weight", f"{experts.name}.bias"
+        self._expect(tensor, (k, experts.n, experts.n_expert))
+        if experts.n % _GROUP:
+            raise UnsupportedModelError(f"tensor {tensor!r}: experts of {experts.n} rows are not supported")
+        rows = experts.n_expert * experts.n
+        operands = {"matrix": self._part(self.matrices, Part(tensor, 0, rows, k), rows)}
+        if self.has(bias):
+            self._expect(bias, (experts.n, experts.n_expert))
+            operands["vector"] = self._part(self.vectors, Part(bias, 0, rows, 1), rows)
+        return operands
 
     @staticmethod
     def _part(known: dict[str, Part], part: Part, of: int) -> str:
@@ -233,6 +278,55 @@ class Plan:
             matrix2=self.matrix(up, k),
         )
 
+    def route(self, router: str, routing: Routing, bias: str, scale: float, *, join: bool = False) -> None:
+        """Choose experts by the logits in `router`, their probabilities plus `bias` if the file has it.
+
+        `scale` multiplies the weights of the chosen beside routing.scale. `join`: the next op needs no experts.
+        """
+        flags = {"sigmoid": routing.sigmoid, "normalize": routing.normalize, "join": join}
+        self._op(
+            "route",
+            flags=tuple(flag for flag, is_set in flags.items() if is_set),
+            src=router,
+            vector=self.vector(bias, routing.n_expert) if self.has(bias) else None,
+            scale=scale * routing.scale,
+            n_expert=routing.n_expert,
+            n_used=routing.n_used,
+            n_group=routing.n_group,
+            n_group_used=routing.n_group_used,
+        )
+
+    def expert_glu(self, src: str, gate: Experts, up: Experts, n_used: int, *, clamp: bool = False) -> str:
+        """silu(gate * src) * (up * src) of each chosen expert, (n_used * gate.n); `clamp`: as gpt-oss has it."""
+        k = self.buffers[src]
+        self.gathered = max(self.gathered, k)
+        others = {f"{key}2": name for key, name in self.experts(up, k).items()}
+        return self._op(
+            "expert_glu",
+            flags=(*self._quantize(gate.n), *(("clamp",) if clamp else ())),
+            src=src,
+            dst=self.buffer("experts", n_used * gate.n),
+            n_expert=gate.n_expert,
+            n_used=n_used,
+            **self.experts(gate, k),
+            **others,
+        )
+
+    def expert_sum(
+        self, src: str, down: Experts, n_used: int, dst: str, *, shared: str | None, share: str | None
+    ) -> str:
+        """The weighted sum of down * src of the chosen experts, + `shared` times the sigmoid of `share`, (down.n)."""
+        return self._op(
+            "expert_sum",
+            src=src,
+            src2=shared,
+            src3=share,
+            dst=self.buffer(dst, down.n),
+            n_expert=down.n_expert,
+            n_used=n_used,
+            **self.experts(down, self.buffers[src] // n_used),
+        )
+
     def attention(
         self,
         q: str,
@@ -250,10 +344,12 @@ class Plan:
         eps: float = 0.0,
         softcap: float = 0.0,
         both_ways: bool = False,
+        sinks: str | None = None,
     ) -> str:
         """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim).
 
-        `both_ways`: to the tokens after it too, as far as they are in the same step.
+        `both_ways`: to the tokens after it too, as far as they are in the same step. `sinks`: a vector with one more
+        score for each head.
         """
         head_dim = self.kv.head_dim
         shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
@@ -280,6 +376,7 @@ class Plan:
             flags=(*(("quantize",) if whole_blocks else ()), *(("both_ways",) if both_ways else ())),
             src=q,
             dst=self.buffer("attended", width),
+            vector=self.vector(sinks, n_head) if sinks else None,
             window=window,
             softcap=softcap,
             **shape,
@@ -326,7 +423,9 @@ class Plan:
             if after and op.get("dst"):
                 columns[op["dst"]] = max_outputs
         tables = sum(len(freq) for freq, _ in self.ropes)
-        return 6 * sum(self.buffers[name] * n for name, n in columns.items()) + 8 * tables * max_tokens + _SMALL_PARTS
+        buffers = 6 * sum(self.buffers[name] * n for name, n in columns.items())
+        gathered = _MAX_THREADS * _SLICE * 6 * self.gathered
+        return buffers + gathered + 8 * tables * max_tokens + _SMALL_PARTS
 
     # ---- installing ----
 
@@ -365,5 +464,5 @@ class Plan:
     def _source(self, part: Part) -> memoryview:
         """The bytes of a matrix; rows of a tensor have the same size."""
         data = self.file.data(part.tensor)
-        row = len(data) // self.file.tensors[part.tensor].shape[1]
+        row = len(data) // prod(self.file.tensors[part.tensor].shape[1:])
         return data[part.first * row : (part.first + part.rows) * row]

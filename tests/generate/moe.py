@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from gguf.quants import quantize
+from gguf.quants import dequantize, quantize
 
 from tests.generate.tiny import noise
 from tests.generate.vocabulary import Vocabulary
@@ -40,6 +40,8 @@ class MoeShape:
     is_gpt_oss: bool = False
     shared_gate: bool = False
     equal_experts: bool = False
+    is_dense: bool = False  # only the first expert, as a plain feed-forward
+    n_ff_written: int = 0  # what the metadata says instead of n_ff
     extra: dict[str, float] = field(default_factory=dict)  # metadata that only this architecture has
 
 
@@ -63,20 +65,21 @@ MOE_SHAPES = {
 
 
 def moe_model(
-    path: str | PathLike[str], architecture: str, *, tensor_type: str = "F32", seed: int = 1, **changes: object
+    path: str | PathLike[str], architecture: str, *, tensor_type: str = "F32", through: str = "F32", **changes: object
 ) -> Path:
     """Write a model and return its path. `tensor_type` is that of the matrices; the router, norms and biases are F32.
 
-    `changes` replace fields of the architecture's MoeShape.
+    `through` is a type that matrices are rounded to before. `changes` replace fields of the architecture's MoeShape.
     """
     shape = replace(MOE_SHAPES[architecture], **changes)
     writer = gguf.GGUFWriter(Path(path), architecture)
     _write_metadata(writer, architecture, shape)
-    kind = gguf.GGMLQuantizationType[tensor_type]
-    for name, values in tensors(shape, seed).items():
+    kind, rounded = gguf.GGMLQuantizationType[tensor_type], gguf.GGMLQuantizationType[through]
+    for name, values in tensors(shape).items():
         if values.ndim == 1 or "_inp" in name or name.endswith(".bias"):
             writer.add_tensor(name, values)
         else:
+            values = dequantize(quantize(values, rounded), rounded)
             writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -90,15 +93,16 @@ def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: MoeShape)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.n_embd)
     writer.add_block_count(shape.n_layer)
-    writer.add_feed_forward_length(shape.n_ff)
+    writer.add_feed_forward_length(shape.n_ff_written or shape.n_ff)
     writer.add_head_count(shape.n_head)
     writer.add_head_count_kv(shape.n_kv_head)
     writer.add_key_length(shape.head_dim)
     writer.add_value_length(shape.head_dim)
     writer.add_layer_norm_rms_eps(shape.eps)
     writer.add_rope_freq_base(shape.rope_base)
-    writer.add_expert_count(shape.n_expert)
-    writer.add_expert_used_count(shape.n_used)
+    if not shape.is_dense:
+        writer.add_expert_count(shape.n_expert)
+        writer.add_expert_used_count(shape.n_used)
     if architecture not in ("llama", "granitemoe", "olmoe"):
         writer.add_expert_feed_forward_length(shape.n_ff)
     if shape.n_ff_shared:
@@ -128,7 +132,7 @@ def tensors(shape: MoeShape, seed: int = 1) -> dict[str, np.ndarray]:
         found[name] = np.float32(center) + np.float32(spread) * noise(seed, name, size)
 
     matrix("token_embd", shape.n_vocab, shape.n_embd, spread=1.0)
-    matrix("output", shape.n_vocab, shape.n_embd, spread=3.0)
+    matrix("output", shape.n_vocab, shape.n_embd, spread=1.0)
     vector("output_norm.weight", shape.n_embd, center=1.0, spread=0.3)
     q, kv = shape.n_head * shape.head_dim, shape.n_kv_head * shape.head_dim
     for layer in range(shape.n_layer):
@@ -145,9 +149,13 @@ def tensors(shape: MoeShape, seed: int = 1) -> dict[str, np.ndarray]:
             size = shape.head_dim if shape.head_norms == 1 else rows
             vector(f"{block}attn_{name}_norm.weight", size, center=1.0, spread=0.3)
         _add_experts(shape, block, matrix, vector)
-        if shape.equal_experts:
-            for name in ("gate", "up", "down"):
-                found[f"{block}ffn_{name}_exps.weight"][:] = found[f"{block}ffn_{name}_exps.weight"][0]
+        for name in ("gate", "up", "down"):
+            experts = found[f"{block}ffn_{name}_exps.weight"]
+            if shape.equal_experts:
+                experts[:] = experts[0]
+            if shape.is_dense:
+                found[f"{block}ffn_{name}.weight"] = experts[0]
+                del found[f"{block}ffn_{name}_exps.weight"]
     return found
 
 
