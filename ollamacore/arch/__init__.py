@@ -1,4 +1,7 @@
-"""Architectures: one module per `general.architecture`, named as the file names it (`-` is `_`), each with build(meta) -> Plan."""
+"""Architectures: one module per `general.architecture`, each with build(meta) -> Plan.
+
+A module is named as the file names the architecture, with `_` for `-`.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ollamacore.arch.hyper import Hyper, Metadata
-from ollamacore.arch.plan import Experts, Plan, Rows, Routing
+from ollamacore.arch.plan import Experts, Plan, Routing, Rows
 from ollamacore.errors import InvalidFileError, UnsupportedModelError
 
 #: values of expert_gating_func

@@ -54,7 +54,8 @@ def scaled_rope(meta: Metadata, n_rot: int, base: float, *, whole_pairs: bool = 
 def _yarn(meta: Metadata, freq: npt.NDArray[np.float64], base: float, factor: float, whole_pairs: bool) -> Rope:
     """YaRN (Peng et al., arXiv 2309.00071): NTK by parts.
 
-    Pairs that turn fast keep their frequency, slow ones are interpolated, those between are blended on a ramp. cos and sin grow by 0.1 ln(factor) + 1: sharper attention over the longer context.
+    Pairs that turn fast keep their frequency, slow ones are interpolated, those between are blended on a ramp.
+    cos and sin grow by 0.1 ln(factor) + 1: sharper attention over the longer context.
     """
     n_rot = 2 * len(freq)
     trained = meta.integer("context_length", 1, 1 << 26)

@@ -149,13 +149,7 @@ def tensors(shape: MoeShape, seed: int = 1) -> dict[str, np.ndarray]:
             size = shape.head_dim if shape.head_norms == 1 else rows
             vector(f"{block}attn_{name}_norm.weight", size, center=1.0, spread=0.3)
         _add_experts(shape, block, matrix, vector)
-        for name in ("gate", "up", "down"):
-            experts = found[f"{block}ffn_{name}_exps.weight"]
-            if shape.equal_experts:
-                experts[:] = experts[0]
-            if shape.is_dense:
-                found[f"{block}ffn_{name}.weight"] = experts[0]
-                del found[f"{block}ffn_{name}_exps.weight"]
+        _make_equal(shape, block, found)
     return found
 
 
@@ -173,3 +167,14 @@ def _add_experts(shape: MoeShape, block: str, matrix, vector) -> None:
     if shape.is_gpt_oss:
         vector(f"{block}attn_sinks.weight", shape.n_head, spread=3.0)
         vector(f"{block}ffn_gate_inp.bias", n)
+
+
+def _make_equal(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> None:
+    """Copies of the first expert, or it alone, if the shape asks for them."""
+    for name in ("gate", "up", "down"):
+        experts = found[f"{block}ffn_{name}_exps.weight"]
+        if shape.equal_experts:
+            experts[:] = experts[0]
+        if shape.is_dense:
+            found[f"{block}ffn_{name}.weight"] = experts[0]
+            del found[f"{block}ffn_{name}_exps.weight"]
