@@ -39,27 +39,45 @@ typedef struct oc_seq oc_seq;
 typedef enum oc_op_kind {
     /* dst = scale * row `token` of matrix (+ row `position` of matrix2) (+ vector); also prepares the rope tables */
     OC_OP_EMBED = 0,
-    /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0;  dst = rmsnorm(x, vector);
-     * with OC_FLAG_CENTER x += src;  dst = layernorm(x, vector, vector2). dst may be dst2: the norm replaces x */
+    /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0; x += src2 if >= 0;
+     * dst = rmsnorm(x, vector); with OC_FLAG_CENTER vector2 belongs to the norm: dst = layernorm(x, vector, vector2);
+     * with OC_FLAG_PLAIN dst = x. dst may be dst2: the norm replaces x */
     OC_OP_NORM = 1,
-    OC_OP_LINEAR = 2,    /* dst = matrix * src + vector (bias, or none if < 0), through GELU with OC_FLAG_ERF */
+    /* dst = scale * (matrix * src + vector (bias, or none if < 0)), through GELU with OC_FLAG_GELU (its tanh form) or
+     * OC_FLAG_ERF; with softcap > 0 dst = softcap * tanh(dst / softcap) */
+    OC_OP_LINEAR = 2,
     OC_OP_GLU = 3,       /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU */
     OC_OP_ROPE_KV = 4,   /* q (src), k (src2): optional head norms vector / vector2, rope; q *= scale; k and v (src3) into the cache */
     /* after its ROPE_KV; dst = attention of q (src) over the cache of `layer`: the last `window` keys if > 0, and with
-     * OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step */
+     * OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step; vector: a sink for each head, one
+     * more score in its softmax */
     OC_OP_ATTENTION = 5,
-    OC_OP_QUANTIZE = 6   /* the quantised form of src, where its producer could not make it */
+    OC_OP_QUANTIZE = 6,  /* the quantised form of src, where its producer could not make it */
+    /* Experts: a matrix has the rows of all n_expert, a vector their biases. ROUTE chooses n_used of them for each token
+     * from their logits (src), by softmax or with OC_FLAG_SIGMOID, plus vector for the choice alone; of n_group groups, if
+     * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times scale. */
+    OC_OP_ROUTE = 7,
+    /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_CLAMP: the
+     * variant of gpt-oss */
+    OC_OP_EXPERT_GLU = 8,
+    /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
+     * src3, if >= 0) if src2 >= 0 */
+    OC_OP_EXPERT_SUM = 9
 } oc_op_kind;
 
 enum {
     OC_FLAG_QUANTIZE = 1, /* dst also gets its quantised form, for matmuls that read it */
     OC_FLAG_JOIN = 2,     /* the next op does not read dst: no barrier in between */
     OC_FLAG_NEOX = 4,     /* rope pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
-    OC_FLAG_GELU = 8,
+    OC_FLAG_GELU = 8,     /* GLU and LINEAR: GELU in its tanh form */
     OC_FLAG_SELECT = 16,  /* NORM: only the columns whose outputs are wanted go on; the ops after it see no others */
     OC_FLAG_CENTER = 32,  /* NORM: layernorm instead of rmsnorm */
     OC_FLAG_ERF = 64,     /* LINEAR: GELU with the error function */
-    OC_FLAG_BOTH_WAYS = 128
+    OC_FLAG_BOTH_WAYS = 128,
+    OC_FLAG_PLAIN = 256,  /* NORM: none */
+    OC_FLAG_SIGMOID = 512,
+    OC_FLAG_NORMALIZE = 1024,
+    OC_FLAG_CLAMP = 2048
 };
 
 typedef struct oc_op {
@@ -68,6 +86,7 @@ typedef struct oc_op {
     int32_t matrix, matrix2;            /* from oc_engine_add_matrix */
     int32_t vector, vector2;            /* from oc_engine_add_vector */
     int32_t layer, n_head, n_kv_head, head_dim, rope, window;
+    int32_t n_expert, n_used, n_group, n_group_used;
     float eps, scale, softcap;
 } oc_op;
 

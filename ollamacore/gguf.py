@@ -89,6 +89,8 @@ _ARRAY_DTYPES = {
     10: "<u8", 11: "<i8", 12: "<f8",
 }  # fmt: skip
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+#: tensor types whose values are read here (norm weights, biases, rope factors)
+_FLOATS = {"F32": np.float32, "F16": np.float16}
 _SMALLEST_ENTRY = 8 + 4 + 1
 _SMALLEST_TENSOR = 8 + 4 + 8 + 4 + 8
 _REQUIRED: Any = object()
@@ -435,6 +437,18 @@ class GGUFFile:
         if self._view is None:
             raise ClosedError("the GGUF file is closed")
         return self._view[info.offset : info.offset + info.n_bytes]
+
+    def floats(self, name: str, n: int | None = None) -> npt.NDArray[np.float32]:
+        """The values of a small tensor; an error names it if it is missing, has other than `n` values, or is quantised."""
+        info = self.tensors.get(name)
+        if info is None:
+            raise InvalidFileError(f"tensor {name!r} is missing")
+        if n is not None and info.shape != (n,):
+            raise InvalidFileError(f"tensor {name!r} has shape {info.shape} instead of {(n,)}")
+        if info.type_name not in _FLOATS:
+            raise UnsupportedModelError(f"tensor {name!r} has type {info.type_name}, expected F32 or F16")
+        values = np.frombuffer(self.data(name), dtype=_FLOATS[info.type_name])
+        return np.ascontiguousarray(values, dtype=np.float32)
 
     @property
     def architecture(self) -> str:

@@ -433,7 +433,7 @@ def _load_beside(
     What `on_progress` raises ends the load.
     """
     report = on_progress or (lambda _: None)
-    total = sum(file.tensors[name].n_bytes for name in plan.matrices)
+    total = sum(tensor.n_bytes for tensor in plan.source_tensors())
     report(0.0)
     with ThreadPoolExecutor(1, "ollamacore-load") as beside:
         loading = beside.submit(work)

@@ -29,6 +29,9 @@ cdef extern from "oc.h" nogil:
         OC_OP_ROPE_KV
         OC_OP_ATTENTION
         OC_OP_QUANTIZE
+        OC_OP_ROUTE
+        OC_OP_EXPERT_GLU
+        OC_OP_EXPERT_SUM
         OC_FLAG_QUANTIZE
         OC_FLAG_JOIN
         OC_FLAG_NEOX
@@ -37,6 +40,10 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_CENTER
         OC_FLAG_ERF
         OC_FLAG_BOTH_WAYS
+        OC_FLAG_PLAIN
+        OC_FLAG_SIGMOID
+        OC_FLAG_NORMALIZE
+        OC_FLAG_CLAMP
         OC_KV_F16
         OC_KV_F32
         OC_KV_Q8_0
@@ -45,6 +52,7 @@ cdef extern from "oc.h" nogil:
         int32_t src, src2, src3, dst, dst2
         int32_t matrix, matrix2, vector, vector2
         int32_t layer, n_head, n_kv_head, head_dim, rope, window
+        int32_t n_expert, n_used, n_group, n_group_used
         float eps, scale, softcap
     ctypedef struct oc_engine_params:
         int32_t n_threads, max_tokens, max_outputs, max_seqs

@@ -55,8 +55,7 @@ def copy_path(folder: Path, source: Path, identity: bytes) -> Path:
 def _identity(plan: Plan) -> bytes:
     """A digest of what packed weights depend on: layout, order and types of matrices, and the file's state."""
     state = plan.file.path.stat()
-    tensors = [plan.file.tensors[name] for name in plan.matrices]
-    facts = (_core.PACKED_LAYOUT, state.st_size, state.st_mtime_ns, plan.matrices, tensors)
+    facts = (_core.PACKED_LAYOUT, state.st_size, state.st_mtime_ns, plan.matrices, plan.source_tensors())
     return blake2b(repr(facts).encode(), digest_size=_DIGEST_BYTES).digest()
 
 

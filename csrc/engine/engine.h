@@ -91,6 +91,23 @@ typedef struct oc_attention_work {
     int32_t span, part; /* part -1: all */
 } oc_attention_work;
 
+/* A token sent to an expert. */
+typedef struct oc_choice {
+    int32_t expert;
+    float weight;
+} oc_choice;
+
+/* What the last ROUTE decided: pairs of a token and an expert, grouped by expert, ascending; in a group by column. */
+typedef struct oc_routes {
+    oc_choice *chosen;   /* (max_tokens, n_used), of each token by expert, ascending */
+    int32_t *column;     /* (max_tokens * n_used) of each pair */
+    float *weight;       /* (max_tokens * n_used) of each pair */
+    int32_t *first;      /* (n_expert + 1) first pair of each expert */
+    int32_t *active;     /* (n_expert) experts that have a pair, ascending */
+    int32_t n_active;
+    atomic_int n_routed; /* columns */
+} oc_routes;
+
 typedef struct oc_step_state {
     const oc_batch_item *items;
     int32_t n_items, n_columns, n_outputs, n_spans;
@@ -108,6 +125,7 @@ typedef struct oc_step_state {
     oc_lane *lanes;      /* (n_ops, n_threads): work sharing inside one op */
     unsigned epoch;      /* of the step, for the lanes */
     atomic_int stop;
+    oc_routes routes;
 } oc_step_state;
 
 /* Scratch of one thread. */
@@ -116,9 +134,15 @@ typedef struct oc_thread {
     oc_partial whole, part;              /* (OC_ROWS) */
     int32_t *first, *last;               /* (OC_ROWS) */
     const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
+    oc_columns gathered;                 /* (OC_SLICE) columns that go to one expert */
+    float *rows;                         /* (OC_SLICE, OC_EXPERT_ROWS) products of an expert */
     void *panel;                         /* groups of weights that stay in their file, packed for one call */
 } oc_thread;
 
+#define OC_SLICE 32       /* tokens of one expert that are multiplied at a time */
+#define OC_MAX_GROUPS 64  /* of experts */
+#define OC_MAX_USED 256   /* experts of a token */
+#define OC_EXPERT_ROWS 64 /* rows of one expert that are multiplied at a time */
 #define OC_ROWS 48 /* query rows of one attention call */
 #define OC_SOURCE_PANEL 65536 /* bytes of a panel, if that holds a group: small beside any second-level cache */
 

@@ -6,56 +6,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/pool.h"
-#include "engine/engine.h"
+#include "engine/walk.h"
 #include "kernels/vecmath.h"
 
 #define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised, or a maximum */
 #define CHUNK_BYTES 32768  /* weight bytes of one chunk of a GEMV, at least */
 #define PANEL_GROUPS 8     /* the same for GLU: outputs of all columns stay in cache between its two matmuls */
-
-/* What one thread knows while it walks the plan. */
-typedef struct walker {
-    oc_engine *engine;
-    const oc_op *op;
-    int thread, n_threads;
-    int n;       /* columns in work: all of the step, after SELECT those with outputs */
-    int is_solo; /* one column: private buffers are computed by every thread for itself */
-} walker;
-
-static const oc_columns *columns_of(const walker *w, int32_t index) {
-    const oc_buffer *buffer = &w->engine->buffers[index];
-    return w->is_solo && buffer->is_private ? &buffer->own[w->thread] : &buffer->shared;
-}
-
-static float *column(const walker *w, int32_t index, int64_t c) {
-    return columns_of(w, index)->f32 + c * w->engine->buffers[index].width;
-}
-
-static const float *vector(const walker *w, int32_t index) { return index < 0 ? NULL : w->engine->vectors[index].data; }
-
-static void quantize(const walker *w, int32_t index, int64_t c, int64_t from, int64_t n) {
-    const oc_buffer *buffer = &w->engine->buffers[index];
-    if (!buffer->is_quantized) return; /* nobody reads the codes */
-    const oc_columns *at = columns_of(w, index);
-    int64_t start = c * buffer->width + from;
-    float *scale = at->scale + start / OC_ACT_BLOCK, *sum = at->sum + start / OC_TILE;
-    oc_kernels.quantize(at->f32 + start, 1, n, at->codes + start, scale, sum);
-}
-
-static oc_act activations(const walker *w, int32_t index) {
-    const oc_columns *at = columns_of(w, index);
-    return (oc_act){.f32 = at->f32, .codes = at->codes, .scale = at->scale, .sum = at->sum, .n = w->n, .k = w->engine->buffers[index].width};
-}
-
-
-static oc_share share(const walker *w, long n, long chunk) {
-    const oc_engine *engine = w->engine;
-    oc_lane *lanes = engine->step.lanes + (w->op - engine->ops) * engine->params.n_threads;
-    return (oc_share){.n = n, .chunk = chunk, .thread = w->thread, .n_threads = w->n_threads, .epoch = engine->step.epoch, .lanes = lanes};
-}
-
-static oc_share share_columns(const walker *w) { return share(w, w->n, 1); }
 
 /* ---- EMBED ---- */
 
@@ -112,20 +68,24 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
         }
         oc_kernels.add(x, addend, n);
     }
+    if (op->src2 >= 0) oc_kernels.add(x, column(w, op->src2, from), n);
     float *y = column(w, op->dst, to);
     if (op->flags & OC_FLAG_CENTER)
         oc_kernels.layernorm(x, vector(w, op->vector), vector(w, op->vector2), y, n, op->eps);
-    else
+    else if (!(op->flags & OC_FLAG_PLAIN))
         oc_kernels.rmsnorm(x, vector(w, op->vector), y, n, op->eps);
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
 }
+
+/* Every thread norms a private column for itself; other columns, and those of larger steps, are shared out. */
+static int is_own_norm(const walker *w) { return w->is_solo && w->engine->buffers[w->op->dst].is_private; }
 
 static void run_norm(walker *w) {
     const oc_step_state *step = &w->engine->step;
     int select = w->op->flags & OC_FLAG_SELECT;
     if (select) w->n = step->n_outputs;
     if (w->n == 0) return;
-    if (w->is_solo) {
+    if (is_own_norm(w)) {
         norm_column(w, 0, 0);
         return;
     }
@@ -162,11 +122,14 @@ static void matmul_source(const walker *w, const oc_matrix *m, const oc_act *x, 
     }
 }
 
+void oc_matmul(const walker *w, const oc_matrix *m, const oc_act *x, float *y, int64_t ldy, long g0, long g1) {
+    if (m->packed) oc_kernels.matmul[m->format->gguf_type](m->packed, x, y, ldy, g0, g1);
+    else matmul_source(w, m, x, y, ldy, g0, g1);
+}
+
 static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst, long g0, long g1) {
-    const oc_matrix *m = &w->engine->matrices[matrix];
     const oc_buffer *buffer = &w->engine->buffers[dst];
-    if (m->packed) oc_kernels.matmul[m->format->gguf_type](m->packed, x, buffer->shared.f32, buffer->width, g0, g1);
-    else matmul_source(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
+    oc_matmul(w, &w->engine->matrices[matrix], x, buffer->shared.f32, buffer->width, g0, g1);
 }
 
 _Static_assert(OC_RUN == ROW_CHUNK * OC_GROUP, "chunks of rows hold whole runs of logits");
@@ -180,19 +143,24 @@ static void find_maxima(const walker *w, const oc_op *op, int64_t first, int64_t
         oc_kernels.maxima(column(w, op->dst, c) + first, rows, w->engine->maxima + c * runs + first / OC_RUN);
 }
 
-/* Groups [g0, g1) of a LINEAR: matmul, bias, activation, quantisation; of the head the maxima. */
+/* What a LINEAR does to `rows` outputs of a column, from row `first` on. */
+static void finish_linear(const walker *w, const oc_op *op, int64_t c, int64_t first, int64_t rows) {
+    const float *bias = vector(w, op->vector);
+    float *y = column(w, op->dst, c) + first;
+    if (bias) oc_kernels.add(y, bias + first, rows);
+    for (int64_t i = 0; op->scale != 1.0f && i < rows; i++) y[i] *= op->scale;
+    for (int64_t i = 0; op->softcap > 0 && i < rows; i++) y[i] = op->softcap * oc_tanhf(y[i] / op->softcap);
+    if (op->flags & OC_FLAG_ERF) oc_kernels.gelu(y, rows);
+    if (op->flags & OC_FLAG_GELU) oc_kernels.gelu_tanh(y, rows);
+    if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
+}
+
+/* Groups [g0, g1) of a LINEAR: matmul and what follows; of the head the maxima. */
 static void linear_panel(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {
     const int64_t n_rows = w->engine->matrices[op->matrix].n_rows, first = g0 * OC_GROUP;
     const int64_t rows = g1 * OC_GROUP < n_rows ? g1 * OC_GROUP - first : n_rows - first;
-    const float *bias = vector(w, op->vector);
     matmul(w, op->matrix, x, op->dst, g0, g1);
-    const int touches = bias || op->flags & (OC_FLAG_ERF | OC_FLAG_QUANTIZE);
-    for (int64_t c = 0; touches && c < w->n; c++) {
-        float *y = column(w, op->dst, c) + first;
-        if (bias) oc_kernels.add(y, bias + first, rows);
-        if (op->flags & OC_FLAG_ERF) oc_kernels.gelu(y, rows);
-        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
-    }
+    for (int64_t c = 0; c < w->n; c++) finish_linear(w, op, c, first, rows);
     if (is_head(w, op)) find_maxima(w, op, first, rows);
 }
 
@@ -373,15 +341,18 @@ static void join_part(const oc_partial *whole, const oc_partial *part, int64_t r
     }
 }
 
-/* The quotient of sums, into the columns. */
+/* The quotient of sums, into the columns. A sink is one more key, whose value is zero. */
 static void finish_rows(const walker *w, const oc_span *span, int32_t head, const oc_partial *whole) {
     const oc_op *op = w->op;
     int64_t group = group_of(op), d = op->head_dim, offset = head * group * d;
+    const float *sinks = vector(w, op->vector);
     for (int32_t t = 0; t < span->n_tokens; t++) {
         float *to = column(w, op->dst, span->column + t) + offset;
         for (int64_t i = 0; i < group; i++) {
             int64_t row = t * group + i;
-            for (int64_t j = 0; j < d; j++) to[i * d + j] = whole->out[row * d + j] / whole->sum[row];
+            float sum = whole->sum[row];
+            if (sinks) sum += oc_expf(sinks[head * group + i] - whole->max[row]);
+            for (int64_t j = 0; j < d; j++) to[i * d + j] = whole->out[row * d + j] / sum;
         }
         if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, group * d);
     }
@@ -464,11 +435,12 @@ static void run_quantize(walker *w) {
 static void (*const run_op[])(walker *) = {
     [OC_OP_EMBED] = run_embed,     [OC_OP_NORM] = run_norm,           [OC_OP_LINEAR] = run_linear,     [OC_OP_GLU] = run_glu,
     [OC_OP_ROPE_KV] = run_rope_kv, [OC_OP_ATTENTION] = run_attention, [OC_OP_QUANTIZE] = run_quantize,
+    [OC_OP_ROUTE] = oc_run_route,  [OC_OP_EXPERT_GLU] = oc_run_expert_glu, [OC_OP_EXPERT_SUM] = oc_run_expert_sum,
 };
 
 static int needs_barrier(const walker *w) {
     if (w->op->flags & OC_FLAG_JOIN) return 0;
-    if (w->op->kind == OC_OP_NORM) return !w->is_solo;
+    if (w->op->kind == OC_OP_NORM) return !is_own_norm(w);
     if (w->op->kind == OC_OP_ROPE_KV) return !w->engine->step.decode_only;
     return 1;
 }

@@ -144,6 +144,7 @@ typedef struct check {
     oc_engine *engine;
     const oc_op *op;
     int32_t n_selected; /* 1 once a NORM with SELECT has been seen */
+    const oc_op *route; /* the last ROUTE, NULL before it */
 } check;
 
 static oc_buffer *buffer_at(const check *c, int32_t index) {
@@ -161,14 +162,15 @@ static int vector_fits(const check *c, int32_t index, int64_t n) {
 
 static int aligned32(const oc_buffer *buffer) { return buffer->width % OC_TILE == 0; }
 
-/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. */
-static int matrix_reads(const check *c, const oc_matrix *matrix, const oc_buffer *src, const oc_buffer *dst) {
-    (void)c;
-    int64_t width = (matrix->k + OC_GROUP - 1) / OC_GROUP * OC_GROUP;
-    if (width != src->width || matrix->n_rows > dst->width) return 0;
+/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. Columns of an oc_act are k
+ * apart, so k itself must be the buffer's width. */
+static int columns_read(const oc_matrix *matrix, const oc_buffer *src) {
     if (!matrix->format->needs_f32 && !(src->is_quantized && matrix->k % OC_TILE == 0)) return 0;
-    /* Columns of an oc_act are k apart, so k itself must be the buffer's width. */
     return matrix->k == src->width;
+}
+
+static int matrix_reads(const oc_matrix *matrix, const oc_buffer *src, const oc_buffer *dst) {
+    return matrix->n_rows <= dst->width && columns_read(matrix, src);
 }
 
 static int check_embed(check *c) {
@@ -185,10 +187,13 @@ static int check_embed(check *c) {
 static int check_norm(check *c) {
     const oc_op *op = c->op;
     oc_buffer *x = buffer_at(c, op->dst2), *dst = buffer_at(c, op->dst), *src = buffer_at(c, op->src);
+    oc_buffer *src2 = buffer_at(c, op->src2);
     if (!x || !dst || x->width != dst->width || !vector_fits(c, op->vector, x->width)) return 0;
     if (op->src >= 0 && (!src || src == x || src->width != x->width)) return 0;
+    if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->width != x->width)) return 0;
     if (!vector_fits(c, op->vector2, x->width)) return 0;
-    if ((op->flags & OC_FLAG_CENTER) && (op->vector < 0 || op->vector2 < 0)) return 0;
+    if ((op->flags & OC_FLAG_CENTER) && op->vector < 0) return 0;
+    if ((op->flags & OC_FLAG_PLAIN) && (x != dst || op->flags & OC_FLAG_SELECT)) return 0;
     if (op->flags & OC_FLAG_SELECT) { /* moves columns, so not in place */
         if (x == dst || c->n_selected) return 0;
         c->n_selected = dst->is_output = 1;
@@ -202,7 +207,7 @@ static int check_linear(check *c) {
     const oc_op *op = c->op;
     const oc_matrix *m = matrix_at(c, op->matrix);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
-    if (!m || !src || !dst || src == dst || !matrix_reads(c, m, src, dst) || !vector_fits(c, op->vector, m->n_rows)) return 0;
+    if (!m || !src || !dst || src == dst || !matrix_reads(m, src, dst) || !vector_fits(c, op->vector, m->n_rows)) return 0;
     dst->is_private = 0;
     if (c->n_selected) dst->is_output = 1;
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -218,7 +223,7 @@ static int check_glu(check *c) {
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst), *scratch = buffer_at(c, op->dst2);
     if (!gate || !up || !src || !dst || !scratch || src == dst || src == scratch || dst == scratch || c->n_selected) return 0;
     if (gate->n_rows != up->n_rows || gate->n_rows > dst->width || scratch->width != dst->width) return 0;
-    if (!matrix_reads(c, gate, src, dst) || !matrix_reads(c, up, src, scratch)) return 0;
+    if (!matrix_reads(gate, src, dst) || !matrix_reads(up, src, scratch)) return 0;
     dst->is_private = scratch->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
     return !dst->is_quantized || aligned32(dst);
@@ -251,6 +256,7 @@ static int check_attention(check *c) {
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
         made->n_head != op->n_head)
         return 0;
+    if (!vector_fits(c, op->vector, op->n_head)) return 0;
     dst->is_private = 0;
     /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -268,6 +274,60 @@ static int check_quantize(check *c) {
     return 1;
 }
 
+static int check_route(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *src = buffer_at(c, op->src);
+    if (!src || src->is_private || c->n_selected || op->n_expert < 1 || op->n_expert > src->width) return 0;
+    if (op->n_used < 1 || op->n_used > op->n_expert || op->n_used > OC_MAX_USED) return 0;
+    if (!vector_fits(c, op->vector, op->n_expert) || op->n_group < 0 || op->n_group > OC_MAX_GROUPS) return 0;
+    if (op->n_group > 1 && (op->n_expert % op->n_group || op->n_group_used < 1 || op->n_group_used > op->n_group)) return 0;
+    c->route = op;
+    return 1;
+}
+
+/* Rows that each expert has of a matrix, 0 if they are not whole groups. */
+static int64_t expert_rows(const oc_op *op, const oc_matrix *m) {
+    int64_t unit = (int64_t)op->n_expert * OC_GROUP;
+    return m && m->n_rows % unit == 0 ? m->n_rows / op->n_expert : 0;
+}
+
+/* What all experts' ops share: they follow a ROUTE over as many experts. */
+static int is_routed(const check *c) {
+    const oc_op *route = c->route;
+    return route && !c->n_selected && c->op->n_expert == route->n_expert && c->op->n_used == route->n_used;
+}
+
+static int check_expert_glu(check *c) {
+    const oc_op *op = c->op;
+    const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (!is_routed(c) || !gate || !up || !src || !dst || src == dst) return 0;
+    int64_t n_ff = expert_rows(op, gate);
+    if (n_ff == 0 || n_ff != expert_rows(op, up) || dst->width != op->n_used * n_ff) return 0;
+    if (!columns_read(gate, src) || !columns_read(up, src)) return 0;
+    if (!vector_fits(c, op->vector, gate->n_rows) || !vector_fits(c, op->vector2, up->n_rows)) return 0;
+    dst->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) {
+        if (n_ff % OC_TILE != 0) return 0;
+        dst->is_quantized = 1;
+    }
+    return 1;
+}
+
+static int check_expert_sum(check *c) {
+    const oc_op *op = c->op;
+    const oc_matrix *down = matrix_at(c, op->matrix);
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    oc_buffer *shared = buffer_at(c, op->src2), *gate = buffer_at(c, op->src3);
+    if (!is_routed(c) || !down || !src || !dst || src == dst || src->is_private) return 0;
+    if (expert_rows(op, down) == 0 || expert_rows(op, down) > dst->width || src->width != op->n_used * down->k) return 0;
+    if (!down->format->needs_f32 && !(src->is_quantized && down->k % OC_TILE == 0)) return 0;
+    if (op->src2 >= 0 && (!shared || shared == dst || shared->width < expert_rows(op, down))) return 0;
+    if (op->src3 >= 0 && (!gate || gate == dst || op->src2 < 0)) return 0;
+    dst->is_private = 0;
+    return vector_fits(c, op->vector, down->n_rows);
+}
+
 static int check_op(check *c) {
     switch (c->op->kind) {
     case OC_OP_EMBED: return check_embed(c);
@@ -277,20 +337,24 @@ static int check_op(check *c) {
     case OC_OP_ROPE_KV: return check_rope_kv(c);
     case OC_OP_ATTENTION: return check_attention(c);
     case OC_OP_QUANTIZE: return check_quantize(c);
+    case OC_OP_ROUTE: return check_route(c);
+    case OC_OP_EXPERT_GLU: return check_expert_glu(c);
+    case OC_OP_EXPERT_SUM: return check_expert_sum(c);
     default: return 0;
     }
 }
 
-/* Once all writers are known: the residual stream and the norms stay private, and columns before SELECT never share a
- * buffer with columns after it. */
+/* Once all writers are known: the residual stream and its norms stay private while their addends are not, a norm in
+ * place of what a LINEAR wrote is not either, and columns before SELECT never share a buffer with columns after it. */
 static int check_roles(const oc_engine *engine) {
     int selected = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
         const oc_op *op = &engine->ops[i];
         const oc_buffer *b = engine->buffers;
         if (op->kind == OC_OP_EMBED && !b[op->dst].is_private) return 0;
-        if (op->kind == OC_OP_NORM && !(b[op->dst].is_private && b[op->dst2].is_private)) return 0;
-        if (op->kind == OC_OP_NORM && op->src >= 0 && b[op->src].is_private) return 0;
+        if (op->kind == OC_OP_NORM && b[op->dst].is_private != b[op->dst2].is_private) return 0;
+        if (op->kind == OC_OP_NORM && op->src >= 0 && (b[op->src].is_private || !b[op->dst].is_private)) return 0;
+        if (op->kind == OC_OP_NORM && op->src2 >= 0 && b[op->src2].is_private) return 0;
         if (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT)) selected = 1;
         else if (!selected && op->dst >= 0 && b[op->dst].is_output) return 0;
     }
@@ -336,6 +400,30 @@ static void lay_attention(layout *l, oc_engine *engine) {
     step->arrived = take(l, (int64_t)p->max_tokens * p->n_kv_head, sizeof *step->arrived);
 }
 
+/* What the experts' ops of a plan need at most: of each thread room to gather, of the step the routes. */
+static void lay_experts(layout *l, oc_engine *engine) {
+    int64_t n_expert = 0, pairs = 0, width = 0;
+    for (int32_t i = 0; i < engine->n_ops; i++) {
+        const oc_op *op = &engine->ops[i];
+        if (op->kind == OC_OP_ROUTE && op->n_expert > n_expert) n_expert = op->n_expert;
+        if (op->kind == OC_OP_ROUTE && op->n_used > pairs) pairs = op->n_used;
+        if (op->kind == OC_OP_EXPERT_GLU && engine->buffers[op->src].width > width) width = engine->buffers[op->src].width;
+    }
+    if (n_expert == 0) return;
+    pairs *= engine->params.max_tokens;
+    oc_routes *routes = &engine->step.routes;
+    routes->chosen = take(l, pairs, sizeof *routes->chosen);
+    routes->column = take(l, pairs, sizeof *routes->column);
+    routes->weight = take(l, pairs, sizeof *routes->weight);
+    routes->first = take(l, n_expert + 1, sizeof *routes->first);
+    routes->active = take(l, n_expert, sizeof *routes->active);
+    const oc_buffer gathered = {.width = (int32_t)width, .is_quantized = 1};
+    for (int32_t t = 0; t < engine->params.n_threads; t++) {
+        lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
+        engine->threads[t].rows = take(l, OC_SLICE * OC_EXPERT_ROWS, sizeof(float));
+    }
+}
+
 static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
     int64_t head_dim = engine->params.head_dim;
     thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
@@ -376,6 +464,7 @@ static size_t lay_scratch(oc_engine *engine) {
     step->spans = take(&l, p->max_tokens, sizeof *step->spans);
     step->lanes = take(&l, (int64_t)engine->n_ops * p->n_threads, sizeof *step->lanes);
     lay_attention(&l, engine);
+    lay_experts(&l, engine);
     return l.total;
 }
 
@@ -385,9 +474,10 @@ static void drop_unread_codes(oc_engine *engine) {
         int is_read = 0;
         for (int32_t i = 0; i < engine->n_ops; i++) {
             const oc_op *op = &engine->ops[i];
-            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_GLU) || op->src != b) continue;
+            const int has_two = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
+            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_EXPERT_SUM && !has_two) || op->src != b) continue;
             is_read |= !engine->matrices[op->matrix].format->needs_f32;
-            is_read |= op->kind == OC_OP_GLU && !engine->matrices[op->matrix2].format->needs_f32;
+            is_read |= has_two && !engine->matrices[op->matrix2].format->needs_f32;
         }
         engine->buffers[b].is_quantized &= is_read;
     }

@@ -62,8 +62,8 @@ typedef void (*oc_pack_fn)(const void *src, int64_t n_rows, int64_t k, void *dst
  * number of lanes; relative tolerance 1e-5. */
 typedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps);
 
-/* y[i] = (x[i] - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w[i] + b[i], i < n.  y may be x. Sums in double or in a
- * fixed number of lanes; within 1e-5 * (max|x| / sqrt(... + eps) * |w[i]| + |b[i]|). */
+/* y[i] = (x[i] - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w[i] + b[i], i < n.  b may be NULL (all zeros). y may
+ * be x. Sums in double or in a fixed number of lanes; within 1e-5 * (max|x| / sqrt(... + eps) * |w[i]| + |b[i]|). */
 typedef void (*oc_layernorm_fn)(const float *x, const float *w, const float *b, float *y, int64_t n, float eps);
 
 /* Rotate pairs of one head vector in place: pairs (i, i + n_rot/2) if neox, else (2i, 2i+1); cos/sin hold n_rot/2 values
@@ -74,7 +74,7 @@ typedef void (*oc_rope_fn)(float *x, const float *cos, const float *sin, int64_t
 typedef void (*oc_glu_fn)(const float *gate, const float *up, float *y, int64_t n);
 
 /* x[i] = x[i] * P(N <= x[i]), N standard normal: GELU as it is defined, with the error function. Relative tolerance
- * 2e-6 of |y| + 1e-7. */
+ * 2e-6 of |y| + 1e-7. Op gelu_tanh is the tanh form, as in geglu. */
 typedef void (*oc_gelu_fn)(float *x, int64_t n);
 
 /* y[i] += x[i] */
@@ -130,6 +130,7 @@ typedef void (*oc_maxima_fn)(const float *x, int64_t n, float *y);
     X(swiglu, oc_glu_fn)      \
     X(geglu, oc_glu_fn)       \
     X(gelu, oc_gelu_fn)       \
+    X(gelu_tanh, oc_gelu_fn)  \
     X(add, oc_add_fn)         \
     X(attention_f16, oc_attention_fn)  \
     X(attention_f32, oc_attention_fn)  \

@@ -1,21 +1,26 @@
-"""Architectures: one module per `general.architecture`, named as the file names it, each with build(file) -> Plan."""
+"""Architectures: one module per `general.architecture`, each with build(meta) -> Plan.
+
+A module is named as the file names the architecture, with `_` for `-`.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec
 
+from ollamacore.arch.hyper import Metadata
 from ollamacore.arch.plan import Plan
 from ollamacore.errors import UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
 #: modules of this package that are no architecture
-_SHARED = {"decoder", "hyper", "plan"}
+_SHARED = {"decoder", "experts", "hyper", "plan", "rope"}
 
 
 def supports(architecture: str) -> bool:
     """Whether models of this architecture can run."""
-    if not architecture.isidentifier() or architecture in _SHARED:
+    name = _module_name(architecture)
+    if "_" in architecture or not name.isidentifier() or name in _SHARED:
         return False
-    return find_spec(f"{__name__}.{architecture}") is not None
+    return find_spec(f"{__name__}.{name}") is not None
 
 
 def build_plan(file: GGUFFile) -> Plan:
@@ -23,5 +28,9 @@ def build_plan(file: GGUFFile) -> Plan:
     architecture = file.get("general.architecture", str)
     if not supports(architecture):
         raise UnsupportedModelError(f"architecture {architecture!r} is not supported")
-    plan: Plan = import_module(f"{__name__}.{architecture}").build(file)
+    plan: Plan = import_module(f"{__name__}.{_module_name(architecture)}").build(Metadata(file))
     return plan
+
+
+def _module_name(architecture: str) -> str:
+    return architecture.replace("-", "_")

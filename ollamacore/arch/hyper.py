@@ -32,6 +32,10 @@ class Metadata:
             raise InvalidFileError(f"metadata value {full!r} is {value}, outside {low} to {high}")
         return float(value)
 
+    def flag(self, key: str, default: bool) -> bool:
+        """`<architecture>.<key>` as a boolean."""
+        return bool(self.file.get(f"{self.architecture}.{key}", bool, default))
+
     def text(self, key: str, default: str) -> str:
         """`<architecture>.<key>` as a string."""
         return str(self.file.get(f"{self.architecture}.{key}", str, default))
@@ -54,8 +58,11 @@ class Hyper:
     rope_base: float
 
     @classmethod
-    def read(cls, meta: Metadata) -> "Hyper":
-        """Read and check them; every value is bounded, so that products of two cannot overflow."""
+    def read(cls, meta: Metadata, *, centers: bool = False) -> "Hyper":
+        """Read and check them; every value is bounded, so that products of two cannot overflow.
+
+        `centers`: norms are layernorm, whose epsilon has another name.
+        """
         n_embd = meta.integer("embedding_length", 8, 1 << 16)
         n_head = meta.integer("attention.head_count", 1, 1024)
         n_kv_head = meta.integer("attention.head_count_kv", 1, 1024, n_head)
@@ -80,6 +87,6 @@ class Hyper:
             n_rot=n_rot,
             n_vocab=embedding.shape[1],
             context_length=meta.integer("context_length", 1, 1 << 26),
-            eps=meta.number("attention.layer_norm_rms_epsilon", 0.0, 1.0),
+            eps=meta.number(f"attention.layer_norm_{'' if centers else 'rms_'}epsilon", 0.0, 1.0),
             rope_base=meta.number("rope.freq_base", 2.0, 1e12, 10000.0),
         )

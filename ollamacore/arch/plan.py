@@ -8,6 +8,7 @@ block reads as  norm, project, attend, project, norm, feed forward.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ import numpy.typing as npt
 from ollamacore import _core
 from ollamacore._core import Engine
 from ollamacore.errors import InvalidFileError, UnsupportedModelError
-from ollamacore.gguf import GGUFFile
+from ollamacore.gguf import GGUFFile, TensorInfo
 
-#: GGUF types that vectors (norm weights, biases) may have, and how numpy reads them
-_VECTOR_TYPES = {"F32": np.float32, "F16": np.float16}
 #: bytes beside the buffers: what threads and steps need, and the rounding of two arenas to huge pages
 _SMALL_PARTS = 6 << 20
+#: threads of an engine, and columns that each gathers for an expert, at most
+_MAX_THREADS, _SLICE = 64, 32
+#: rows of a matrix that are packed together
+_GROUP = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,52 @@ class KVShape:
     head_dim: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """`n` rows of `name`.weight from row `first` on, of `of` rows in all (None: n), and of `name`.bias if there is one."""
+
+    name: str
+    n: int
+    first: int = 0
+    of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """`name`.weight with `n` rows for each of n_expert experts, and `name`.bias, (n_expert, n), if there is one."""
+
+    name: str
+    n_expert: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How experts are chosen: n_used of n_expert, by the probability that softmax or sigmoid makes of their logits.
+
+    `normalize`: the weights of the chosen ones sum up to one; then `scale`. Of n_group groups, if there are several,
+    the n_group_used best take part.
+    """
+
+    n_expert: int
+    n_used: int
+    sigmoid: bool = False
+    normalize: bool = False
+    scale: float = 1.0
+    n_group: int = 0
+    n_group_used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What an engine's matrix, (rows, k), or vector, (rows) with k = 1, is in the file: rows of a tensor."""
+
+    tensor: str
+    first: int
+    rows: int
+    k: int
+
+
 @dataclass(slots=True)
 class Plan:
     """Tensors, buffers, rope tables and ops of one model, in order of use."""
@@ -41,22 +90,41 @@ class Plan:
     kv: KVShape
     is_encoder: bool = False  # every token sees the whole text, and there is no head: outputs are hidden states
     n_vocab: int = 0
-    matrices: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (rows, k)
-    vectors: dict[str, int] = field(default_factory=dict)  # name -> n: a vector, or the first row of a matrix
+    matrices: dict[str, Part] = field(default_factory=dict)
+    vectors: dict[str, Part] = field(default_factory=dict)
     buffers: dict[str, int] = field(default_factory=dict)  # name -> width
-    ropes: dict[str, tuple[npt.NDArray[np.float64], float]] = field(default_factory=dict)
+    ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
+    gathered: int = 0  # width of what threads gather for experts
 
-    def matrix(self, name: str, rows: int, k: int) -> str:
-        """Name a weight matrix of (rows, k); an error names it if it is missing or misshapen."""
-        self._expect(name, (k, rows))
-        self.matrices[name] = (rows, k)
-        return name
+    def matrix(self, rows: Rows, k: int) -> str:
+        """Name a weight matrix of (rows, k); an error names the tensor if it is missing or misshapen."""
+        tensor, of = f"{rows.name}.weight", rows.of or rows.n
+        self._expect(tensor, (k,) if of == 1 else (k, of))
+        return self._part(self.matrices, Part(tensor, rows.first, rows.n, k), of)
 
-    def vector(self, name: str, n: int) -> str:
-        """Name a vector of n values."""
-        self._expect(name, (n,))
-        self.vectors[name] = n
+    def vector(self, tensor: str, n: int, first: int = 0, of: int | None = None) -> str:
+        """Name a vector of n values from `first` on of a tensor of `of` values (None: n)."""
+        self._expect(tensor, (of or n,))
+        return self._part(self.vectors, Part(tensor, first, n, 1), of or n)
+
+    def experts(self, experts: Experts, k: int) -> dict[str, str]:
+        """Name the matrix of all experts, rows of one behind those of another, and their biases: operands of an op."""
+        tensor, bias = f"{experts.name}.weight", f"{experts.name}.bias"
+        self._expect(tensor, (k, experts.n, experts.n_expert))
+        if experts.n % _GROUP:
+            raise UnsupportedModelError(f"tensor {tensor!r}: experts of {experts.n} rows are not supported")
+        rows = experts.n_expert * experts.n
+        operands = {"matrix": self._part(self.matrices, Part(tensor, 0, rows, k), rows)}
+        if self.has(bias):
+            self._expect(bias, (experts.n, experts.n_expert))
+            operands["vector"] = self._part(self.vectors, Part(bias, 0, rows, 1), rows)
+        return operands
+
+    @staticmethod
+    def _part(known: dict[str, Part], part: Part, of: int) -> str:
+        name = part.tensor if part.rows == of else f"{part.tensor}[{part.first}:{part.first + part.rows}]"
+        known[name] = part
         return name
 
     def rows(self, name: str) -> int:
@@ -83,10 +151,13 @@ class Plan:
             raise InvalidFileError(f"buffer {name!r} has {self.buffers[name]} and {width} values")
         return name
 
-    def rope(self, name: str, freq: npt.NDArray[np.float64], mscale: float = 1.0) -> str:
-        """Name a rope table: angular frequencies in radians per position, and a factor for cos and sin."""
-        self.ropes.setdefault(name, (freq, mscale))
-        return name
+    def rope(self, freq: npt.NDArray[np.float64], mscale: float = 1.0) -> int:
+        """The index of a rope table: angular frequencies in radians per position, and a factor for cos and sin."""
+        for index, (known, factor) in enumerate(self.ropes):
+            if factor == mscale and np.array_equal(known, freq):
+                return index
+        self.ropes.append((freq, mscale))
+        return len(self.ropes) - 1
 
     # ---- ops: each returns the name of the buffer it writes ----
 
@@ -102,100 +173,158 @@ class Plan:
     ) -> str:
         """The residual stream: scaled rows of the token embedding.
 
-        `positions` is a matrix with a row to add for each position, `token_type` one whose first row is added.
+        `positions`.weight has a row to add for each position, `token_type` is a matrix whose first row is added.
         """
         self.n_vocab = n_vocab
-        vector = None
         if token_type is not None:
             self._expect(token_type, (n_embd, self.rows(token_type)))
-            self.vectors[token_type] = n_embd
-            vector = token_type
+            self.vectors[token_type] = Part(token_type, 0, n_embd, 1)
         return self._op(
             "embed",
             dst=self.buffer("residual", n_embd),
-            matrix=self.matrix(tensor, n_vocab, n_embd),
-            matrix2=self.matrix(positions, self.rows(positions), n_embd) if positions else None,
-            vector=vector,
+            matrix=self.matrix(Rows(tensor, n_vocab), n_embd),
+            matrix2=self.matrix(Rows(positions, self.rows(f"{positions}.weight")), n_embd) if positions else None,
+            vector=token_type,
             scale=scale,
         )
 
     def norm(
-        self, weight: str, eps: float, *, add: str | None, post_norm: str | None = None, select: bool = False
+        self,
+        name: str | None,
+        eps: float,
+        *,
+        add: tuple[str, ...] = (),
+        post_norm: str | None = None,
+        center: bool = False,
+        select: bool = False,
+        in_place: bool = False,
     ) -> str:
-        """residual += rmsnorm(add, post_norm) or add; then rmsnorm of the residual, (n_embd).
+        """residual += rmsnorm(add, post_norm), or the one or two of `add`; then the norm of the residual, (n_embd).
 
-        `select` keeps only the tokens whose logits are wanted.
+        It is rmsnorm, or layernorm with `center`, with weights called `name`; None leaves the residual as it is.
+        `select` keeps only the tokens whose outputs are wanted; `in_place` makes what is normed the residual.
         """
         width = self.buffers["residual"]
-        dst = self.buffer("selected" if select else "normed", width)
-        flags = (*self._quantize(width), *(("select",) if select else ()))
-        vector2 = self.vector(post_norm, width) if post_norm else None
+        dst = "residual" if in_place or name is None else self.buffer("selected" if select else "normed", width)
+        kind = ("plain",) if name is None else ("center",) if center else ()
+        weight, bias = self._norm_weights(name, width, center)
         return self._op(
             "norm",
-            flags=flags,
-            src=add,
+            flags=(*kind, *self._quantize(width), *(("select",) if select else ())),
+            src=add[0] if add else None,
+            src2=add[1] if len(add) > 1 else None,
             dst=dst,
             dst2="residual",
-            vector=self.vector(weight, width),
-            vector2=vector2,
+            vector=weight,
+            vector2=self.vector(f"{post_norm}.weight", width) if post_norm else bias,
             eps=eps,
         )
 
-    def layernorm(self, name: str, eps: float, *, add: str | None, select: bool = False) -> str:
-        """residual = layernorm(residual + add) with name.weight and name.bias, (n_embd): the norm of a post-norm block.
+    def norm_buffer(self, name: str, weights: str, eps: float, *, join: bool = False) -> None:
+        """Norm a whole buffer in place. `join`: the next op does not read it."""
+        weight, _ = self._norm_weights(weights, self.buffers[name], False)
+        self._op("norm", flags=("join",) if join else (), dst=name, dst2=name, vector=weight, eps=eps)
 
-        `select` writes the tokens whose outputs are wanted to a buffer of their own instead.
-        """
-        width = self.buffers["residual"]
-        return self._op(
-            "norm",
-            flags=("center", *(("select",) if select else self._quantize(width))),
-            src=add,
-            dst=self.buffer("selected", width) if select else "residual",
-            dst2="residual",
-            vector=self.vector(f"{name}.weight", width),
-            vector2=self.vector(f"{name}.bias", width),
-            eps=eps,
-        )
+    def _norm_weights(self, name: str | None, n: int, center: bool) -> tuple[str | None, str | None]:
+        """Weight and, where the file has one, bias of a norm; only layernorm may have a bias."""
+        if name is None:
+            return None, None
+        bias = f"{name}.bias"
+        if self.has(bias) and not center:
+            raise UnsupportedModelError(f"tensor {bias!r}: rmsnorm with a bias is not supported")
+        return self.vector(f"{name}.weight", n), self.vector(bias, n) if self.has(bias) else None
 
     def linear(
         self,
         src: str,
-        tensor: str,
-        rows: int,
+        rows: Rows,
         dst: str,
         *,
-        bias: str | None = None,
         join: bool = False,
-        gelu: bool = False,
+        activation: str | None = None,
+        scale: float = 1.0,
+        softcap: float = 0.0,
     ) -> str:
-        """dst = tensor * src (+ bias if the file has it), (rows). `join`: the next op does not read dst.
+        """dst = scale * (weight * src + bias if the file has it), (rows). `join`: the next op does not read dst.
 
-        `gelu` sends dst through GELU, with the error function, and readies it for another matrix.
+        An activation, "gelu" in its tanh form or "erf" with the error function, also readies dst for another matrix;
+        softcap > 0 bounds dst by it.
         """
-        matrix = self.matrix(tensor, rows, self.buffers[src])
-        vector = self.vector(bias, rows) if bias and self.has(bias) else None
+        bias = f"{rows.name}.bias"
         return self._op(
             "linear",
-            flags=(*(("join",) if join else ()), *(("erf", *self._quantize(rows)) if gelu else ())),
+            flags=(*(("join",) if join else ()), *((activation, *self._quantize(rows.n)) if activation else ())),
             src=src,
-            dst=self.buffer(dst, rows),
-            matrix=matrix,
-            vector=vector,
+            dst=self.buffer(dst, rows.n),
+            matrix=self.matrix(rows, self.buffers[src]),
+            vector=self.vector(bias, rows.n, rows.first, rows.of) if self.has(bias) else None,
+            scale=scale,
+            softcap=softcap,
         )
 
-    def glu(self, src: str, gate: str, up: str, n_ff: int, *, gelu: bool = False) -> str:
-        """act(gate * src) * (up * src), (n_ff); act is SiLU or the tanh form of GELU."""
+    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False) -> str:
+        """act(gate * src) * (up * src), (rows of each); act is SiLU or the tanh form of GELU."""
         k = self.buffers[src]
-        flags = (*self._quantize(n_ff), *(("gelu",) if gelu else ()))
+        for rows in (gate, up):
+            if self.has(f"{rows.name}.bias"):
+                raise UnsupportedModelError(f"tensor '{rows.name}.bias': gates with a bias are not supported")
         return self._op(
             "glu",
-            flags=flags,
+            flags=(*self._quantize(gate.n), *(("gelu",) if gelu else ())),
             src=src,
-            dst=self.buffer("ff", n_ff),
-            dst2=self.buffer("ff_up", n_ff),
-            matrix=self.matrix(gate, n_ff, k),
-            matrix2=self.matrix(up, n_ff, k),
+            dst=self.buffer("ff", gate.n),
+            dst2=self.buffer("ff_up", up.n),
+            matrix=self.matrix(gate, k),
+            matrix2=self.matrix(up, k),
+        )
+
+    def route(self, router: str, routing: Routing, bias: str, scale: float, *, join: bool = False) -> None:
+        """Choose experts by the logits in `router`, their probabilities plus `bias` if the file has it.
+
+        `scale` multiplies the weights of the chosen beside routing.scale. `join`: the next op needs no experts.
+        """
+        flags = {"sigmoid": routing.sigmoid, "normalize": routing.normalize, "join": join}
+        self._op(
+            "route",
+            flags=tuple(flag for flag, is_set in flags.items() if is_set),
+            src=router,
+            vector=self.vector(bias, routing.n_expert) if self.has(bias) else None,
+            scale=scale * routing.scale,
+            n_expert=routing.n_expert,
+            n_used=routing.n_used,
+            n_group=routing.n_group,
+            n_group_used=routing.n_group_used,
+        )
+
+    def expert_glu(self, src: str, gate: Experts, up: Experts, n_used: int, *, clamp: bool = False) -> str:
+        """silu(gate * src) * (up * src) of each chosen expert, (n_used * gate.n); `clamp`: as gpt-oss has it."""
+        k = self.buffers[src]
+        self.gathered = max(self.gathered, k)
+        others = {f"{key}2": name for key, name in self.experts(up, k).items()}
+        return self._op(
+            "expert_glu",
+            flags=(*self._quantize(gate.n), *(("clamp",) if clamp else ())),
+            src=src,
+            dst=self.buffer("experts", n_used * gate.n),
+            n_expert=gate.n_expert,
+            n_used=n_used,
+            **self.experts(gate, k),
+            **others,
+        )
+
+    def expert_sum(
+        self, src: str, down: Experts, n_used: int, dst: str, *, shared: str | None, share: str | None
+    ) -> str:
+        """The weighted sum of down * src of the chosen experts, + `shared` times the sigmoid of `share`, (down.n)."""
+        return self._op(
+            "expert_sum",
+            src=src,
+            src2=shared,
+            src3=share,
+            dst=self.buffer(dst, down.n),
+            n_expert=down.n_expert,
+            n_used=n_used,
+            **self.experts(down, self.buffers[src] // n_used),
         )
 
     def attention(
@@ -207,7 +336,7 @@ class Plan:
         *,
         n_head: int,
         scale: float,
-        rope: str | None,
+        rope: int | None,
         neox: bool,
         window: int = 0,
         q_norm: str | None = None,
@@ -215,10 +344,12 @@ class Plan:
         eps: float = 0.0,
         softcap: float = 0.0,
         both_ways: bool = False,
+        sinks: str | None = None,
     ) -> str:
         """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim).
 
-        `both_ways`: to the tokens after it too, as far as they are in the same step.
+        `both_ways`: to the tokens after it too, as far as they are in the same step. `sinks`: a vector with one more
+        score for each head.
         """
         head_dim = self.kv.head_dim
         shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
@@ -245,6 +376,7 @@ class Plan:
             flags=(*(("quantize",) if whole_blocks else ()), *(("both_ways",) if both_ways else ())),
             src=q,
             dst=self.buffer("attended", width),
+            vector=self.vector(sinks, n_head) if sinks else None,
             window=window,
             softcap=softcap,
             **shape,
@@ -273,10 +405,14 @@ class Plan:
     def weight_bytes(self) -> int:
         """Bytes of the weights once they are packed."""
         packed = 0
-        for name, (rows, k) in self.matrices.items():
-            with self._naming(name):
-                packed += _core.packed_bytes(self.file.tensors[name].type, rows, k)
-        return packed + 4 * sum(self.vectors.values())
+        for part in self.matrices.values():
+            with self._naming(part.tensor):
+                packed += _core.packed_bytes(self.file.tensors[part.tensor].type, part.rows, part.k)
+        return packed + 4 * sum(part.rows for part in self.vectors.values())
+
+    def source_tensors(self) -> list[TensorInfo]:
+        """The tensors that the matrices lie in."""
+        return [self.file.tensors[name] for name in dict.fromkeys(part.tensor for part in self.matrices.values())]
 
     def scratch_bytes(self, max_tokens: int, max_outputs: int) -> int:
         """About the bytes of activations, never less: floats, codes and scales of every buffer."""
@@ -286,25 +422,28 @@ class Plan:
             after = after or "select" in op.get("flags", ())
             if after and op.get("dst"):
                 columns[op["dst"]] = max_outputs
-        tables = sum(len(freq) for freq, _ in self.ropes.values())
-        return 6 * sum(self.buffers[name] * n for name, n in columns.items()) + 8 * tables * max_tokens + _SMALL_PARTS
+        tables = sum(len(freq) for freq, _ in self.ropes)
+        buffers = 6 * sum(self.buffers[name] * n for name, n in columns.items())
+        gathered = _MAX_THREADS * _SLICE * 6 * self.gathered
+        return buffers + gathered + 8 * tables * max_tokens + _SMALL_PARTS
 
     # ---- installing ----
 
     def install(self, engine: Engine) -> None:
         """Hand everything to an engine and finish it; weights are still in the file afterwards."""
         index: dict[str, int] = {}
-        for name, (rows, k) in self.matrices.items():
-            with self._naming(name):
-                index[name] = engine.add_matrix(self.file.tensors[name].type, rows, k, self.file.data(name))
-        for name, n in self.vectors.items():
-            index[name] = engine.add_vector(self._floats(name)[:n])
+        for name, part in self.matrices.items():
+            with self._naming(part.tensor):
+                kind = self.file.tensors[part.tensor].type
+                index[name] = engine.add_matrix(kind, part.rows, part.k, self._source(part))
+        for name, part in self.vectors.items():
+            index[name] = engine.add_vector(self.file.floats(part.tensor)[part.first : part.first + part.rows])
         buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
-        ropes = {name: engine.add_rope(freq, mscale) for name, (freq, mscale) in self.ropes.items()}
+        for freq, mscale in self.ropes:
+            engine.add_rope(freq, mscale)
         tables: dict[str, dict[str, int]] = {
             **dict.fromkeys(("src", "src2", "src3", "dst", "dst2"), buffers),
             **dict.fromkeys(("matrix", "matrix2", "vector", "vector2"), index),
-            "rope": ropes,
         }
         for op in self.ops:
             operands: dict[str, Any] = {
@@ -322,14 +461,8 @@ class Plan:
             kind = self.file.tensors[name].type_name
             raise UnsupportedModelError(f"tensor {name!r} ({kind}): {error}") from error
 
-    def floats(self, name: str, n: int) -> npt.NDArray[np.float32]:
-        """The values of a small tensor that the plan itself needs (rope factors)."""
-        self._expect(name, (n,))
-        return self._floats(name)
-
-    def _floats(self, name: str) -> npt.NDArray[np.float32]:
-        info = self.file.tensors[name]
-        if info.type_name not in _VECTOR_TYPES:
-            raise UnsupportedModelError(f"tensor {name!r} has type {info.type_name}, expected F32 or F16")
-        values = np.frombuffer(self.file.data(name), dtype=_VECTOR_TYPES[info.type_name])
-        return np.ascontiguousarray(values, dtype=np.float32)
+    def _source(self, part: Part) -> memoryview:
+        """The bytes of a matrix; rows of a tensor have the same size."""
+        data = self.file.data(part.tensor)
+        row = len(data) // prod(self.file.tensors[part.tensor].shape[1:])
+        return data[part.first * row : (part.first + part.rows) * row]

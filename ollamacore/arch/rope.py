@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ollamacore.arch.hyper import Metadata
+from ollamacore.arch.hyper import Hyper, Metadata
 from ollamacore.errors import UnsupportedModelError
 
 #: values of YaRN that files leave out: rotations over the original context from which a pair counts as fast or slow
@@ -26,8 +26,19 @@ def rope_frequencies(n_rot: int, base: float) -> npt.NDArray[np.float64]:
     return base ** (-np.arange(0, n_rot, 2, dtype=np.float64) / n_rot)
 
 
-def scaled_rope(meta: Metadata, n_rot: int, base: float) -> Rope:
-    """`rope_frequencies` with the file's scaling, none, linear or YaRN; other kinds are refused by name."""
+def model_rope(meta: Metadata, hyper: Hyper, *, whole_pairs: bool = True) -> Rope:
+    """The rope table of a model: `scaled_rope`, and a divisor for each frequency where the file has them (Llama 3)."""
+    rope = scaled_rope(meta, hyper.n_rot, hyper.rope_base, whole_pairs=whole_pairs)
+    if "rope_freqs.weight" in meta.file.tensors:
+        rope = Rope(rope.freq / meta.file.floats("rope_freqs.weight", hyper.n_rot // 2), rope.mscale)
+    return rope
+
+
+def scaled_rope(meta: Metadata, n_rot: int, base: float, *, whole_pairs: bool = True) -> Rope:
+    """`rope_frequencies` with the file's scaling, none, linear or YaRN; other kinds are refused by name.
+
+    `whole_pairs`: the ramp of YaRN begins and ends at a pair, as it does in all models but gpt-oss; no file says so.
+    """
     kind = meta.text("rope.scaling.type", "none")
     freq = rope_frequencies(n_rot, base)
     if kind == "none":
@@ -36,15 +47,15 @@ def scaled_rope(meta: Metadata, n_rot: int, base: float) -> Rope:
     if kind == "linear":
         return Rope(freq / factor)
     if kind == "yarn":
-        return _yarn(meta, freq, base, factor)
+        return _yarn(meta, freq, base, factor, whole_pairs)
     raise UnsupportedModelError(f"rope scaling {kind!r} is not supported")
 
 
-def _yarn(meta: Metadata, freq: npt.NDArray[np.float64], base: float, factor: float) -> Rope:
+def _yarn(meta: Metadata, freq: npt.NDArray[np.float64], base: float, factor: float, whole_pairs: bool) -> Rope:
     """YaRN (Peng et al., arXiv 2309.00071): NTK by parts.
 
-    Pairs that turn fast keep their frequency, slow ones are interpolated, those between are blended on a ramp whose
-    ends are whole pair indices. cos and sin grow by 0.1 ln(factor) + 1: sharper attention over the longer context.
+    Pairs that turn fast keep their frequency, slow ones are interpolated, those between are blended on a ramp.
+    cos and sin grow by 0.1 ln(factor) + 1: sharper attention over the longer context.
     """
     n_rot = 2 * len(freq)
     trained = meta.integer("context_length", 1, 1 << 26)
@@ -53,8 +64,10 @@ def _yarn(meta: Metadata, freq: npt.NDArray[np.float64], base: float, factor: fl
     def pair_that_turns(rotations: float) -> float:
         return n_rot * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(base))
 
-    low = math.floor(pair_that_turns(meta.number("rope.scaling.yarn_beta_fast", 1e-6, 1e6, YARN_BETA_FAST)))
-    high = math.ceil(pair_that_turns(meta.number("rope.scaling.yarn_beta_slow", 1e-6, 1e6, YARN_BETA_SLOW)))
+    low = pair_that_turns(meta.number("rope.scaling.yarn_beta_fast", 1e-6, 1e6, YARN_BETA_FAST))
+    high = pair_that_turns(meta.number("rope.scaling.yarn_beta_slow", 1e-6, 1e6, YARN_BETA_SLOW))
+    if whole_pairs:
+        low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, n_rot - 1)
     ramp = np.clip((np.arange(len(freq)) - low) / max(high - low, 1e-3), 0.0, 1.0)
     blend = (1.0 - ramp) * meta.number("rope.scaling.yarn_ext_factor", 0.0, 1.0, 1.0)

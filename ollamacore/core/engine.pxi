@@ -10,10 +10,13 @@ KV_TYPES = {"f16": OC_KV_F16, "q8_0": OC_KV_Q8_0, "f32": OC_KV_F32}
 OP_KINDS = {
     "embed": OC_OP_EMBED, "norm": OC_OP_NORM, "linear": OC_OP_LINEAR, "glu": OC_OP_GLU,
     "rope_kv": OC_OP_ROPE_KV, "attention": OC_OP_ATTENTION, "quantize": OC_OP_QUANTIZE,
+    "route": OC_OP_ROUTE, "expert_glu": OC_OP_EXPERT_GLU, "expert_sum": OC_OP_EXPERT_SUM,
 }
 OP_FLAGS = {
     "quantize": OC_FLAG_QUANTIZE, "join": OC_FLAG_JOIN, "neox": OC_FLAG_NEOX, "gelu": OC_FLAG_GELU,
     "select": OC_FLAG_SELECT, "center": OC_FLAG_CENTER, "erf": OC_FLAG_ERF, "both_ways": OC_FLAG_BOTH_WAYS,
+    "plain": OC_FLAG_PLAIN,
+    "sigmoid": OC_FLAG_SIGMOID, "normalize": OC_FLAG_NORMALIZE, "clamp": OC_FLAG_CLAMP,
 }
 #: version of the layout of packed weights
 PACKED_LAYOUT = OC_PACKED_LAYOUT
@@ -148,7 +151,7 @@ cdef class Engine:
     def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1,
                int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0,
                int n_kv_head=0, int head_dim=0, int rope=-1, int window=0, float eps=0, float scale=1,
-               float softcap=0):
+               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0):
         """One op of the plan; oc.h says what each kind reads and writes."""
         cdef char err[OC_ERR_LEN]
         cdef oc_op op
@@ -160,6 +163,7 @@ cdef class Engine:
         op.matrix, op.matrix2, op.vector, op.vector2 = matrix, matrix2, vector, vector2
         op.layer, op.n_head, op.n_kv_head, op.head_dim = layer, n_head, n_kv_head, head_dim
         op.rope, op.window, op.eps, op.scale, op.softcap = rope, window, eps, scale, softcap
+        op.n_expert, op.n_used, op.n_group, op.n_group_used = n_expert, n_used, n_group, n_group_used
         err[0] = 0
         _check(oc_engine_add_op(self._engine, &op, err), err)
 

@@ -17,16 +17,17 @@ from ollamacore import (
 )
 from ollamacore.arch import build_plan, supports
 from ollamacore.gguf import GGUFFile
+from tests.generate.moe import MOE_SHAPES, moe_model
 from tests.generate.tiny import tiny_model
 
 TOKENS = array("i", [(7 * i + 3) % 300 for i in range(90)])
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3"])
+@pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3", "qwen2moe", "gpt-oss"])
 def path(request, tmp_path_factory):
     target = tmp_path_factory.mktemp("engine") / f"{request.param}.gguf"
-    tiny_model(target, request.param, tensor_type="Q8_0")
-    return target
+    make = moe_model if request.param in MOE_SHAPES else tiny_model
+    return make(target, request.param, tensor_type="Q8_0")
 
 
 #: crosses two borders between the parts of 256 keys in which attention is summed up
@@ -211,15 +212,15 @@ def test_unknown_architecture_is_not_supported(name):
 
 def test_missing_tensor_is_named(path, monkeypatch):
     file = GGUFFile.open(path)
-    kept = {name: info for name, info in file.tensors.items() if name != "blk.1.ffn_down.weight"}
+    kept = {name: info for name, info in file.tensors.items() if name != "blk.1.attn_output.weight"}
     monkeypatch.setattr(file, "tensors", kept)
-    with pytest.raises(InvalidFileError, match=r"blk\.1\.ffn_down\.weight"):
+    with pytest.raises(InvalidFileError, match=r"blk\.1\.attn_output\.weight"):
         build_plan(file)
 
 
 def test_unsupported_tensor_type_is_named(path):
     plan = build_plan(GGUFFile.open(path))
-    info = plan.file.tensors["blk.0.ffn_down.weight"]
+    info = plan.file.tensors["blk.0.attn_output.weight"]
     changed = dataclasses.replace(info, type=99, type_name="Q99")
     plan.file.tensors = {**plan.file.tensors, info.name: changed}
     engine = _core.Engine(
@@ -233,7 +234,7 @@ def test_unsupported_tensor_type_is_named(path):
         kv_type="f16",
         kv_blocks=1,
     )
-    with pytest.raises(UnsupportedModelError, match=r"blk\.0\.ffn_down\.weight.*Q99"):
+    with pytest.raises(UnsupportedModelError, match=r"blk\.0\.attn_output\.weight.*Q99"):
         plan.install(engine)
 
 

@@ -1,4 +1,4 @@
-/* glu_neon.c - the gated activations swiglu and geglu. */
+/* glu_neon.c - the gated activations swiglu and geglu, and gelu_tanh: geglu of ones. */
 #include <string.h>
 
 #include "kernels/arm/vecmath_neon.h"
@@ -31,3 +31,14 @@ static inline float32x4_t geglu4(float32x4_t g, float32x4_t up) {
 
 GLU(oc_swiglu_neon, swiglu4)
 GLU(oc_geglu_neon, geglu4)
+
+void oc_gelu_tanh_neon(float *x, int64_t n) {
+    const float32x4_t one = vdupq_n_f32(1.0f);
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) vst1q_f32(x + i, geglu4(vld1q_f32(x + i), one));
+    if (i == n) return;
+    float last[4] = {0};
+    memcpy(last, x + i, (size_t)(n - i) * sizeof(float));
+    vst1q_f32(last, geglu4(vld1q_f32(last), one));
+    memcpy(x + i, last, (size_t)(n - i) * sizeof(float));
+}

@@ -52,7 +52,7 @@ void oc_layernorm_neon(const float *x, const float *w, const float *b, float *y,
     int64_t i = 0;
     for (; i + 4 <= n; i += 4) {
         const float32x4_t v = vmulq_n_f32(vsubq_f32(vld1q_f32(x + i), vdupq_n_f32(mean)), scale);
-        vst1q_f32(y + i, vfmaq_f32(vld1q_f32(b + i), v, vld1q_f32(w + i)));
+        vst1q_f32(y + i, vfmaq_f32(b ? vld1q_f32(b + i) : vdupq_n_f32(0), v, vld1q_f32(w + i)));
     }
-    for (; i < n; i++) y[i] = (x[i] - mean) * scale * w[i] + b[i];
+    for (; i < n; i++) y[i] = (x[i] - mean) * scale * w[i] + (b ? b[i] : 0);
 }

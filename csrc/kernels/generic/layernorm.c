@@ -9,5 +9,5 @@ void oc_layernorm_generic(const float *x, const float *w, const float *b, float 
     double mean = sum / (double)n;
     for (int64_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
     double scale = 1.0 / sqrt(squares / (double)n + (double)eps);
-    for (int64_t i = 0; i < n; i++) y[i] = (float)((x[i] - mean) * scale * w[i] + b[i]);
+    for (int64_t i = 0; i < n; i++) y[i] = (float)((x[i] - mean) * scale * w[i] + (b ? b[i] : 0));
 }

@@ -1,4 +1,4 @@
-/* glu_avx2.c - the gated activations swiglu and geglu. */
+/* glu_avx2.c - the gated activations swiglu and geglu, and gelu_tanh: geglu of ones. */
 #include "kernels/x86/target_avx2.h"
 
 #include <string.h>
@@ -36,5 +36,16 @@ static inline __m256 geglu8(__m256 g, __m256 up) {
 
 GLU(oc_swiglu_avx2, swiglu8)
 GLU(oc_geglu_avx2, geglu8)
+
+void oc_gelu_tanh_avx2(float *x, int64_t n) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) _mm256_storeu_ps(x + i, geglu8(_mm256_loadu_ps(x + i), one));
+    if (i == n) return;
+    float last[8] = {0};
+    memcpy(last, x + i, (size_t)(n - i) * sizeof(float));
+    _mm256_storeu_ps(last, geglu8(_mm256_loadu_ps(last), one));
+    memcpy(x + i, last, (size_t)(n - i) * sizeof(float));
+}
 
 #include "kernels/x86/target_end.h"

@@ -55,9 +55,10 @@ void oc_layernorm_avx2(const float *x, const float *w, const float *b, float *y,
     int64_t i = 0;
     for (; i + 8 <= n; i += 8) {
         const __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), means), scales);
-        _mm256_storeu_ps(y + i, _mm256_fmadd_ps(v, _mm256_loadu_ps(w + i), _mm256_loadu_ps(b + i)));
+        const __m256 bias = b ? _mm256_loadu_ps(b + i) : _mm256_setzero_ps();
+        _mm256_storeu_ps(y + i, _mm256_fmadd_ps(v, _mm256_loadu_ps(w + i), bias));
     }
-    for (; i < n; i++) y[i] = (x[i] - mean) * scale * w[i] + b[i];
+    for (; i < n; i++) y[i] = (x[i] - mean) * scale * w[i] + (b ? b[i] : 0);
 }
 
 #include "kernels/x86/target_end.h"

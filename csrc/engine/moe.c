@@ -1,0 +1,248 @@
+/* moe.c - mixtures of experts: which experts a token goes to, and their part of the plan.
+ *
+ * Tokens are grouped by expert, so that an expert's rows are read once for all its tokens, and rows of experts that no
+ * token chose are not read at all. A token's experts are summed up in ascending order: neither the grouping nor the
+ * other tokens reach the bits of its result.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "engine/walk.h"
+#include "kernels/vecmath.h"
+
+#define SUM_GROUPS 4 /* a chunk of EXPERT_SUM: every expert of the batch is multiplied over its rows */
+
+static float sigmoid(float x) { return 1.0f / (1.0f + oc_expf(-x)); }
+
+/* ---- ROUTE ---- */
+
+/* Logits to the probabilities from which experts are chosen and weighted, in place. */
+static void probabilities(const oc_op *op, float *p) {
+    if (op->flags & OC_FLAG_SIGMOID) {
+        for (int32_t i = 0; i < op->n_expert; i++) p[i] = sigmoid(p[i]);
+        return;
+    }
+    float max = p[0], sum = 0;
+    for (int32_t i = 1; i < op->n_expert; i++) max = p[i] > max ? p[i] : max;
+    for (int32_t i = 0; i < op->n_expert; i++) sum += p[i] = oc_expf(p[i] - max);
+    for (int32_t i = 0; i < op->n_expert; i++) p[i] /= sum;
+}
+
+/* The index of the largest of n values, the first of equals; what has been taken is -infinity. */
+static int32_t best_of(const float *value, int32_t n) {
+    int32_t best = -1;
+    for (int32_t i = 0; i < n; i++)
+        if (value[i] != -INFINITY && (best < 0 || value[i] > value[best])) best = i;
+    return best < 0 ? 0 : best;
+}
+
+/* What a group of experts counts for: its best, with sigmoid the sum of its two best. */
+static float group_value(const oc_op *op, const float *value, int32_t size) {
+    float first = -INFINITY, second = -INFINITY;
+    for (int32_t i = 0; i < size; i++) {
+        if (value[i] > first) second = first, first = value[i];
+        else if (value[i] > second) second = value[i];
+    }
+    return op->flags & OC_FLAG_SIGMOID && size > 1 ? first + second : first;
+}
+
+/* Takes the experts of all but the n_group_used best groups out of the choice. */
+static void limit_groups(const oc_op *op, float *value) {
+    float groups[OC_MAX_GROUPS];
+    const int32_t size = op->n_expert / op->n_group;
+    char is_kept[OC_MAX_GROUPS] = {0};
+    for (int32_t g = 0; g < op->n_group; g++) groups[g] = group_value(op, value + g * size, size);
+    for (int32_t i = 0; i < op->n_group_used; i++) {
+        const int32_t best = best_of(groups, op->n_group);
+        is_kept[best] = 1;
+        groups[best] = -INFINITY;
+    }
+    for (int32_t i = 0; i < op->n_expert; i++)
+        if (!is_kept[i / size]) value[i] = -INFINITY;
+}
+
+static void route_column(const walker *w, int64_t c) {
+    const oc_op *op = w->op;
+    oc_choice *chosen = w->engine->step.routes.chosen + c * op->n_used;
+    float *p = column(w, op->src, c), *value = w->engine->threads[w->thread].column, sum = 0;
+    const float *bias = vector(w, op->vector);
+    probabilities(op, p);
+    for (int32_t i = 0; i < op->n_expert; i++) value[i] = bias ? p[i] + bias[i] : p[i];
+    if (op->n_group > 1) limit_groups(op, value);
+    for (int32_t j = 0; j < op->n_used; j++) {
+        const int32_t best = best_of(value, op->n_expert);
+        int32_t at = j;
+        for (; at > 0 && chosen[at - 1].expert > best; at--) chosen[at] = chosen[at - 1];
+        chosen[at] = (oc_choice){.expert = best, .weight = p[best]};
+        value[best] = -INFINITY;
+        sum += p[best];
+    }
+    const float factor = op->flags & OC_FLAG_NORMALIZE ? op->scale / (sum + 1e-20f) : op->scale;
+    for (int32_t j = 0; j < op->n_used; j++) chosen[j].weight *= factor;
+}
+
+/* Pairs by expert: a counting sort of what the columns chose. */
+static void group_by_expert(const walker *w) {
+    const oc_op *op = w->op;
+    oc_routes *routes = &w->engine->step.routes;
+    const int32_t n = w->n * op->n_used;
+    memset(routes->first, 0, ((size_t)op->n_expert + 1) * sizeof *routes->first);
+    for (int32_t i = 0; i < n; i++) routes->first[routes->chosen[i].expert + 1]++;
+    routes->n_active = 0;
+    for (int32_t e = 0; e < op->n_expert; e++) {
+        if (routes->first[e + 1] > 0) routes->active[routes->n_active++] = e;
+        routes->first[e + 1] += routes->first[e];
+    }
+    for (int32_t i = n - 1; i >= 0; i--) { /* backwards: each expert's end moves down to its begin */
+        const int32_t pair = --routes->first[routes->chosen[i].expert + 1];
+        routes->column[pair] = i / op->n_used;
+        routes->weight[pair] = routes->chosen[i].weight;
+    }
+    memmove(routes->first, routes->first + 1, (size_t)op->n_expert * sizeof *routes->first);
+    routes->first[op->n_expert] = n;
+}
+
+/* The thread that routes the last column groups them all. */
+void oc_run_route(walker *w) {
+    oc_routes *routes = &w->engine->step.routes;
+    oc_share columns = share_columns(w);
+    int done = 0;
+    while (oc_share_next(&columns))
+        for (long c = columns.begin; c < columns.end; c++, done++) route_column(w, c);
+    if (done == 0 || atomic_fetch_add(&routes->n_routed, done) + done < w->n) return;
+    atomic_store(&routes->n_routed, 0);
+    group_by_expert(w);
+}
+
+/* ---- EXPERT_GLU ---- */
+
+/* `n` rows of a matrix from row `from` on, both multiples of a group: rows of one expert. */
+static oc_matrix rows_of(const oc_matrix *m, int64_t from, int64_t n) {
+    oc_matrix rows = {.format = m->format, .n_rows = n, .k = m->k};
+    if (m->packed) rows.packed = (const char *)m->packed + oc_format_packed_bytes(m->format, from, m->k);
+    else rows.source = (const char *)m->source + (size_t)from * oc_format_row_bytes(m->format, m->k);
+    return rows;
+}
+
+/* Columns of pairs or tokens, from column c on. */
+static oc_act act_at(const oc_columns *at, int64_t c, int64_t n, int64_t k) {
+    return (oc_act){.f32 = at->f32 + c * k,
+                    .codes = at->codes ? at->codes + c * k : NULL,
+                    .scale = at->scale ? at->scale + c * k / OC_ACT_BLOCK : NULL,
+                    .sum = at->sum ? at->sum + c * k / OC_TILE : NULL,
+                    .n = n,
+                    .k = k};
+}
+
+/* The inputs of n pairs side by side, as matmul wants them. */
+static oc_act gather(const walker *w, int32_t index, const int32_t *from, int32_t n, int with_f32) {
+    const oc_columns *at = columns_of(w, index), *to = &w->engine->threads[w->thread].gathered;
+    const int64_t k = w->engine->buffers[index].width;
+    if (n == 1) return act_at(at, from[0], 1, k);
+    for (int32_t i = 0; i < n; i++) {
+        const oc_act x = act_at(at, from[i], 1, k), y = act_at(to, i, 1, k);
+        if (with_f32) memcpy((float *)y.f32, x.f32, (size_t)k * sizeof(float));
+        if (!x.codes) continue;
+        memcpy((int8_t *)y.codes, x.codes, (size_t)k);
+        memcpy((float *)y.scale, x.scale, (size_t)(k / OC_ACT_BLOCK) * sizeof(float));
+        memcpy((float *)y.sum, x.sum, (size_t)(k / OC_TILE) * sizeof(float));
+    }
+    return act_at(to, 0, n, k);
+}
+
+/* gpt-oss: g * sigmoid(1.702 g) * (u + 1), g at most 7 and u within -7 and 7. As SiLU of 1.702 g, so u takes 1 / 1.702. */
+static void clamp_gate(float *gate, float *up, int64_t n) {
+    const float limit = 7.0f, alpha = 1.702f;
+    for (int64_t i = 0; i < n; i++) {
+        const float u = up[i] > limit ? limit : up[i] < -limit ? -limit : up[i];
+        gate[i] = alpha * (gate[i] > limit ? limit : gate[i]);
+        up[i] = (u + 1.0f) / alpha;
+    }
+}
+
+/* Rows [row, row + n) of the GLU of pairs [p0, p1), of one expert. */
+static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
+    const oc_op *op = w->op;
+    const oc_engine *engine = w->engine;
+    const oc_matrix *gate = &engine->matrices[op->matrix], *up = &engine->matrices[op->matrix2];
+    const int64_t n_ff = gate->n_rows / op->n_expert, from = expert * n_ff + row;
+    const oc_matrix gate_rows = rows_of(gate, from, n), up_rows = rows_of(up, from, n);
+    const oc_columns *dst = &engine->buffers[op->dst].shared;
+    const float *gate_bias = vector(w, op->vector), *up_bias = vector(w, op->vector2);
+    const oc_act x = gather(w, op->src, engine->step.routes.column + p0, p1 - p0, gate->format->needs_f32 | up->format->needs_f32);
+    float *out = dst->f32 + p0 * n_ff + row, *ups = engine->threads[w->thread].rows;
+    oc_matmul(w, &gate_rows, &x, out, n_ff, 0, n / OC_GROUP);
+    oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);
+    for (int32_t p = p0; p < p1; p++, out += n_ff, ups += n) {
+        if (gate_bias) oc_kernels.add(out, gate_bias + from, n);
+        if (up_bias) oc_kernels.add(ups, up_bias + from, n);
+        if (op->flags & OC_FLAG_CLAMP) clamp_gate(out, ups, n);
+        oc_kernels.swiglu(out, ups, out, n);
+        const oc_act y = act_at(dst, p, 1, n_ff);
+        if (y.codes)
+            oc_kernels.quantize(out, 1, n, (int8_t *)y.codes + row, (float *)y.scale + row / OC_ACT_BLOCK, (float *)y.sum + row / OC_TILE);
+    }
+}
+
+void oc_run_expert_glu(walker *w) {
+    const oc_routes *routes = &w->engine->step.routes;
+    const int64_t n_ff = w->engine->matrices[w->op->matrix].n_rows / w->op->n_expert;
+    const long panels = (long)((n_ff + OC_EXPERT_ROWS - 1) / OC_EXPERT_ROWS);
+    oc_share items = share(w, panels * routes->n_active, 1);
+    while (oc_share_next(&items))
+        for (long i = items.begin; i < items.end; i++) {
+            const int32_t expert = routes->active[i / panels], end = routes->first[expert + 1];
+            const int64_t row = i % panels * OC_EXPERT_ROWS, n = n_ff - row < OC_EXPERT_ROWS ? n_ff - row : OC_EXPERT_ROWS;
+            for (int32_t p = routes->first[expert]; p < end; p += OC_SLICE)
+                glu_slice(w, expert, row, n, p, end - p < OC_SLICE ? end : p + OC_SLICE);
+        }
+}
+
+/* ---- EXPERT_SUM ---- */
+
+/* What a column's rows begin with: nothing, or the expert that all tokens share. */
+static void begin_sum(const walker *w, int64_t c, int64_t row, int64_t n) {
+    const oc_op *op = w->op;
+    float *y = column(w, op->dst, c) + row;
+    if (op->src2 < 0) {
+        memset(y, 0, (size_t)n * sizeof *y);
+        return;
+    }
+    const float *x = column(w, op->src2, c) + row;
+    const float gate = op->src3 < 0 ? 1.0f : sigmoid(*column(w, op->src3, c));
+    for (int64_t i = 0; i < n; i++) y[i] = gate * x[i];
+}
+
+/* Adds rows [row, row + n) of one expert's answers to pairs [p0, p1). */
+static void add_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
+    const oc_op *op = w->op;
+    const oc_routes *routes = &w->engine->step.routes;
+    const oc_matrix *down = &w->engine->matrices[op->matrix];
+    const int64_t from = expert * (down->n_rows / op->n_expert) + row;
+    const oc_matrix rows = rows_of(down, from, n);
+    const oc_act x = act_at(&w->engine->buffers[op->src].shared, p0, p1 - p0, down->k);
+    const float *bias = vector(w, op->vector);
+    float *part = w->engine->threads[w->thread].rows;
+    oc_matmul(w, &rows, &x, part, n, 0, n / OC_GROUP);
+    for (int32_t p = p0; p < p1; p++, part += n) {
+        float *y = column(w, op->dst, routes->column[p]) + row;
+        const float weight = routes->weight[p];
+        if (bias) oc_kernels.add(part, bias + from, n);
+        for (int64_t i = 0; i < n; i++) y[i] += weight * part[i];
+    }
+}
+
+void oc_run_expert_sum(walker *w) {
+    const oc_routes *routes = &w->engine->step.routes;
+    const int64_t n_rows = w->engine->matrices[w->op->matrix].n_rows / w->op->n_expert;
+    oc_share groups = share(w, (long)(n_rows / OC_GROUP), SUM_GROUPS);
+    while (oc_share_next(&groups)) {
+        const int64_t row = groups.begin * OC_GROUP, n = (groups.end - groups.begin) * OC_GROUP;
+        for (int64_t c = 0; c < w->n; c++) begin_sum(w, c, row, n);
+        for (int32_t a = 0; a < routes->n_active; a++) {
+            const int32_t expert = routes->active[a], end = routes->first[expert + 1];
+            for (int32_t p = routes->first[expert]; p < end; p += OC_SLICE)
+                add_slice(w, expert, row, n, p, end - p < OC_SLICE ? end : p + OC_SLICE);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c and moe.c. */
+#ifndef OC_ENGINE_WALK_H
+#define OC_ENGINE_WALK_H
+
+#include "base/pool.h"
+#include "engine/engine.h"
+
+/* What one thread knows while it walks the plan. */
+typedef struct walker {
+    oc_engine *engine;
+    const oc_op *op;
+    int thread, n_threads;
+    int n;       /* columns in work: all of the step, after SELECT those with outputs */
+    int is_solo; /* one column: private buffers are computed by every thread for itself */
+} walker;
+
+static inline const oc_columns *columns_of(const walker *w, int32_t index) {
+    const oc_buffer *buffer = &w->engine->buffers[index];
+    return w->is_solo && buffer->is_private ? &buffer->own[w->thread] : &buffer->shared;
+}
+
+static inline float *column(const walker *w, int32_t index, int64_t c) {
+    return columns_of(w, index)->f32 + c * w->engine->buffers[index].width;
+}
+
+static inline const float *vector(const walker *w, int32_t index) { return index < 0 ? NULL : w->engine->vectors[index].data; }
+
+static inline void quantize(const walker *w, int32_t index, int64_t c, int64_t from, int64_t n) {
+    const oc_buffer *buffer = &w->engine->buffers[index];
+    if (!buffer->is_quantized) return; /* nobody reads the codes */
+    const oc_columns *at = columns_of(w, index);
+    int64_t start = c * buffer->width + from;
+    float *scale = at->scale + start / OC_ACT_BLOCK, *sum = at->sum + start / OC_TILE;
+    oc_kernels.quantize(at->f32 + start, 1, n, at->codes + start, scale, sum);
+}
+
+static inline oc_act activations(const walker *w, int32_t index) {
+    const oc_columns *at = columns_of(w, index);
+    return (oc_act){.f32 = at->f32, .codes = at->codes, .scale = at->scale, .sum = at->sum, .n = w->n, .k = w->engine->buffers[index].width};
+}
+
+static inline oc_share share(const walker *w, long n, long chunk) {
+    const oc_engine *engine = w->engine;
+    oc_lane *lanes = engine->step.lanes + (w->op - engine->ops) * engine->params.n_threads;
+    return (oc_share){.n = n, .chunk = chunk, .thread = w->thread, .n_threads = w->n_threads, .epoch = engine->step.epoch, .lanes = lanes};
+}
+
+static inline oc_share share_columns(const walker *w) { return share(w, w->n, 1); }
+
+/* y[c * ldy + r] = rows of groups [g0, g1) times column c of x, from the packed matrix or from its file. */
+void oc_matmul(const walker *w, const oc_matrix *m, const oc_act *x, float *y, int64_t ldy, long g0, long g1);
+
+/* moe.c */
+void oc_run_route(walker *w);
+void oc_run_expert_glu(walker *w);
+void oc_run_expert_sum(walker *w);
+
+#endif

@@ -1,0 +1,60 @@
+"""Mixtures of experts as feed-forward of a block, read from a file's metadata."""
+
+from dataclasses import dataclass
+
+from ollamacore.arch.hyper import Hyper, Metadata
+from ollamacore.arch.plan import Experts, Plan, Routing, Rows
+from ollamacore.errors import InvalidFileError, UnsupportedModelError
+
+#: values of expert_gating_func
+_SOFTMAX, _SIGMOID = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertFeedForward:
+    """Of n experts each token goes to a few; their weighted sum, and a shared expert where the file has one."""
+
+    routing: Routing
+    n_ff: int
+    clamp: bool = False
+
+    @classmethod
+    def read(cls, meta: Metadata, *, normalize: bool, clamp: bool = False) -> "ExpertFeedForward":
+        """What the file says; `normalize` where it says nothing: whether the chosen weights sum up to one."""
+        n_expert = meta.integer("expert_count", 1, 1 << 16)
+        n_used = meta.integer("expert_used_count", 1, 256)
+        if n_used > n_expert:
+            raise InvalidFileError(f"{n_used} of {n_expert} experts cannot be used")
+        gating = meta.integer("expert_gating_func", 0, 1 << 16, _SOFTMAX)
+        if gating not in (0, _SOFTMAX, _SIGMOID):
+            raise UnsupportedModelError(f"expert gating function {gating} is not supported")
+        n_group = meta.integer("expert_group_count", 0, 64, 0)
+        routing = Routing(
+            n_expert=n_expert,
+            n_used=n_used,
+            sigmoid=gating == _SIGMOID,
+            normalize=meta.flag("expert_weights_norm", normalize),
+            scale=meta.number("expert_weights_scale", 0.0, 1e6, 1.0) or 1.0,
+            n_group=n_group,
+            n_group_used=meta.integer("expert_group_used_count", 0, max(n_group, 1), n_group),
+        )
+        n_ff = meta.integer("expert_feed_forward_length", 0, 1 << 18, 0)
+        return cls(routing, n_ff or meta.integer("feed_forward_length", 1, 1 << 18), clamp)
+
+    def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str, dst: str, scale: float) -> str:
+        """See FeedForward."""
+        n_embd, n_expert = hyper.n_embd, self.routing.n_expert
+        has_shared = plan.has(f"{name}gate_shexp.weight")
+        is_gated = plan.has(f"{name}gate_inp_shexp.weight")
+        router = plan.linear(normed, Rows(f"{name}gate_inp", n_expert), "router", join=is_gated)
+        share = plan.linear(normed, Rows(f"{name}gate_inp_shexp", 1), "share") if is_gated else None
+        plan.route(router, self.routing, f"{name}exp_probs_b.bias", scale, join=has_shared)
+        shared = None
+        if has_shared:
+            n_shared = plan.rows(f"{name}gate_shexp.weight")
+            gated = plan.glu(normed, Rows(f"{name}gate_shexp", n_shared), Rows(f"{name}up_shexp", n_shared))
+            shared = plan.linear(gated, Rows(f"{name}down_shexp", n_embd), "shared", scale=scale, join=True)
+        gate, up = Experts(f"{name}gate_exps", n_expert, self.n_ff), Experts(f"{name}up_exps", n_expert, self.n_ff)
+        down = Experts(f"{name}down_exps", n_expert, n_embd)
+        chosen = plan.expert_glu(normed, gate, up, self.routing.n_used, clamp=self.clamp)
+        return plan.expert_sum(chosen, down, self.routing.n_used, dst, shared=shared, share=share)

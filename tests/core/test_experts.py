@@ -1,0 +1,54 @@
+"""Mixtures of experts: logits of tiny random models against transformers, and against the dense model they equal."""
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ollamacore
+from tests.generate.moe import MOE_SHAPES, TOKENS, moe_model
+from tests.generate.numpy_reference import log_softmax
+
+GOLDENS = np.load(Path(__file__).parents[1] / "data" / "moe" / "logits.npz")
+
+
+def logits_of(path, last, **options):
+    with closing(ollamacore.Model.load(path, context=512, **options)) as model:
+        return model.logits(TOKENS, last=last)
+
+
+@pytest.mark.parametrize("architecture", MOE_SHAPES)
+def test_float_logits_equal_transformers(tmp_path, architecture):
+    path = moe_model(tmp_path / "m.gguf", architecture)
+    golden = GOLDENS[architecture]
+    ours = logits_of(path, len(golden), threads=2, kv_type="f32")
+    assert np.abs(ours - golden).max() < 1e-4
+
+
+@pytest.mark.parametrize("tensor_type", ["Q8_0", "Q4_0", "MXFP4"])
+def test_quantised_logits_near_those_of_rounded_weights(tmp_path, tensor_type):
+    exact = logits_of(moe_model(tmp_path / "f.gguf", "gpt-oss", through=tensor_type), 16, threads=2)
+    path = moe_model(tmp_path / "q.gguf", "gpt-oss", tensor_type=tensor_type)
+    packed = logits_of(path, 16, threads=2, repack=True)
+    ours, exact = log_softmax(packed.astype(np.float64)), log_softmax(exact.astype(np.float64))
+    assert (np.exp(exact) * (exact - ours)).sum(axis=1).mean() < 1e-2
+    np.testing.assert_array_equal(logits_of(path, 16, threads=2, repack=False), packed)
+
+
+def test_equal_experts_are_one_expert(tmp_path):
+    """Weights of the chosen experts sum up to one, so a mixture of copies is what a single copy is."""
+    many = moe_model(tmp_path / "m.gguf", "llama", equal_experts=True)
+    one = moe_model(tmp_path / "d.gguf", "llama", is_dense=True)
+    ours, dense = (logits_of(path, 8, threads=2, kv_type="f32") for path in (many, one))
+    assert np.abs(ours - dense).max() < 1e-4
+
+
+def test_too_many_used_experts_are_refused(tmp_path):
+    with pytest.raises(ollamacore.InvalidFileError, match="9 of 8 experts"):
+        logits_of(moe_model(tmp_path / "m.gguf", "qwen3moe", n_used=9), 1)
+
+
+def test_misshapen_expert_tensor_is_named(tmp_path):
+    with pytest.raises(ollamacore.InvalidFileError, match=r"blk\.0\.ffn_up_exps\.weight.*shape"):
+        logits_of(moe_model(tmp_path / "m.gguf", "olmoe", n_ff_written=64), 1)
