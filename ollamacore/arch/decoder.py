@@ -1,7 +1,7 @@
 """The skeleton that decoders share: embedding, blocks of attention and feed-forward, head.
 
-An architecture says with one `Block` a layer how its blocks differ. What a file may have or not is taken as the file has
-it: biases, q, k and v in one tensor, gate and up in one tensor, learned positions, a head of its own.
+An architecture says with one `Block` a layer how its blocks differ. What a file may have or not is taken as the file
+has it: biases, q, k and v in one tensor, gate and up in one tensor, learned positions, a head of its own.
 """
 
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ class KVShape:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`n` rows of `name`.weight from row `first` on, of `of` rows in all (None: n), and of `name`.bias if there is one."""
+    """`n` rows of `name`.weight from row `first` on, of `of` in all (None: n), and of `name`.bias if there is one."""
 
     name: str
     n: int
@@ -64,6 +64,7 @@ class Plan:
     buffers: dict[str, int] = field(default_factory=dict)  # name -> width
     ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
+    context_limit: int | None = None  # positions that the rope tables are right for, if fewer than the model knows
 
     def matrix(self, rows: Rows, k: int) -> str:
         """Name a weight matrix of (rows, k); an error names the tensor if it is missing or misshapen."""
@@ -106,8 +107,13 @@ class Plan:
             raise InvalidFileError(f"buffer {name!r} has {self.buffers[name]} and {width} values")
         return name
 
-    def rope(self, freq: npt.NDArray[np.float64], mscale: float = 1.0) -> int:
-        """The index of a rope table: angular frequencies in radians per position, and a factor for cos and sin."""
+    def rope(self, freq: npt.NDArray[np.float64], mscale: float = 1.0, limit: int | None = None) -> int:
+        """The index of a rope table: angular frequencies in radians per position, and a factor for cos and sin.
+
+        `limit`: positions that it is right for, None: all.
+        """
+        if limit is not None:
+            self.context_limit = min(limit, self.context_limit or limit)
         for index, (known, factor) in enumerate(self.ropes):
             if factor == mscale and np.array_equal(known, freq):
                 return index
@@ -301,9 +307,9 @@ class Plan:
 
     @property
     def context_length(self) -> int:
-        """Tokens of the longest context that the model was trained for."""
-        architecture = self.file.get("general.architecture", str)
-        return int(self.file.get(f"{architecture}.context_length", int))
+        """Tokens of the longest context that the model was trained for and this plan is right for."""
+        trained = int(self.file.get(f"{self.file.architecture}.context_length", int))
+        return min(trained, self.context_limit or trained)
 
     def weight_bytes(self) -> int:
         """Bytes of the weights once they are packed."""
