@@ -20,7 +20,7 @@ def build(meta: Metadata) -> Plan:
     hyper = Hyper.read(meta, centers=True)
     window = meta.integer("attention.sliding_window", 1, 1 << 26)
     pattern = meta.integer("attention.sliding_window_pattern", 1, 512, DEFAULT_PATTERN)
-    local = Block(rope=model_rope(meta, hyper), window=window, center=True, parallel=True)
+    local = Block(rope=model_rope(meta, hyper), window=window, center=True, norm_bias=False, parallel=True)
     full = replace(local, rope=None, window=0)
     return decoder(
         meta.file,

@@ -157,18 +157,20 @@ class Plan:
         add: tuple[str, ...] = (),
         post_norm: str | None = None,
         center: bool = False,
+        bias: bool = True,
         select: bool = False,
         in_place: bool = False,
     ) -> str:
         """residual += rmsnorm(add, post_norm), or the one or two of `add`; then the norm of the residual, (n_embd).
 
-        It is rmsnorm, or layernorm with `center`, with weights called `name`; None leaves the residual as it is.
-        `select` keeps only the tokens whose outputs are wanted; `in_place` makes what is normed the residual.
+        It is rmsnorm, or with `center` layernorm, with bias or without, by weights called `name`; None leaves the
+        residual as it is. `select` keeps only the tokens whose outputs are wanted; `in_place` makes what is normed the
+        residual.
         """
         width = self.buffers["residual"]
         dst = "residual" if in_place or name is None else self.buffer("selected" if select else "normed", width)
         kind = ("plain",) if name is None else ("center",) if center else ()
-        weight, bias = self._norm_weights(name, width, center)
+        shift = self.vector(f"{name}.bias", width) if name and center and bias else None
         return self._op(
             "norm",
             flags=(*kind, *self._quantize(width), *(("select",) if select else ())),
@@ -176,24 +178,15 @@ class Plan:
             src2=add[1] if len(add) > 1 else None,
             dst=dst,
             dst2="residual",
-            vector=weight,
-            vector2=self.vector(f"{post_norm}.weight", width) if post_norm else bias,
+            vector=self.vector(f"{name}.weight", width) if name else None,
+            vector2=self.vector(f"{post_norm}.weight", width) if post_norm else shift,
             eps=eps,
         )
 
     def norm_buffer(self, name: str, weights: str, eps: float, *, join: bool = False) -> None:
         """Norm a whole buffer in place. `join`: the next op does not read it."""
-        weight, _ = self._norm_weights(weights, self.buffers[name], False)
+        weight = self.vector(f"{weights}.weight", self.buffers[name])
         self._op("norm", flags=("join",) if join else (), dst=name, dst2=name, vector=weight, eps=eps)
-
-    def _norm_weights(self, name: str | None, n: int, center: bool) -> tuple[str | None, str | None]:
-        """Weight and, where the file has one, bias of a norm; only layernorm may have a bias."""
-        if name is None:
-            return None, None
-        bias = f"{name}.bias"
-        if self.has(bias) and not center:
-            raise UnsupportedModelError(f"tensor {bias!r}: rmsnorm with a bias is not supported")
-        return self.vector(f"{name}.weight", n), self.vector(bias, n) if self.has(bias) else None
 
     def linear(
         self,
