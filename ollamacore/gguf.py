@@ -439,7 +439,7 @@ class GGUFFile:
         return self._view[info.offset : info.offset + info.n_bytes]
 
     def floats(self, name: str, n: int | None = None) -> npt.NDArray[np.float32]:
-        """The values of a small tensor; an error names it if it is missing, has other than `n` values, or is quantised."""
+        """The values of a small tensor; an error names it if it is missing, has not `n` values, or is quantised."""
         info = self.tensors.get(name)
         if info is None:
             raise InvalidFileError(f"tensor {name!r} is missing")

@@ -75,7 +75,7 @@ class Model:
         #: the longest context that the model was trained for
         self.context_length: int = file.get(f"{self.architecture}.context_length", int)
         #: the longest context of one generation or text: training context or KV pool, whichever is smaller
-        self.max_context: int = min(self.context_length, max_context)
+        self.max_context: int = min(plan.context_length, max_context)
         self._pool_tokens: int = max_context
         #: whether it makes embeddings only
         self.is_encoder: bool = plan.is_encoder
@@ -131,7 +131,7 @@ class Model:
         if not 0 <= prefix_share <= 1:
             raise InvalidOptionError(f"prefix_share must lie between 0 and 1, not {prefix_share}")
         file = GGUFFile.open(path)
-        plan = build_plan(file)
+        plan = build_plan(file, context)
         request = MemoryRequest(context, kv_bytes, kv_type, repack)
         available = machine.available_memory() if memory is None else memory
         sizes = memory_of(plan, request, available)
@@ -185,7 +185,7 @@ class Model:
         """
         _check_kv_type(kv_type)
         with GGUFFile.open(path) as file:
-            sizes = memory_of(build_plan(file), MemoryRequest(context, kv_bytes, kv_type, repack), memory)
+            sizes = memory_of(build_plan(file, context), MemoryRequest(context, kv_bytes, kv_type, repack), memory)
         if memory is not None:
             sizes.check(memory)
         return sizes.least

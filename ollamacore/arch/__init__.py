@@ -23,12 +23,15 @@ def supports(architecture: str) -> bool:
     return find_spec(f"{__name__}.{name}") is not None
 
 
-def build_plan(file: GGUFFile) -> Plan:
-    """The plan of the model in `file`; UnsupportedModelError names an architecture that is not known."""
+def build_plan(file: GGUFFile, context: int = 4096) -> Plan:
+    """The plan of the model in `file`; UnsupportedModelError names an architecture that is not known.
+
+    `context`: tokens of the longest context that is wanted, for models that compute long ones in another way.
+    """
     architecture = file.get("general.architecture", str)
     if not supports(architecture):
         raise UnsupportedModelError(f"architecture {architecture!r} is not supported")
-    plan: Plan = import_module(f"{__name__}.{_module_name(architecture)}").build(Metadata(file))
+    plan: Plan = import_module(f"{__name__}.{_module_name(architecture)}").build(Metadata(file, context))
     return plan
 
 

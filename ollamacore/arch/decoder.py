@@ -1,7 +1,7 @@
 """The skeleton that decoders share: embedding, blocks of attention and feed-forward, head.
 
-An architecture says with one `Block` a layer how its blocks differ. What a file may have or not is taken as the file has
-it: biases, q, k and v in one tensor, gate and up in one tensor, learned positions, a head of its own.
+An architecture says with one `Block` a layer how its blocks differ. What a file may have or not is taken as the file
+has it: biases, q, k and v in one tensor, gate and up in one tensor, learned positions, a head of its own.
 """
 
 from collections.abc import Sequence
@@ -63,6 +63,7 @@ class Block:
     head_norms: bool = False  # rmsnorm of each head of q and k
     width_norms: bool = False  # rmsnorm of q and of k, all heads together
     center: bool = False  # norms are layernorm instead of rmsnorm
+    norm_bias: bool = True  # of layernorms
     pre_norms: bool = True  # in front of attention and feed-forward
     ffn_norm: str = "ffn_norm"  # the norm in front of feed-forward
     post_norms: bool = False  # of what attention and feed-forward add
@@ -87,7 +88,7 @@ def decoder(
     stream = _Stream(plan, hyper)
     for layer, block in enumerate(blocks):
         (_parallel if block.parallel else _sequential)(stream, block, layer)
-    selected = stream.norm("output_norm", blocks[-1].center, select=True)
+    selected = stream.norm("output_norm", blocks[-1], select=True)
     head = "output" if plan.has("output.weight") else "token_embd"
     plan.linear(selected, Rows(head, hyper.n_vocab), "logits", scale=logit_scale, softcap=logit_softcap)
     return plan
@@ -102,10 +103,16 @@ class _Stream:
     added: tuple[str, ...] = ()
     post_norm: str | None = None  # of what is added
 
-    def norm(self, name: str | None, center: bool, *, select: bool = False) -> str:
+    def norm(self, name: str | None, block: Block, *, select: bool = False) -> str:
         """Add what waits; the stream, normed by `name`, or as it is."""
         normed = self.plan.norm(
-            name, self.hyper.eps, add=self.added, post_norm=self.post_norm, center=center, select=select
+            name,
+            self.hyper.eps,
+            add=self.added,
+            post_norm=self.post_norm,
+            center=block.center,
+            bias=block.norm_bias,
+            select=select,
         )
         self.added, self.post_norm = (), None
         return normed
@@ -114,10 +121,10 @@ class _Stream:
 def _sequential(stream: _Stream, block: Block, layer: int) -> None:
     """Attention, then the feed-forward of what it leaves."""
     name = f"blk.{layer}."
-    normed = stream.norm(f"{name}attn_norm" if block.pre_norms else None, block.center)
+    normed = stream.norm(f"{name}attn_norm" if block.pre_norms else None, block)
     stream.added = (_attention(stream, block, layer, normed),)
     stream.post_norm = f"{name}post_attention_norm" if block.post_norms else None
-    normed = stream.norm(f"{name}{block.ffn_norm}" if block.pre_norms else None, block.center)
+    normed = stream.norm(f"{name}{block.ffn_norm}" if block.pre_norms else None, block)
     stream.added = (_feed_forward(stream, block, layer, normed, "projected"),)
     stream.post_norm = f"{name}post_ffw_norm" if block.post_norms else None
 
@@ -127,10 +134,10 @@ def _parallel(stream: _Stream, block: Block, layer: int) -> None:
     name, has = f"blk.{layer}.", stream.plan.has
     first = f"{name}attn_norm_2" if has(f"{name}attn_norm_2.weight") else f"{name}attn_norm"
     second = f"{name}ffn_norm" if has(f"{name}ffn_norm.weight") else f"{name}attn_norm"
-    normed = stream.norm(first, block.center)
+    normed = stream.norm(first, block)
     attended = _attention(stream, block, layer, normed)
     if second != first:
-        normed = stream.norm(second, block.center)
+        normed = stream.norm(second, block)
     stream.added = attended, _feed_forward(stream, block, layer, normed, "projected_ff")
 
 

@@ -12,8 +12,9 @@ _REQUIRED = object()
 class Metadata:
     """Typed, range-checked reads of one architecture's keys."""
 
-    def __init__(self, file: GGUFFile) -> None:
+    def __init__(self, file: GGUFFile, context: int = 4096) -> None:
         self.file = file
+        self.context = context  # tokens of the longest context that is wanted
         self.architecture: str = file.get("general.architecture", str)
 
     def integer(self, key: str, low: int, high: int, default: Any = _REQUIRED) -> int:

@@ -38,7 +38,7 @@ class KVShape:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`n` rows of `name`.weight from row `first` on, of `of` rows in all (None: n), and of `name`.bias if there is one."""
+    """`n` rows of `name`.weight from row `first` on, of `of` in all (None: n), and of `name`.bias if there is one."""
 
     name: str
     n: int
@@ -96,6 +96,7 @@ class Plan:
     ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
     gathered: int = 0  # width of what threads gather for experts
+    context_limit: int | None = None  # positions that the rope tables are right for, if fewer than the model knows
 
     def matrix(self, rows: Rows, k: int) -> str:
         """Name a weight matrix of (rows, k); an error names the tensor if it is missing or misshapen."""
@@ -151,8 +152,13 @@ class Plan:
             raise InvalidFileError(f"buffer {name!r} has {self.buffers[name]} and {width} values")
         return name
 
-    def rope(self, freq: npt.NDArray[np.float64], mscale: float = 1.0) -> int:
-        """The index of a rope table: angular frequencies in radians per position, and a factor for cos and sin."""
+    def rope(self, freq: npt.NDArray[np.float64], mscale: float = 1.0, limit: int | None = None) -> int:
+        """The index of a rope table: angular frequencies in radians per position, and a factor for cos and sin.
+
+        `limit`: positions that it is right for, None: all.
+        """
+        if limit is not None:
+            self.context_limit = min(limit, self.context_limit or limit)
         for index, (known, factor) in enumerate(self.ropes):
             if factor == mscale and np.array_equal(known, freq):
                 return index
@@ -196,18 +202,20 @@ class Plan:
         add: tuple[str, ...] = (),
         post_norm: str | None = None,
         center: bool = False,
+        bias: bool = True,
         select: bool = False,
         in_place: bool = False,
     ) -> str:
         """residual += rmsnorm(add, post_norm), or the one or two of `add`; then the norm of the residual, (n_embd).
 
-        It is rmsnorm, or layernorm with `center`, with weights called `name`; None leaves the residual as it is.
-        `select` keeps only the tokens whose outputs are wanted; `in_place` makes what is normed the residual.
+        It is rmsnorm, or with `center` layernorm, with bias or without, by weights called `name`; None leaves the
+        residual as it is. `select` keeps only the tokens whose outputs are wanted; `in_place` makes what is normed the
+        residual.
         """
         width = self.buffers["residual"]
         dst = "residual" if in_place or name is None else self.buffer("selected" if select else "normed", width)
         kind = ("plain",) if name is None else ("center",) if center else ()
-        weight, bias = self._norm_weights(name, width, center)
+        shift = self.vector(f"{name}.bias", width) if name and center and bias else None
         return self._op(
             "norm",
             flags=(*kind, *self._quantize(width), *(("select",) if select else ())),
@@ -215,24 +223,15 @@ class Plan:
             src2=add[1] if len(add) > 1 else None,
             dst=dst,
             dst2="residual",
-            vector=weight,
-            vector2=self.vector(f"{post_norm}.weight", width) if post_norm else bias,
+            vector=self.vector(f"{name}.weight", width) if name else None,
+            vector2=self.vector(f"{post_norm}.weight", width) if post_norm else shift,
             eps=eps,
         )
 
     def norm_buffer(self, name: str, weights: str, eps: float, *, join: bool = False) -> None:
         """Norm a whole buffer in place. `join`: the next op does not read it."""
-        weight, _ = self._norm_weights(weights, self.buffers[name], False)
+        weight = self.vector(f"{weights}.weight", self.buffers[name])
         self._op("norm", flags=("join",) if join else (), dst=name, dst2=name, vector=weight, eps=eps)
-
-    def _norm_weights(self, name: str | None, n: int, center: bool) -> tuple[str | None, str | None]:
-        """Weight and, where the file has one, bias of a norm; only layernorm may have a bias."""
-        if name is None:
-            return None, None
-        bias = f"{name}.bias"
-        if self.has(bias) and not center:
-            raise UnsupportedModelError(f"tensor {bias!r}: rmsnorm with a bias is not supported")
-        return self.vector(f"{name}.weight", n), self.vector(bias, n) if self.has(bias) else None
 
     def linear(
         self,
@@ -398,9 +397,9 @@ class Plan:
 
     @property
     def context_length(self) -> int:
-        """Tokens of the longest context that the model was trained for."""
-        architecture = self.file.get("general.architecture", str)
-        return int(self.file.get(f"{architecture}.context_length", int))
+        """Tokens of the longest context that the model was trained for and this plan is right for."""
+        trained = int(self.file.get(f"{self.file.architecture}.context_length", int))
+        return min(trained, self.context_limit or trained)
 
     def weight_bytes(self) -> int:
         """Bytes of the weights once they are packed."""

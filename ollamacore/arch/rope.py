@@ -15,10 +15,11 @@ YARN_BETA_SLOW = 1.0
 
 
 class Rope(NamedTuple):
-    """A rope table: radians per position of each pair, and a factor for cos and sin."""
+    """A rope table: radians per position of each pair, a factor for cos and sin, and how far it reaches."""
 
     freq: npt.NDArray[np.float64]
     mscale: float = 1.0
+    limit: int | None = None  # positions; None: all
 
 
 def rope_frequencies(n_rot: int, base: float) -> npt.NDArray[np.float64]:
@@ -28,10 +29,25 @@ def rope_frequencies(n_rot: int, base: float) -> npt.NDArray[np.float64]:
 
 def model_rope(meta: Metadata, hyper: Hyper, *, whole_pairs: bool = True) -> Rope:
     """The rope table of a model: `scaled_rope`, and a divisor for each frequency where the file has them (Llama 3)."""
+    if "rope_factors_long.weight" in meta.file.tensors:
+        return _longrope(meta, hyper)
     rope = scaled_rope(meta, hyper.n_rot, hyper.rope_base, whole_pairs=whole_pairs)
     if "rope_freqs.weight" in meta.file.tensors:
         rope = Rope(rope.freq / meta.file.floats("rope_freqs.weight", hyper.n_rot // 2), rope.mscale)
     return rope
+
+
+def _longrope(meta: Metadata, hyper: Hyper) -> Rope:
+    """LongRoPE (Ding et al., arXiv 2402.13753): divisors for contexts up to the original length, and for longer ones.
+
+    A model is loaded for one of the two, whichever the context that is wanted asks for.
+    """
+    trained = meta.integer("context_length", 1, 1 << 26)
+    original = meta.integer("rope.scaling.original_context_length", 1, 1 << 26, trained)
+    is_long = min(meta.context, trained) > original
+    factors = meta.file.floats(f"rope_factors_{'long' if is_long else 'short'}.weight", hyper.n_rot // 2)
+    freq = rope_frequencies(hyper.n_rot, hyper.rope_base) / factors
+    return Rope(freq, meta.number("rope.scaling.attn_factor", 0.0, 1e3, 1.0), None if is_long else original)
 
 
 def scaled_rope(meta: Metadata, n_rot: int, base: float, *, whole_pairs: bool = True) -> Rope:
@@ -55,7 +71,8 @@ def _yarn(meta: Metadata, freq: npt.NDArray[np.float64], base: float, factor: fl
     """YaRN (Peng et al., arXiv 2309.00071): NTK by parts.
 
     Pairs that turn fast keep their frequency, slow ones are interpolated, those between are blended on a ramp.
-    cos and sin grow by 0.1 ln(factor) + 1: sharper attention over the longer context.
+    cos and sin grow by 0.1 ln(factor) + 1: sharper attention over the longer context. They grow less by the same
+    expression with the file's multiplier (1 for Mistral 3: not at all).
     """
     n_rot = 2 * len(freq)
     trained = meta.integer("context_length", 1, 1 << 26)
@@ -72,4 +89,6 @@ def _yarn(meta: Metadata, freq: npt.NDArray[np.float64], base: float, factor: fl
     ramp = np.clip((np.arange(len(freq)) - low) / max(high - low, 1e-3), 0.0, 1.0)
     blend = (1.0 - ramp) * meta.number("rope.scaling.yarn_ext_factor", 0.0, 1.0, 1.0)
     attention = meta.number("rope.scaling.attn_factor", 0.0, 1e3, 1.0)
-    return Rope(freq / factor * (1.0 - blend) + freq * blend, attention * (1.0 + 0.1 * math.log(factor)))
+    sharper = 0.1 * math.log(factor)
+    attention *= (1.0 + sharper) / (1.0 + meta.number("rope.scaling.yarn_log_multiplier", 0.0, 1e3, 0.0) * sharper)
+    return Rope(freq / factor * (1.0 - blend) + freq * blend, attention)

@@ -63,9 +63,13 @@ def op_rmsnorm(int row, const float[::1] x, const float[::1] w, float[::1] y, fl
 def op_layernorm(int row, const float[::1] x, const float[::1] w, const float[::1] b, float[::1] y, float eps):
     """Run a layernorm row; b may be None (all zeros)."""
     fn = <oc_layernorm_fn>_op_row(row, ("layernorm",)).fn
-    for size in (w.shape[0], y.shape[0] if b is None else b.shape[0], y.shape[0]):
+    for size in (w.shape[0], y.shape[0]):
         _same_length(x.shape[0], size)
-    fn(&x[0], &w[0], NULL if b is None else &b[0], &y[0], x.shape[0], eps)
+    cdef const float *bias = NULL
+    if b is not None:
+        _same_length(x.shape[0], b.shape[0])
+        bias = &b[0]
+    fn(&x[0], &w[0], bias, &y[0], x.shape[0], eps)
 
 
 def op_gelu(int row, float[::1] x):

@@ -42,7 +42,7 @@ def random_floats(seed, n, scale=1.0):
 
 def test_every_op_has_a_reference_row():
     all_ops = {op for op, *_ in _core.kernel_rows()}
-    assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "add", "maxima",
+    assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "gelu_tanh", "add", "maxima",
                        "attention_f16", "attention_f32", "attention_q8_0",
                        "kv_store_f16", "kv_store_f32", "kv_store_q8_0"}
     assert all_ops == {op for op, _, _, _, isa, _ in _core.kernel_rows() if isa == "generic"}
@@ -117,7 +117,9 @@ def test_layernorm_sizes(row, op):
         scale = 1 / np.sqrt(x.astype(np.float64).var() + 1e-5)
         assert (np.abs(y - expected) <= 1e-5 * (np.abs(x).max() * scale * np.abs(w) + np.abs(b))).all()
         assert_red_zone(raw, y)
-        _core.op_layernorm(row, x, w, b, x, 1e-5)
+        _core.op_layernorm(row, x, w, None, y, 1e-5)
+        assert (np.abs(y - (expected - b)) <= 1e-5 * (np.abs(x).max() * scale * np.abs(w) + np.abs(b))).all()
+        _core.op_layernorm(row, x, w, None, x, 1e-5)
         np.testing.assert_array_equal(x, y)
 
 
@@ -135,6 +137,24 @@ def test_layernorm_extremes(row, op, scale):
 
 def gelu_reference(x):
     return np.array([0.5 * value * math.erfc(-value / math.sqrt(2)) for value in x.astype(np.float64)])
+
+
+def gelu_tanh_reference(x):
+    x = x.astype(np.float64)
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+@pytest.mark.parametrize(("row", "op"), rows("gelu_tanh"))
+def test_gelu_tanh_sizes(row, op):
+    for n in SIZES:
+        x = random_floats(n, n, 4)
+        raw, view = placed(x, n % 6)
+        _core.op_gelu(row, view)
+        np.testing.assert_allclose(view, gelu_tanh_reference(x), rtol=2e-6, atol=1e-6)
+        assert_red_zone(raw, view)
+        alone = x[n // 2:n // 2 + 1].copy()
+        _core.op_gelu(row, alone)
+        assert alone[0] == view[n // 2]
 
 
 @pytest.mark.parametrize(("row", "op"), rows("gelu"))
