@@ -27,10 +27,13 @@ from ollamacore.gguf import GGUFFile, TensorInfo
 from ollamacore.machine import available_memory
 from ollamacore.model import Model, load
 from ollamacore.prefix_store import PrefixStore
+from ollamacore.rerank import Scores
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, Generation, Stats, TokenLogprob
 from ollamacore.state import ModelState
+from ollamacore.text import ModelText
 from ollamacore.tokenizer import Tokenizer
+from ollamacore.tokenizer.insert import InsertMarks, insert_marks
 
 __version__ = "0.1.0"
 
@@ -43,15 +46,18 @@ __all__ = [
     "EngineError",
     "GGUFFile",
     "Generation",
+    "InsertMarks",
     "InvalidFileError",
     "InvalidOptionError",
     "InvalidPromptError",
     "Model",
     "ModelState",
+    "ModelText",
     "OllamaCoreError",
     "OutOfMemoryError",
     "PrefixStore",
     "SamplingOptions",
+    "Scores",
     "Stats",
     "TemplateError",
     "TensorInfo",
@@ -63,6 +69,7 @@ __all__ = [
     "available_memory",
     "crop",
     "get_include",
+    "insert_marks",
     "load",
 ]
 

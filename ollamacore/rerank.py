@@ -83,5 +83,5 @@ def _decoded(file: GGUFFile, name: str) -> _Matrix:
     """The values of a tensor."""
     info = file.tensors[name]
     values = np.empty(info.n_values, dtype=np.float32)
-    _core.dequantize(info.type, file.data(name), values)
+    _core.dequantize(info.type, file.data(name), values.data)
     return values.astype(np.float64)

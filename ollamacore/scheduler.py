@@ -239,6 +239,7 @@ class Scheduler:
                 self._waiting.popleft()
             try:
                 self._active.append(self._start(generation))
+                generation.report(self._active[-1].cached)
             except Exception as error:  # noqa: BLE001 - one request's boundary
                 self._refuse(generation, "error", error)
 
@@ -340,13 +341,19 @@ class Scheduler:
         row = 0
         for run, take in runs:
             del run.pending[:take]
-            if run.pending:
-                continue
             try:
+                if run.pending:
+                    self._report(run)
+                    continue
                 self._sample(run, row, draft)
             except Exception as error:  # noqa: BLE001 - one request's boundary
                 self._finish(run, "error", error)
             row += 1
+
+    def _report(self, run: _Run) -> None:
+        """How far the prompt has come; what is computed again after the first token is no progress."""
+        if run.first_ns == 0:
+            run.generation.report(len(run.tokens) - len(run.pending))
 
     def _make_room(self) -> None:
         """The pool is full: cached blocks go first; then the youngest run waits and is computed again later.

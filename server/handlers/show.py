@@ -10,6 +10,7 @@ from server.handlers.details import details_of
 from server.handlers.reference import parse_reference
 from server.http import Request, Response, json_response
 from server.schema import ShowRequest
+from server.store.describe import GGUFDescription
 from server.store.modelfile import render_modelfile, render_parameters
 from server.store.names import ModelName
 from server.store.store import Store
@@ -32,6 +33,14 @@ async def show(request: Request, context: Context) -> Response:
     return json_response(shown)
 
 
+def _insert_note(description: GGUFDescription) -> str:
+    """A comment at the end of a template that says how a gap is written: clients look for `.Suffix` in there."""
+    marks = description.insert
+    if marks is None or "insert" not in description.capabilities:
+        return ""
+    return "{#- insert: %s{{ .Prompt }}%s{{ .Suffix }}%s -#}" % marks  # noqa: UP031  braces
+
+
 def _show(store: Store, name: ModelName, wanted: ShowRequest) -> dict[str, Any]:
     model = store.find(name)
     if model is None:
@@ -44,7 +53,7 @@ def _show(store: Store, name: ModelName, wanted: ShowRequest) -> dict[str, Any]:
         "license": "\n".join(model.licenses),
         "modelfile": render_modelfile(model, system=system, parameters=parameters),
         "parameters": render_parameters(parameters),
-        "template": description.chat_template or model.template or DEFAULT_TEMPLATE,
+        "template": (description.chat_template or model.template or DEFAULT_TEMPLATE) + _insert_note(description),
         "system": system,
     }
     shown: dict[str, Any] = {key: value for key, value in fields.items() if value}
