@@ -334,7 +334,7 @@ class EmbedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingsRequest:
+class EmbeddingRequest:
     """POST /api/embeddings."""
 
     model: str = _key(_string, "model", default="")

@@ -90,7 +90,7 @@ def _strict(context: Context, params: Mapping[str, Any], options: Mapping[str, A
         if given is None:
             continue
         if not isinstance(given, bool):
-            raise InvalidOptionError('option "strict_context" must be of type bool')
+            raise InvalidOptionError('option "strict_context" must be of type boolean')
         return given
     return context.config.strict_context
 

@@ -26,7 +26,7 @@ async def show(request: Request, context: Context) -> Response:
     text = wanted.model or wanted.name
     if not text:
         raise ApiError(400, "model is required")
-    name = parse_reference(text)
+    name = parse_reference(text, "remote model details are")
     shown = await asyncio.to_thread(_show, context.store, name, wanted)
     if (request.headers.get("user-agent") or "").startswith("GitHubCopilotChat/"):
         shown["model_info"] = {**shown["model_info"], "general.basename": text}

@@ -93,14 +93,14 @@ def test_insert_completes_a_function(tmp_path, qwen05_path):
         assert "<|fim_prefix|>{{ .Prompt }}<|fim_suffix|>{{ .Suffix }}<|fim_middle|>" in shown["template"]
         body = {
             "model": "coder",
-            "prompt": "def fibonacci(n):\n    if n < 2:\n        return n\n",
-            "suffix": "\n\ntenth = fibonacci(10)\n",
+            "prompt": "def fibonacci(n):\n    if n < 2:\n        return n\n    return ",
+            "suffix": "\n\nprint(fibonacci(10))\n",
             "stream": False,
             "options": {"temperature": 0, "num_predict": 48},
         }
         answer = http.post("/api/generate", json=body, timeout=120).json()
     assert answer["done_reason"] == "stop"
-    assert "return fibonacci(n" in answer["response"]
-    found: dict = {}
-    exec(body["prompt"] + answer["response"] + body["suffix"], found)  # noqa: S102  the model's code is the test
-    assert found["tenth"] == 55
+    assert "fibonacci(n" in answer["response"]
+    printed: list[int] = []
+    exec(body["prompt"] + answer["response"] + body["suffix"], {"print": printed.append})
+    assert printed[-1] == 55

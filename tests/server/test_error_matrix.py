@@ -135,17 +135,18 @@ def test_client_gone_while_queued(live, script, route):
 @pytest.mark.parametrize(
     ("option", "value", "kind"),
     [
-        ("temperature", "hot", "float32"),
-        ("top_k", "x", "integer"),
-        ("use_mmap", "x", "boolean"),
-        ("stop", "x", "array"),
+        ("temperature", "hot", "type float32"),
+        ("top_k", "x", "type integer"),
+        ("num_gpu", "x", "type integer"),
+        ("use_mmap", "x", "type boolean"),
+        ("stop", "x", "type array"),
         ("stop", [1], "an array of strings"),
     ],
 )
 @pytest.mark.parametrize("route", RUNS)
 def test_bad_option_type(http, route, option, value, kind):
     answer = ask(http, route, model="tiny", options={option: value})
-    refused(answer, 500, f'option "{option}" must be of type {kind}')
+    refused(answer, 500, f'option "{option}" must be of {kind}')
 
 
 @pytest.mark.parametrize(
