@@ -28,6 +28,7 @@ from ollamacore.errors import (
     ContextLengthError,
     InvalidOptionError,
     InvalidPromptError,
+    OptionRangeError,
     OutOfMemoryError,
     UnsupportedModelError,
 )
@@ -333,7 +334,7 @@ class Model:
         if not 0 <= min(prompt) <= max(prompt) < self.n_vocab:
             raise InvalidPromptError(f"token ids must lie between 0 and {self.n_vocab - 1}")
         if max(options.logit_bias, default=0) >= self.n_vocab:
-            raise InvalidOptionError(f'option "logit_bias" must name tokens between 0 and {self.n_vocab - 1}')
+            raise OptionRangeError(f'option "logit_bias" must name tokens between 0 and {self.n_vocab - 1}')
         if len(prompt) >= num_ctx:
             if not options.shift:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")

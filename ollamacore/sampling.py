@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ollamacore.errors import InvalidOptionError
+from ollamacore.errors import InvalidOptionError, OptionRangeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         if self.mirostat not in (0, 1, 2):
-            raise InvalidOptionError(f'option "mirostat" must be 0, 1 or 2, not {self.mirostat}')
+            raise OptionRangeError(f'option "mirostat" must be 0, 1 or 2, not {self.mirostat}')
         if min(self.logit_bias, default=0) < 0:
-            raise InvalidOptionError('option "logit_bias" must name tokens by ids, which are not negative')
+            raise OptionRangeError('option "logit_bias" must name tokens by ids, which are not negative')
 
     @classmethod
     def from_mapping(

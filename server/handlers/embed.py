@@ -82,11 +82,14 @@ def _texts(value: object) -> list[str]:
 
 async def _find(context: Context, name: str) -> Target:
     try:
-        return await find_model(context, name)
+        target = await find_model(context, name)
     except ApiError as error:
         if error.status != 404:
             raise
         raise ApiError(404, f'model "{name}" not found, try pulling it first') from None
+    if target.supports("rerank"):
+        raise ApiError(400, f'"{name}" does not support embeddings')
+    return target
 
 
 async def _run(

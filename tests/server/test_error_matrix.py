@@ -149,6 +149,13 @@ def test_bad_option_type(http, route, option, value, kind):
     refused(answer, 500, f'option "{option}" must be of {kind}')
 
 
+@pytest.mark.parametrize("options", [{"mirostat": 3}, {"logit_bias": {"-1": 1}}])
+def test_an_option_value_that_means_nothing(http, options):
+    answer = ask(http, "generate", model="tiny", options=options)
+    assert answer.status_code == 400
+    assert f'option "{next(iter(options))}" must ' in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("route", "extra", "text"),
     [
