@@ -19,6 +19,7 @@ from ollamacore.errors import (
     InvalidOptionError,
     InvalidPromptError,
     OllamaCoreError,
+    OptionRangeError,
     OutOfMemoryError,
     TemplateError,
     UnsupportedModelError,
@@ -27,10 +28,13 @@ from ollamacore.gguf import GGUFFile, TensorInfo
 from ollamacore.machine import available_memory
 from ollamacore.model import Model, load
 from ollamacore.prefix_store import PrefixStore
+from ollamacore.rerank import Scores
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, Generation, Stats, TokenLogprob
 from ollamacore.state import ModelState
+from ollamacore.text import ModelText
 from ollamacore.tokenizer import Tokenizer
+from ollamacore.tokenizer.insert import InsertMarks, insert_marks
 
 __version__ = "0.1.0"
 
@@ -43,15 +47,19 @@ __all__ = [
     "EngineError",
     "GGUFFile",
     "Generation",
+    "InsertMarks",
     "InvalidFileError",
     "InvalidOptionError",
     "InvalidPromptError",
     "Model",
     "ModelState",
+    "ModelText",
     "OllamaCoreError",
+    "OptionRangeError",
     "OutOfMemoryError",
     "PrefixStore",
     "SamplingOptions",
+    "Scores",
     "Stats",
     "TemplateError",
     "TensorInfo",
@@ -63,6 +71,7 @@ __all__ = [
     "available_memory",
     "crop",
     "get_include",
+    "insert_marks",
     "load",
 ]
 

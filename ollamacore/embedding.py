@@ -37,7 +37,7 @@ IN_FLIGHT = 8
 #: how soon a call that waits for the scheduler sees its cancel event
 CANCEL_SECONDS = 0.05
 
-#: `<architecture>.pooling_type` -> how Engine.pool_hidden calls it; 4 is the score of a reranker
+#: `<architecture>.pooling_type` -> how Engine.pool_hidden calls it
 _POOLINGS = {1: "mean", 2: "first", 3: "last"}
 
 
@@ -78,9 +78,13 @@ class Embedder:
         num_ctx: int,
         truncate: bool,
         cancel: threading.Event | None,
+        pooling: str | None = None,
     ) -> Embeddings:
-        """The vectors as the model makes them; ContextLengthError for a text of more than num_ctx tokens."""
-        pooling = self._pooling()
+        """The vectors as the model makes them; ContextLengthError for a text of more than num_ctx tokens.
+
+        `pooling` replaces the one that the file asks for.
+        """
+        pooling = pooling or self._pooling()
         prompts = [self._tokens(text, num_ctx, truncate) for text in texts]
         vectors = np.empty((len(prompts), self._width), dtype=np.float32)
         cancel = cancel or threading.Event()

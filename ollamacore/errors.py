@@ -17,6 +17,10 @@ class InvalidOptionError(OllamaCoreError, ValueError):
     """A sampling or load option has the wrong type or is out of range; the text names it."""
 
 
+class OptionRangeError(InvalidOptionError):
+    """An option of the right type has a value that means nothing."""
+
+
 class InvalidPromptError(OllamaCoreError, ValueError):
     """A prompt without tokens, or with ids that the model does not have."""
 

@@ -28,18 +28,20 @@ from ollamacore.errors import (
     ContextLengthError,
     InvalidOptionError,
     InvalidPromptError,
+    OptionRangeError,
     OutOfMemoryError,
-    TemplateError,
+    UnsupportedModelError,
 )
 from ollamacore.gguf import GGUFFile
 from ollamacore.memory import MAX_SEQS, MAX_TOKENS, MemoryRequest, memory_of
 from ollamacore.prefix import BLOCK
 from ollamacore.prefix_store import PrefixFile, PrefixStore
-from ollamacore.prompt.jinja import ChatTemplate
+from ollamacore.rerank import RankHead, Scores, has_rank_head, pair
 from ollamacore.sampling import SamplingOptions
 from ollamacore.scheduler import Scheduler
 from ollamacore.session import Chunk, Generation
 from ollamacore.state import ModelState
+from ollamacore.text import ModelText
 from ollamacore.tokenizer import Tokenizer
 from ollamacore.weights import load_weights
 
@@ -79,8 +81,8 @@ class Model:
         self._pool_tokens: int = max_context
         #: whether it makes embeddings only
         self.is_encoder: bool = plan.is_encoder
-        self.chat_template: str | None = file.get("tokenizer.chat_template", str, None)
-        self._template: ChatTemplate | None = None
+        #: its tokenizer and chat template, which outlive `close`
+        self.text = ModelText(file, tokenizer)
         limits = {"max_tokens": engine.max_tokens, "max_seqs": engine.max_seqs}
         self._scheduler = Scheduler(
             engine,
@@ -92,6 +94,7 @@ class Model:
             **limits,
         )
         self._embedder = Embedder(file, tokenizer, self._scheduler, is_encoder=plan.is_encoder, **limits)
+        self._head = RankHead(file) if plan.is_encoder and has_rank_head(file) else None
         _open_models.add(self)
 
     @classmethod
@@ -193,6 +196,11 @@ class Model:
     # ---- what it is ----
 
     @property
+    def chat_template(self) -> str | None:
+        """The template that makes a prompt of a conversation, if the file has one."""
+        return self.text.chat_template
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """The metadata of the GGUF file."""
         return self._file.metadata
@@ -240,11 +248,11 @@ class Model:
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Token ids of a text; see Tokenizer.encode."""
-        return self.tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
+        return self.text.tokenize(text, add_special=add_special, parse_special=parse_special)
 
     def detokenize(self, ids: Iterable[int]) -> str:
         """The text of token ids; see Tokenizer.decode."""
-        return self.tokenizer.decode(ids)
+        return self.text.detokenize(ids)
 
     def render_chat(
         self,
@@ -255,24 +263,13 @@ class Model:
         **variables: Any,
     ) -> str:
         """The prompt that the model's chat template makes of messages. TemplateError if it has none or it fails."""
-        if self.chat_template is None:
-            raise TemplateError("the model has no chat template")
-        if self._template is None:
-            names = {
-                name: self.tokenizer.token_text(token) if token is not None else ""
-                for name, token in (("bos_token", self.tokenizer.bos), ("eos_token", self.tokenizer.eos))
-            }
-            self._template = ChatTemplate(self.chat_template, **names)
-        return self._template.render(
+        return self.text.render_chat(
             messages, tools=tools, add_generation_prompt=add_generation_prompt, **variables
         )
 
     def tokenize_prompt(self, prompt: str) -> list[int]:
         """Token ids of a rendered prompt: special tokens parsed, BOS added unless the text already begins with it."""
-        ids = self.tokenizer.encode(prompt)
-        if len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos:
-            del ids[0]
-        return ids
+        return self.text.tokenize_prompt(prompt)
 
     # ---- generating ----
 
@@ -290,7 +287,7 @@ class Model:
         """
         options = replace(options or SamplingOptions(), **overrides)
         tokens = self.tokenize_prompt(prompt) if isinstance(prompt, str) else prompt
-        return self._submit(tokens, options, None, constraint)
+        return self._submit(tokens, options, None, constraint, None)
 
     def chat(
         self,
@@ -311,12 +308,14 @@ class Model:
         options: SamplingOptions,
         on_chunk: Callable[[Chunk], None],
         constraint: TokenConstraint | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> Generation:
         """Like generate, with chunks going to `on_chunk` in the engine's thread; it must return at once.
 
-        Exactly one chunk has a done reason: the last.
+        Exactly one chunk has a done reason: the last. `on_progress`, called there too, hears how many tokens of the
+        prompt are computed: the cached ones at first, then more after each step but the one that ends the prompt.
         """
-        return self._submit(tokens, options, on_chunk, constraint)
+        return self._submit(tokens, options, on_chunk, constraint, on_progress)
 
     def _submit(
         self,
@@ -324,6 +323,7 @@ class Model:
         options: SamplingOptions,
         on_chunk: Callable[[Chunk], None] | None,
         constraint: TokenConstraint | None,
+        on_progress: Callable[[int], None] | None,
     ) -> Generation:
         if self.is_encoder:
             raise InvalidOptionError(f"a {self.architecture} model makes embeddings, not text")
@@ -334,12 +334,13 @@ class Model:
         if not 0 <= min(prompt) <= max(prompt) < self.n_vocab:
             raise InvalidPromptError(f"token ids must lie between 0 and {self.n_vocab - 1}")
         if max(options.logit_bias, default=0) >= self.n_vocab:
-            raise InvalidOptionError(f'option "logit_bias" must name tokens between 0 and {self.n_vocab - 1}')
+            raise OptionRangeError(f'option "logit_bias" must name tokens between 0 and {self.n_vocab - 1}')
         if len(prompt) >= num_ctx:
             if not options.shift:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")
             prompt = crop(prompt, num_ctx, options.num_keep)
-        generation = Generation(prompt, options, num_ctx, on_chunk, len(tokens) - len(prompt), constraint)
+        dropped = len(tokens) - len(prompt)
+        generation = Generation(prompt, options, num_ctx, on_chunk, dropped, constraint, on_progress)
         self._scheduler.submit(generation)
         return generation
 
@@ -365,6 +366,26 @@ class Model:
         found = self._embedder.embed(texts, num_ctx=limit, truncate=truncate, cancel=cancel)
         vectors = shorten(found.vectors, dimensions)
         return Embeddings(normalized(vectors) if normalize else vectors, found.tokens)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        num_ctx: int | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Scores:
+        """How well each document answers the query, for a model with a scoring head.
+
+        A pair of more than num_ctx tokens (default: the longest context) loses the end of its document. `cancel` is
+        as in embed.
+        """
+        if self._head is None:
+            raise UnsupportedModelError("the model has no head that scores a query and a document")
+        limit = min(num_ctx or self.max_context, self.max_context)
+        pairs = [pair(self.tokenizer, query, document, limit) for document in documents]
+        found = self._embedder.embed(pairs, num_ctx=limit, truncate=False, cancel=cancel, pooling="first")
+        return Scores(tuple(map(self._head.relevance, found.vectors)), found.tokens)
 
     def logits(self, tokens: Sequence[int], last: int = 1) -> npt.NDArray[np.float32]:
         """Raw logits (last, n_vocab) at the last positions of a token sequence."""

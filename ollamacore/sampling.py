@@ -1,10 +1,10 @@
 """Sampling options: the request options of Ollama with its defaults, its type rules and its error texts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ollamacore.errors import InvalidOptionError
+from ollamacore.errors import InvalidOptionError, OptionRangeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         if self.mirostat not in (0, 1, 2):
-            raise InvalidOptionError(f'option "mirostat" must be 0, 1 or 2, not {self.mirostat}')
+            raise OptionRangeError(f'option "mirostat" must be 0, 1 or 2, not {self.mirostat}')
         if min(self.logit_bias, default=0) < 0:
-            raise InvalidOptionError('option "logit_bias" must name tokens by ids, which are not negative')
+            raise OptionRangeError('option "logit_bias" must name tokens by ids, which are not negative')
 
     @classmethod
     def from_mapping(
@@ -90,6 +90,8 @@ class SamplingOptions:
                 changes[key] = _strings(key, value)
             elif key == "logit_bias":
                 changes[key] = _biases(key, value)
+            elif key in _UNUSED:
+                _UNUSED[key](key, value)
         return replace(base or cls(), **changes)  # type: ignore[arg-type]
 
 
@@ -131,6 +133,22 @@ def _strings(key: str, value: object) -> tuple[str, ...]:
     if not all(isinstance(item, str) for item in value):
         raise InvalidOptionError(f'option "{key}" must be of an array of strings')
     return tuple(value)
+
+
+def _boolean(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidOptionError(f'option "{key}" must be of type boolean')
+    return value
+
+
+#: Ollama's options of other engines: nothing depends on them here, but a wrong type is an error there
+_UNUSED: dict[str, Callable[[str, object], object]] = {
+    "num_batch": _integer,
+    "num_gpu": _integer,
+    "main_gpu": _integer,
+    "draft_num_predict": _integer,
+    "use_mmap": _boolean,
+}
 
 
 def _biases(key: str, value: object) -> dict[int, float]:

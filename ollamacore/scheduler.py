@@ -242,6 +242,7 @@ class Scheduler:
                 self._waiting.popleft()
             try:
                 self._active.append(self._start(generation))
+                generation.report(self._active[-1].cached)
             except Exception as error:  # noqa: BLE001 - one request's boundary
                 self._refuse(generation, "error", error)
 
@@ -345,9 +346,11 @@ class Scheduler:
         row = 0
         for run, take in runs:
             del run.pending[:take]
-            if not run.pending:
-                self._sample(run, row, _NO_DRAFT)
-                row += 1
+            if run.pending:
+                self._report(run)
+                continue
+            self._sample(run, row, _NO_DRAFT)
+            row += 1
 
     def _compute(self, batch: _Batch, runs: Iterable[_Run]) -> bool:
         """Run a step; whether there are logits."""
@@ -364,6 +367,11 @@ class Scheduler:
         if status == STEP_FULL:
             self._make_room()
         return False
+
+    def _report(self, run: _Run) -> None:
+        """How far the prompt has come; what is computed again after the first token is no progress."""
+        if run.first_ns == 0:
+            run.generation.report(len(run.tokens) - len(run.pending))
 
     def _make_room(self) -> None:
         """The pool is full: cached blocks go first; then the youngest run waits and is computed again later.

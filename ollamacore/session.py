@@ -72,6 +72,7 @@ class Generation:
         on_chunk: Callable[[Chunk], None] | None,
         dropped_tokens: int = 0,
         constraint: TokenConstraint | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> None:
         self.prompt = prompt
         self.options = options
@@ -85,6 +86,7 @@ class Generation:
             self._queue = queue.SimpleQueue()
             on_chunk = self._queue.put
         self._on_chunk = on_chunk
+        self._on_progress = on_progress
         self._cancel_step: Callable[[], None] | None = None
         #: whether `cancel` was called
         self.cancelled = False
@@ -104,6 +106,11 @@ class Generation:
 
     def prompt_done(self, engine: Engine, row: int) -> None:
         """Called by the scheduler, in the engine's thread: output `row` is that of the prompt's last token."""
+
+    def report(self, done: int) -> None:
+        """Called by the scheduler, in the engine's thread: so many tokens of the prompt are computed."""
+        if self._on_progress is not None:
+            self._on_progress(done)
 
     def deliver(self, chunk: Chunk) -> None:
         """Called by the scheduler, in the engine's thread: hand a chunk to the receiver."""

@@ -144,6 +144,21 @@ class DebugInfo(TypedDict):
     image_count: NotRequired[Count]
 
 
+class PromptProgress(TypedDict):
+    """How far a prompt has come."""
+
+    prompt_tokens_done: Count
+    prompt_tokens: Count
+
+
+class Truncated(TypedDict):
+    """What was dropped because the context is too small."""
+
+    messages_dropped: Count
+    prompt_tokens_dropped: Count
+    context_shifts: Count
+
+
 class RunAnswer(TypedDict):
     """What the records of generate and chat have in common; figures stand in the last one."""
 
@@ -160,6 +175,8 @@ class RunAnswer(TypedDict):
     eval_count: NotRequired[Count]
     eval_duration: NotRequired[Nanoseconds]
     prompt_eval_cached_count: NotRequired[Count]
+    truncated: NotRequired[Truncated]
+    progress: NotRequired[PromptProgress]
 
 
 class GenerateAnswer(RunAnswer):
@@ -199,3 +216,36 @@ class EmbeddingsAnswer(TypedDict):
     """POST /api/embeddings."""
 
     embedding: list[float]
+
+
+class TokenizeAnswer(TypedDict):
+    """POST /api/tokenize."""
+
+    model: str
+    tokens: list[int]
+    count: Count
+
+
+class DetokenizeAnswer(TypedDict):
+    """POST /api/detokenize."""
+
+    model: str
+    content: str
+
+
+class RankedDocument(TypedDict):
+    """One document of /api/rerank, by its place in the request."""
+
+    index: Count
+    relevance_score: Annotated[float, ("minimum", 0), ("maximum", 1)]
+    document: NotRequired[str]
+
+
+class RerankAnswer(TypedDict):
+    """POST /api/rerank: the best document first."""
+
+    model: str
+    results: list[RankedDocument]
+    total_duration: NotRequired[Nanoseconds]
+    load_duration: NotRequired[Nanoseconds]
+    prompt_eval_count: NotRequired[Count]

@@ -42,6 +42,7 @@ VARIABLES = {
     "OLLAMA_MAX_QUEUE": "requests that may wait for a model before new ones get 503 (default 512)",
     "OLLAMACORE_STRICT_CONTEXT": "1 answers 400 rather than drop messages or tokens that do not fit (default 0)",
     "OLLAMA_ORIGINS": "additional web origins to accept, comma separated, one * in each",
+    "OLLAMA_NO_CLOUD": "1 is what this server does anyway; /api/status then says that the environment wants it",
     "OLLAMA_NOPRUNE": "1 keeps blobs that no model uses (default 0)",
     "OLLAMA_DEBUG": "1 logs requests and model loads, 2 logs more",
     "OLLAMACORE_API_KEYS": "keys that clients must bring, comma separated, or @file with one a line (default: none)",
@@ -76,6 +77,7 @@ class Config:
     kv_type: str = DEFAULT_KV_TYPE
     origins: tuple[str, ...] = ()
     prune: bool = True
+    no_cloud: bool = False  # somebody asked for it; there is none in any case
     debug: int = 0
     num_parallel: int = 0  # as many as the engine can usefully run
     max_loaded_models: int = 3
@@ -122,6 +124,7 @@ class Config:
             context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CONTEXT,
             kv_type=_kv_type(env["OLLAMA_KV_CACHE_TYPE"]),
             origins=origins,
+            no_cloud=bool(_level(env["OLLAMA_NO_CLOUD"])),
             prune=not _level(env["OLLAMA_NOPRUNE"]),
             debug=_level(env["OLLAMA_DEBUG"]),
             num_parallel=_number(env, "OLLAMA_NUM_PARALLEL", 0),

@@ -5,6 +5,7 @@ from ollamacore.errors import (
     ContextLengthError,
     InvalidPromptError,
     OllamaCoreError,
+    OptionRangeError,
     TemplateError,
 )
 from server.store.errors import (
@@ -46,6 +47,7 @@ class LoadTimeoutError(Exception):
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (TemplateError, 400),
     (InvalidPromptError, 400),
+    (OptionRangeError, 400),
     (InvalidNameError, 400),
     (ModelNotFoundError, 404),
     (InvalidDigestError, 400),

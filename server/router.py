@@ -3,10 +3,11 @@
 An application of server.http: one function from a request to a response, or to what a response will come from.
 """
 
+import asyncio
 import logging
 import posixpath
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from server.access import ApiKeys
 from server.context import Context
 from server.handlers.stream import foresee
 from server.http import HTTPError, Request, Response, StreamResponse, json_response, loggable, text_response
+from server.metrics import CLIENT_GONE, Metrics
 from server.origins import Origins, host_is_allowed, is_cross_origin
 from server.route import Answer
 from server.routes import find
@@ -63,32 +65,94 @@ class Router:
 
     def _route(self, request: Request) -> Answer | Awaitable[Answer]:
         """Find the handler and run it."""
-        methods = find(request.path)
-        if methods is None:
+        found = find(request.path)
+        if found is None:
             other = request.path.rstrip("/")
             if other != request.path and find(other) is not None:
                 return _redirect(301 if request.method == "GET" else 307, other, request.query)
             return text_response("404 page not found", 404)
+        name, methods = found
         route = methods.get(request.method)
         if route is None:
             return text_response("405 method not allowed", 405, (("Allow", ", ".join(methods)),))
         if self._context.config.read_only and route.writes:
             return json_response({"error": "this server is read-only"}, 403)
+        meter = _Meter(self._context.metrics, name, request.method)
         try:
             answer = route.handler(request, self._context)
         except Exception as error:  # noqa: BLE001  every error is an answer
-            return _failure(error)
-        return answer if isinstance(answer, Response | StreamResponse) else _guarded(answer)
+            answer = _failure(error)
+        return meter.of(answer) if isinstance(answer, Response | StreamResponse) else _guarded(answer, meter)
 
 
-async def _guarded(answer: Awaitable[Answer]) -> Answer:
+class _Meter:
+    """The time of one request, counted when its answer has ended."""
+
+    __slots__ = ("_began", "_method", "_metrics", "_route")
+
+    def __init__(self, metrics: Metrics, route: str, method: str):
+        self._began = time.perf_counter()
+        self._metrics = metrics
+        self._route = route
+        self._method = method
+
+    def of(self, answer: Answer) -> Answer:
+        """The answer; one that streams is counted at its end."""
+        if isinstance(answer, StreamResponse):
+            return replace(answer, chunks=_Metered(answer, self))
+        self.ended(answer.status)
+        return answer
+
+    def ended(self, status: int) -> None:
+        """Count the request."""
+        self._metrics.answered(self._route, self._method, status, time.perf_counter() - self._began)
+
+
+class _Metered:
+    """The chunks of an answer, whose request ends with the last of them."""
+
+    __slots__ = ("_chunks", "_meter", "_status")
+
+    def __init__(self, answer: StreamResponse, meter: _Meter):
+        self._chunks = answer.chunks
+        self._meter: _Meter | None = meter
+        self._status = answer.status
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except StopAsyncIteration:
+            self._ended(self._status)
+            raise
+
+    async def aclose(self) -> None:
+        """Stop what produces the chunks: if some are left, the client is gone."""
+        self._ended(CLIENT_GONE)
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+    def _ended(self, status: int) -> None:
+        if self._meter is not None:
+            self._meter.ended(status)
+            self._meter = None
+
+
+async def _guarded(answer: Awaitable[Answer], meter: _Meter) -> Answer:
     """The answer that a handler is working on; whatever goes wrong becomes one."""
     try:
-        return await answer
-    except HTTPError:
+        return meter.of(await answer)
+    except HTTPError as error:
+        meter.ended(error.status)
         raise  # the body could not be received: the connection answers
+    except asyncio.CancelledError:
+        meter.ended(CLIENT_GONE)
+        raise
     except Exception as error:  # noqa: BLE001  every error is an answer
-        return _failure(error)
+        return meter.of(_failure(error))
 
 
 def _failure(error: Exception) -> Response:

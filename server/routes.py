@@ -8,15 +8,18 @@ from typing import Any
 
 from server.answers import (
     ChatAnswer,
+    DetokenizeAnswer,
     EmbedAnswer,
     EmbeddingsAnswer,
     GenerateAnswer,
     ProgressAnswer,
     PsAnswer,
     RecommendationsAnswer,
+    RerankAnswer,
     ShowAnswer,
     StatusAnswer,
     TagsAnswer,
+    TokenizeAnswer,
     VersionAnswer,
 )
 from server.context import Context
@@ -27,9 +30,12 @@ from server.handlers.copy_delete import copy, delete
 from server.handlers.create import create
 from server.handlers.embed import embed, embeddings
 from server.handlers.generate import generate
+from server.handlers.metrics import metrics
 from server.handlers.ps import ps
+from server.handlers.rerank import rerank
 from server.handlers.show import show
 from server.handlers.tags import tags
+from server.handlers.tokens import detokenize, tokenize
 from server.handlers.version import root, version
 from server.http import Request, Response, json_response
 from server.openapi import document
@@ -39,10 +45,13 @@ from server.schema import (
     CopyRequest,
     CreateRequest,
     DeleteRequest,
-    EmbeddingsRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
     EmbedRequest,
     GenerateRequest,
+    RerankRequest,
     ShowRequest,
+    TokenizeRequest,
 )
 
 
@@ -64,7 +73,10 @@ ROUTES: Table = {
     "/api/generate": {"POST": Route(generate, GenerateRequest, GenerateAnswer, streams=True)},
     "/api/chat": {"POST": Route(chat, ChatRequest, ChatAnswer, streams=True)},
     "/api/embed": {"POST": Route(embed, EmbedRequest, EmbedAnswer)},
-    "/api/embeddings": {"POST": Route(embeddings, EmbeddingsRequest, EmbeddingsAnswer)},
+    "/api/embeddings": {"POST": Route(embeddings, EmbeddingRequest, EmbeddingsAnswer)},
+    "/api/tokenize": {"POST": Route(tokenize, TokenizeRequest, TokenizeAnswer)},
+    "/api/detokenize": {"POST": Route(detokenize, DetokenizeRequest, DetokenizeAnswer)},
+    "/api/rerank": {"POST": Route(rerank, RerankRequest, RerankAnswer)},
     "/api/create": {"POST": Route(create, CreateRequest, ProgressAnswer, streams=True, writes=True)},
     "/api/copy": {"POST": Route(copy, CopyRequest, writes=True)},
     "/api/delete": {"DELETE": Route(delete, DeleteRequest, writes=True)},
@@ -79,15 +91,17 @@ ROUTES: Table = {
     "/api/experimental/web_search": {"POST": Route(web_search, status=())},
     "/api/experimental/web_fetch": {"POST": Route(web_fetch, status=())},
     "/api/experimental/model-recommendations": {"GET": Route(recommendations, gives=RecommendationsAnswer)},
+    "/metrics": {"GET": Route(metrics, gives=str)},
     "/openapi.json": {"GET": Route(openapi, gives=dict[str, Any])},
 }
 
-_FOLDERS = {path.partition("{")[0]: methods for path, methods in ROUTES.items() if "{" in path}
+_FOLDERS = {path.partition("{")[0]: path for path in ROUTES if "{" in path}
 
 
-def find(path: str) -> Mapping[str, Route] | None:
-    """The methods of a path, or None."""
+def find(path: str) -> tuple[str, Mapping[str, Route]] | None:
+    """The row of the table that a path belongs to: its name and its methods; or None."""
     if path in ROUTES and "{" not in path:
-        return ROUTES[path]
+        return path, ROUTES[path]
     folder, _, last = path.rpartition("/")
-    return _FOLDERS.get(f"{folder}/") if last else None
+    name = _FOLDERS.get(f"{folder}/") if last else None
+    return (name, ROUTES[name]) if name is not None else None

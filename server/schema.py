@@ -207,6 +207,13 @@ def _strings(value: object, path: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else _list(value, path, "[]string", _string)
 
 
+def _documents(value: object, path: str) -> tuple[str, ...]:
+    """An array of strings; a ``null`` inside is an empty one, so that indices stay those of the client."""
+    if not isinstance(value, list):
+        raise _mismatch(value, path, "[]string")
+    return tuple("" if item is None else _string(item, path) for item in value)
+
+
 #: what a reader accepts, as JSON Schema; `null` is the same as absent everywhere and is not mentioned
 _ACCEPTS: dict[_Reader, dict[str, Any]] = {
     _string: {"type": "string"},
@@ -222,6 +229,7 @@ _ACCEPTS: dict[_Reader, dict[str, Any]] = {
     _images: {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}},
     _keep_alive: {"type": ["number", "string"], "description": "seconds, or a duration such as 5m; negative: for ever"},
     _think: {"enum": [True, False, *_THINK_LEVELS]},
+    _documents: {"type": "array", "items": {"type": "string"}},
     _strings: {"type": ["string", "array"], "items": {"type": "string"}},
     _tools: {"type": "array", "items": {"type": "object"}},
     _tool_calls: {"type": "array", "items": {"type": "object"}},
@@ -289,6 +297,7 @@ class RunRequest:
     debug_render_only: bool = _key(_bool, "_debug_render_only", default=False)
     logprobs: bool = _key(_bool, "logprobs", default=False)
     top_logprobs: int = _key(_int, "top_logprobs", default=0)
+    progress: bool = _key(_bool, "progress", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,11 +334,48 @@ class EmbedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingsRequest:
+class EmbeddingRequest:
     """POST /api/embeddings."""
 
     model: str = _key(_string, "model", default="")
     prompt: str = _key(_string, "prompt", default="")
+    keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
+    options: Mapping[str, Any] | None = _key(_options, "options")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """POST /api/tokenize."""
+
+    model: str = _key(_string, "model", default="")
+    content: str = _key(_string, "content", default="")
+    messages: tuple[Message, ...] = _key(_messages, "messages", default=())
+    tools: tuple[dict[str, Any], ...] = _key(_tools, "tools", default=())
+    think: bool | str | None = _key(_think, "think")
+    add_special: bool = _key(_bool, "add_special", default=False)
+    keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
+    options: Mapping[str, Any] | None = _key(_options, "options")
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest:
+    """POST /api/detokenize."""
+
+    model: str = _key(_string, "model", default="")
+    tokens: tuple[int, ...] = _key(_ints, "tokens", default=())
+    keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
+    options: Mapping[str, Any] | None = _key(_options, "options")
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """POST /api/rerank."""
+
+    model: str = _key(_string, "model", default="")
+    query: str = _key(_string, "query", default="")
+    documents: tuple[str, ...] = _key(_documents, "documents", default=())
+    top_n: int = _key(_int, "top_n", default=0)
+    return_documents: bool = _key(_bool, "return_documents", default=False)
     keep_alive_ns: int | None = _key(_keep_alive, "keep_alive")
     options: Mapping[str, Any] | None = _key(_options, "options")
 

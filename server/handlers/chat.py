@@ -21,15 +21,14 @@ from server.handlers.run import (
     joined_logprobs,
     logprobs_field,
     plan_run,
+    progress_field,
     stamp,
     thinking_variables,
 )
 from server.handlers.stream import Records, stream_records
 from server.http import Request, Response, StreamResponse, json_response
-from server.models.engine import Engine
-from server.schema import ChatRequest
-
-_Conversation = list[dict[str, Any]]
+from server.models.engine import Engine, Progress
+from server.schema import ChatRequest, Message
 
 
 async def chat(request: Request, context: Context) -> Response | StreamResponse:
@@ -79,8 +78,13 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: ChatReq
             yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": rendered.text}}
             return
         prompt = fit(rendered.tokens, plan, rendered.dropped)
-        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options)) as chunks:
+        progress = wanted.progress and wanted.stream
+        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options, progress=progress)) as chunks:
             async for chunk in chunks:
+                if isinstance(chunk, Progress):
+                    yield {**_record(wanted, ""), "done": False, **progress_field(chunk)}
+                    continue
+                clock.first_token(context.metrics, "/api/chat")
                 if chunk.text or chunk.logprobs:
                     yield {**_record(wanted, chunk.text), "done": False, **logprobs_field(chunk)}
                 if chunk.done_reason is not None:
@@ -108,7 +112,7 @@ class _Prompt:
         self._variables = thinking_variables(wanted, target)
         if wanted.tools:
             self._variables["tools"] = list(wanted.tools)
-        self._messages = _conversation(target, wanted)
+        self._messages = conversation(target, wanted.messages)
 
     async def fitting(self) -> _Rendered:
         """The prompt with as many turns as fit. System messages and the last message always stay.
@@ -144,11 +148,10 @@ class _Prompt:
         return _Rendered(text, tokens, Dropped(start - len(kept), max(whole - len(tokens), 0)))
 
 
-def _conversation(target: Target, wanted: ChatRequest) -> _Conversation:
+def conversation(target: Target, given: Sequence[Message]) -> list[dict[str, Any]]:
     """The model's own messages, then the request's; its system text only if the request brings none."""
-    asked = [message.for_template() for message in wanted.messages]
-    messages: _Conversation = [*target.messages, *asked]
-    if target.system and wanted.messages[0].role != "system":
+    messages = [*target.messages, *(message.for_template() for message in given)]
+    if target.system and given[0].role != "system":
         messages.insert(0, {"role": "system", "content": target.system})
     return messages
 

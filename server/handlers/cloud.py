@@ -6,8 +6,9 @@ from server.http import Request, Response, json_response
 
 
 def status(request: Request, context: Context) -> Response:
-    """GET /api/status: there is no cloud, and nobody had to turn it off."""
-    return json_response({"cloud": {"disabled": True, "source": "none"}})
+    """GET /api/status: there is no cloud, whether or not somebody turned it off."""
+    source = "env" if context.config.no_cloud else "none"
+    return json_response({"cloud": {"disabled": True, "source": source}})
 
 
 def me(request: Request, context: Context) -> Response:

@@ -11,7 +11,7 @@ from server.handlers.body import receive
 from server.handlers.reference import Target, find_model
 from server.handlers.run import Clock, context_size
 from server.http import Request, Response, json_response
-from server.schema import EmbeddingsRequest, EmbedRequest
+from server.schema import EmbeddingRequest, EmbedRequest
 
 #: architectures whose vectors the older route gives as the model makes them, with any length
 RAW = ("bert", "nomic-bert")
@@ -47,7 +47,7 @@ async def embed(request: Request, context: Context) -> Response:
 
 async def embeddings(request: Request, context: Context) -> Response:
     """Answer with one vector, as numbers of double precision; without a prompt, load the model."""
-    wanted = await receive(EmbeddingsRequest, request)
+    wanted = await receive(EmbeddingRequest, request)
     if not wanted.model:
         raise ApiError(400, "model is required")
     target = await _find(context, wanted.model)
@@ -82,17 +82,20 @@ def _texts(value: object) -> list[str]:
 
 async def _find(context: Context, name: str) -> Target:
     try:
-        return await find_model(context, name)
+        target = await find_model(context, name)
     except ApiError as error:
         if error.status != 404:
             raise
         raise ApiError(404, f'model "{name}" not found, try pulling it first') from None
+    if target.supports("rerank"):
+        raise ApiError(400, f'"{name}" does not support embeddings')
+    return target
 
 
 async def _run(
     context: Context,
     target: Target,
-    wanted: EmbedRequest | EmbeddingsRequest,
+    wanted: EmbedRequest | EmbeddingRequest,
     texts: list[str],
     job: _Job,
     clock: Clock,

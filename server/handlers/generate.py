@@ -10,21 +10,25 @@ from server.handlers.body import receive
 from server.handlers.reference import Target, find_model
 from server.handlers.run import (
     Clock,
+    Dropped,
+    Fitted,
     Plan,
     check_abilities,
     check_logprobs,
     check_template,
     chunks_of,
     fit,
+    fitting_length,
     joined_logprobs,
     logprobs_field,
     plan_run,
+    progress_field,
     stamp,
     thinking_variables,
 )
 from server.handlers.stream import Records, stream_records
 from server.http import Request, Response, StreamResponse, json_response
-from server.models.engine import Engine
+from server.models.engine import Engine, Progress
 from server.schema import GenerateRequest
 
 
@@ -54,7 +58,7 @@ def _check(wanted: GenerateRequest, target: Target) -> None:
     """Refuse contradictions and what the model cannot do, in Ollama's order."""
     if wanted.raw and (wanted.template or wanted.system or wanted.context):
         raise ApiError(400, "raw mode does not support template, system, or context")
-    if wanted.suffix:
+    if wanted.suffix and not target.supports("insert"):
         raise ApiError(400, f"{target.stored.name.full} does not support insert")
     if not target.supports("completion"):
         raise ApiError(400, f'"{wanted.model}" does not support generate')
@@ -74,10 +78,18 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: Generat
         if wanted.debug_render_only:
             yield {**stamp(wanted), "response": "", "done": False, "_debug_info": {"rendered_template": text}}
             return
-        prompt = fit(await _tokens(lease.engine, text, wanted), plan)
+        if _has_gap(wanted, target):
+            prompt = await _around_gap(lease.engine, target, plan, wanted)
+        else:
+            prompt = fit(await _tokens(lease.engine, text, wanted), plan)
         answer: list[int] = []
-        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options)) as chunks:
+        progress = wanted.progress and wanted.stream
+        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options, progress=progress)) as chunks:
             async for chunk in chunks:
+                if isinstance(chunk, Progress):
+                    yield {**stamp(wanted), "response": "", "done": False, **progress_field(chunk)}
+                    continue
+                clock.first_token(context.metrics, "/api/generate")
                 answer.extend(chunk.tokens)
                 if chunk.text or chunk.logprobs:
                     yield {**stamp(wanted), "response": chunk.text, "done": False, **logprobs_field(chunk)}
@@ -89,7 +101,9 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: Generat
 
 
 async def _prompt(engine: Engine, target: Target, wanted: GenerateRequest) -> str:
-    """The text for the model: the prompt itself, or the prompt in the model's chat template."""
+    """The text for the model: the prompt itself, around a gap, or in the model's chat template."""
+    if _has_gap(wanted, target) and (marks := target.description.insert):
+        return f"{marks.before}{wanted.prompt}{marks.after}{wanted.suffix}{marks.middle}"
     if wanted.raw or not target.description.chat_template:
         return wanted.prompt
     messages: list[dict[str, Any]] = []
@@ -100,6 +114,26 @@ async def _prompt(engine: Engine, target: Target, wanted: GenerateRequest) -> st
         messages.extend(target.messages)
     messages.append({"role": "user", "content": wanted.prompt})
     return await engine.render(messages, **thinking_variables(wanted, target))
+
+
+def _has_gap(wanted: GenerateRequest, target: Target) -> bool:
+    """Whether the answer stands between prompt and suffix; a raw prompt is its own business."""
+    return bool(wanted.suffix) and not wanted.raw
+
+
+async def _around_gap(engine: Engine, target: Target, plan: Plan, wanted: GenerateRequest) -> Fitted:
+    """The tokens of a prompt with a gap. What does not fit is cut off at the far ends, a quarter for the suffix."""
+    marks = target.description.insert
+    assert marks is not None
+    head = await engine.tokenize(marks.before)
+    between, last = [await engine.tokenize(mark, add_special=False) for mark in (marks.after, marks.middle)]
+    before, after = [await engine.tokenize(text, add_special=False) for text in (wanted.prompt, wanted.suffix)]
+    frame = len(head) + len(between) + len(last)
+    room = fitting_length(frame + len(before) + len(after), plan) - frame
+    kept_after = after[: max(min(len(after), room // 4), room - len(before))]
+    kept_before = before[len(before) - min(len(before), max(room - len(kept_after), 0)) :]
+    lost = len(before) + len(after) - len(kept_before) - len(kept_after)
+    return Fitted([*head, *kept_before, *between, *kept_after, *last], Dropped(0, lost))
 
 
 async def _tokens(engine: Engine, text: str, wanted: GenerateRequest) -> list[int]:

@@ -14,7 +14,7 @@ from server.store.errors import InvalidNameError
 from server.store.names import ModelName
 from server.store.store import Store, StoredModel
 
-CLOUD_DISABLED = "ollama cloud is disabled: remote model is unavailable"
+CLOUD_DISABLED = "ollama cloud is disabled: {} unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Target:
         return capability in self.description.capabilities
 
 
-def parse_reference(text: str) -> ModelName:
+def parse_reference(text: str, wanted: str = "remote model is") -> ModelName:
     """Read a model reference; ``:local`` is dropped, a cloud reference is refused: there is no cloud here."""
     name = text.strip()
     local = name.endswith(":local")
@@ -42,7 +42,7 @@ def parse_reference(text: str) -> ModelName:
     if name.endswith((":cloud", "-cloud")):
         if local:
             raise ApiError(400, f'use either :local or :cloud, not both: "{text}"')
-        raise ApiError(403, CLOUD_DISABLED)
+        raise ApiError(403, CLOUD_DISABLED.format(wanted))
     try:
         return ModelName.parse(name)
     except InvalidNameError:

@@ -19,8 +19,9 @@ from ollamacore import (
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.reference import Target
-from server.models.engine import Engine
-from server.schema import RunRequest
+from server.metrics import Metrics
+from server.models.engine import Engine, Progress
+from server.schema import RunRequest, TokenizeRequest
 from server.times import format_now
 
 MIN_CONTEXT = 4
@@ -89,7 +90,7 @@ def _strict(context: Context, params: Mapping[str, Any], options: Mapping[str, A
         if given is None:
             continue
         if not isinstance(given, bool):
-            raise InvalidOptionError('option "strict_context" must be of type bool')
+            raise InvalidOptionError('option "strict_context" must be of type boolean')
         return given
     return context.config.strict_context
 
@@ -102,7 +103,7 @@ def context_size(context: Context, target: Target, options: SamplingOptions) -> 
     return max(size, MIN_CONTEXT)
 
 
-def thinking_variables(request: RunRequest, target: Target) -> dict[str, Any]:
+def thinking_variables(request: RunRequest | TokenizeRequest, target: Target) -> dict[str, Any]:
     """What a thinking model's template is told; thinking is on unless the request turns it off."""
     if not target.supports("thinking"):
         return {}
@@ -146,24 +147,38 @@ def fit(tokens: list[int], plan: Plan, dropped: Dropped = Dropped()) -> Fitted:
 
     `dropped` says what the prompt has lost already.
     """
-    if len(tokens) < plan.context:
+    if fitting_length(len(tokens), plan) == len(tokens):
         return Fitted(tokens, dropped)
-    if not (plan.truncate and plan.options.shift):
-        raise ContextLengthError
     cut = crop(array("i", tokens), plan.context, plan.options.num_keep).tolist()
     return Fitted(cut, Dropped(dropped.messages, dropped.tokens + len(tokens) - len(cut)))
 
 
+def fitting_length(length: int, plan: Plan) -> int:
+    """What is left of a prompt of so many tokens; ContextLengthError for one that must not be cut."""
+    if length < plan.context:
+        return length
+    if not (plan.truncate and plan.options.shift):
+        raise ContextLengthError
+    return len(crop(array("i", bytes(4 * length)), plan.context, plan.options.num_keep))
+
+
 class Clock:
-    """The times of one request: from its start to the engine being ready, and to its end."""
+    """The times of one request: from its start to the engine being ready, to its first token, and to its end."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter_ns()
         self._load_ns = 0
+        self._heard = False
 
     def ready(self) -> None:
         """The model is loaded and free."""
         self._load_ns = time.perf_counter_ns() - self._began
+
+    def first_token(self, metrics: Metrics, route: str) -> None:
+        """A chunk has come; only the first one counts."""
+        if not self._heard:
+            self._heard = True
+            metrics.first_token(route, (time.perf_counter_ns() - self._began) / 1e9)
 
     def times(self) -> dict[str, int]:
         """From the start until now, and until the engine was ready."""
@@ -185,12 +200,12 @@ class Clock:
 
 
 async def chunks_of(
-    engine: Engine, tokens: Sequence[int], options: SamplingOptions
-) -> AsyncGenerator[Chunk, None]:
+    engine: Engine, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+) -> AsyncGenerator[Chunk | Progress, None]:
     """The chunks of a run, closed with the caller; a run that something else stopped is an error."""
-    async with aclosing(engine.generate(tokens, options)) as chunks:
+    async with aclosing(engine.generate(tokens, options, progress=progress)) as chunks:
         async for chunk in chunks:
-            if chunk.done_reason == "cancelled":
+            if isinstance(chunk, Chunk) and chunk.done_reason == "cancelled":
                 raise ClosedError("the model was unloaded")
             yield chunk
 
@@ -198,6 +213,11 @@ async def chunks_of(
 def stamp(request: RunRequest) -> dict[str, Any]:
     """The fields that begin every record."""
     return {"model": request.model, "created_at": format_now()}
+
+
+def progress_field(progress: Progress) -> dict[str, Any]:
+    """The ``progress`` of a record before the first token."""
+    return {"progress": {"prompt_tokens_done": progress.done, "prompt_tokens": progress.total}}
 
 
 def logprobs_field(chunk: Chunk) -> dict[str, Any]:

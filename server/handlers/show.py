@@ -10,6 +10,7 @@ from server.handlers.details import details_of
 from server.handlers.reference import parse_reference
 from server.http import Request, Response, json_response
 from server.schema import ShowRequest
+from server.store.describe import GGUFDescription
 from server.store.modelfile import render_modelfile, render_parameters
 from server.store.names import ModelName
 from server.store.store import Store
@@ -25,11 +26,19 @@ async def show(request: Request, context: Context) -> Response:
     text = wanted.model or wanted.name
     if not text:
         raise ApiError(400, "model is required")
-    name = parse_reference(text)
+    name = parse_reference(text, "remote model details are")
     shown = await asyncio.to_thread(_show, context.store, name, wanted)
     if (request.headers.get("user-agent") or "").startswith("GitHubCopilotChat/"):
         shown["model_info"] = {**shown["model_info"], "general.basename": text}
     return json_response(shown)
+
+
+def _insert_note(description: GGUFDescription) -> str:
+    """A comment at the end of a template that says how a gap is written: clients look for `.Suffix` in there."""
+    marks = description.insert
+    if marks is None or "insert" not in description.capabilities:
+        return ""
+    return "{#- insert: %s{{ .Prompt }}%s{{ .Suffix }}%s -#}" % marks  # noqa: UP031  braces
 
 
 def _show(store: Store, name: ModelName, wanted: ShowRequest) -> dict[str, Any]:
@@ -44,7 +53,7 @@ def _show(store: Store, name: ModelName, wanted: ShowRequest) -> dict[str, Any]:
         "license": "\n".join(model.licenses),
         "modelfile": render_modelfile(model, system=system, parameters=parameters),
         "parameters": render_parameters(parameters),
-        "template": description.chat_template or model.template or DEFAULT_TEMPLATE,
+        "template": (description.chat_template or model.template or DEFAULT_TEMPLATE) + _insert_note(description),
         "system": system,
     }
     shown: dict[str, Any] = {key: value for key, value in fields.items() if value}

@@ -14,7 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from ollamacore import Chunk, ClosedError, Embeddings, Model, ModelState, SamplingOptions
+from ollamacore import (
+    Chunk,
+    ClosedError,
+    Embeddings,
+    InvalidPromptError,
+    Model,
+    ModelState,
+    ModelText,
+    SamplingOptions,
+    Scores,
+)
 
 T = TypeVar("T")
 
@@ -39,11 +49,16 @@ class EngineStats:
     state: ModelState | None = None
 
 
-class Engine(Protocol):
-    """A loaded model that can generate."""
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a prompt has come before its first token."""
 
-    def stats(self) -> EngineStats:
-        """What the model is, and what it is doing."""
+    done: int
+    total: int
+
+
+class Text(Protocol):
+    """What can be done with a model's vocabulary and template alone, loaded or not."""
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
@@ -51,16 +66,34 @@ class Engine(Protocol):
     async def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt text of a conversation, by the model's chat template."""
 
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens spelled out."""
+
     def accepts(self, tokens: Sequence[int]) -> bool:
         """Whether all ids are tokens of this model."""
 
-    def generate(self, tokens: Sequence[int], options: SamplingOptions) -> AsyncGenerator[Chunk, None]:
-        """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels."""
+
+class Engine(Text, Protocol):
+    """A loaded model that can generate."""
+
+    def stats(self) -> EngineStats:
+        """What the model is, and what it is doing."""
+
+    def generate(
+        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+    ) -> AsyncGenerator[Chunk | Progress, None]:
+        """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels.
+
+        With ``progress`` it also tells, before the first chunk, how far the prompt has come.
+        """
 
     async def embed(
         self, texts: Sequence[str], *, num_ctx: int, truncate: bool, dimensions: int | None, normalize: bool
     ) -> Embeddings:
         """A vector for each text; see ollamacore.Model.embed. Cancelling it ends the computation soon."""
+
+    async def rerank(self, query: str, documents: Sequence[str], *, num_ctx: int) -> Scores:
+        """How well each document answers the query; see ollamacore.Model.rerank."""
 
     async def unload(self) -> None:
         """Free the model; generations that still run end."""
@@ -68,6 +101,9 @@ class Engine(Protocol):
 
 class EngineLoader(Protocol):
     """Makes engines."""
+
+    async def text(self, path: Path) -> Text:
+        """The vocabulary and template of a model file, without its weights."""
 
     async def needs(self, path: Path, *, context: int, memory: int) -> int:
         """Bytes that a model takes at least when it is loaded for requests of up to ``context`` tokens.
@@ -85,10 +121,44 @@ class EngineLoader(Protocol):
         """
 
 
-class LocalEngine:
+class LocalText:
+    """The ollamacore.ModelText of a model."""
+
+    def __init__(self, text: ModelText):
+        self._text = text
+
+    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
+        if len(text) <= INLINE_CHARACTERS:
+            return self._tokenize(text, add_special)
+        return await asyncio.to_thread(self._tokenize, text, add_special)
+
+    def _tokenize(self, text: str, add_special: bool) -> list[int]:
+        if add_special:
+            return self._text.tokenize_prompt(text)
+        ids = self._text.tokenize(text, add_special=False)
+        return ids[1:] if ids[:1] == [self._text.tokenizer.bos] else ids
+
+    async def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
+        """The prompt text of a conversation, by the model's chat template."""
+        return await asyncio.to_thread(self._text.render_chat, messages, **variables)
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens spelled out."""
+        if not LocalText.accepts(self, tokens):
+            raise InvalidPromptError(f"token ids must lie between 0 and {self._text.tokenizer.n_vocab - 1}")
+        return await asyncio.to_thread(self._text.detokenize, tokens, special=True)
+
+    def accepts(self, tokens: Sequence[int]) -> bool:
+        """Whether all ids are tokens of this model."""
+        return not tokens or (min(tokens) >= 0 and max(tokens) < self._text.tokenizer.n_vocab)
+
+
+class LocalEngine(LocalText):
     """An ollamacore.Model in this process: it computes on its own thread, chunks hop to the event loop."""
 
     def __init__(self, model: Model, sequences: int = LEAST_SEQUENCES):
+        super().__init__(model.text)
         self._model = model
         self._embedding = ThreadPoolExecutor(EMBEDDING_THREADS, thread_name_prefix="embed")
         self._sequences = sequences
@@ -100,40 +170,32 @@ class LocalEngine:
             model.memory_bytes, model.reserved_bytes, model.max_context, self._sequences, model.state
         )
 
-    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
-        if len(text) <= INLINE_CHARACTERS:
-            return self._tokenize(text, add_special)
-        return await asyncio.to_thread(self._tokenize, text, add_special)
-
-    def _tokenize(self, text: str, add_special: bool) -> list[int]:
-        if add_special:
-            return self._model.tokenize_prompt(text)
-        ids = self._model.tokenize(text, add_special=False)
-        return ids[1:] if ids[:1] == [self._model.tokenizer.bos] else ids
-
-    async def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
-        """The prompt text of a conversation, by the model's chat template."""
-        return await asyncio.to_thread(self._model.render_chat, messages, **variables)
-
     def accepts(self, tokens: Sequence[int]) -> bool:
         """Whether all ids are tokens of this model."""
         return not tokens or (min(tokens) >= 0 and max(tokens) < self._model.n_vocab)
 
-    async def generate(self, tokens: Sequence[int], options: SamplingOptions) -> AsyncGenerator[Chunk, None]:
+    async def generate(
+        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+    ) -> AsyncGenerator[Chunk | Progress, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels."""
         loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Chunk] = asyncio.Queue()
+        queue: asyncio.Queue[Chunk | Progress] = asyncio.Queue()
 
-        def deliver(chunk: Chunk) -> None:
+        def deliver(chunk: Chunk | Progress) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
                 loop.call_soon_threadsafe(queue.put_nowait, chunk)
 
-        generation = self._model.submit(tokens, options, deliver)
+        def report(computed: int) -> None:
+            deliver(Progress(computed, len(tokens)))
+
+        generation = self._model.submit(tokens, options, deliver, on_progress=report if progress else None)
         done = False
         try:
             while not done:
                 chunk = await queue.get()
+                if isinstance(chunk, Progress):
+                    yield chunk
+                    continue
                 done = chunk.done_reason is not None
                 if chunk.error is not None:
                     raise chunk.error
@@ -154,6 +216,15 @@ class LocalEngine:
         finally:
             cancel.set()
 
+    async def rerank(self, query: str, documents: Sequence[str], *, num_ctx: int) -> Scores:
+        """How well each document answers the query. Cancelling it ends the computation soon."""
+        cancel = threading.Event()
+        call = partial(self._model.rerank, query, documents, num_ctx=num_ctx, cancel=cancel)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._embedding, call)
+        finally:
+            cancel.set()
+
     async def unload(self) -> None:
         """Free the model; generations that still run end."""
         self._embedding.shutdown(wait=False)
@@ -168,6 +239,10 @@ class LocalLoader:
     ):
         self._kv: dict[str, Any] = {"kv_bytes": kv_bytes, "kv_type": kv_type}
         self._options = {"threads": threads, **options}
+
+    async def text(self, path: Path) -> LocalText:
+        """The vocabulary and template of a model file, without its weights."""
+        return LocalText(await asyncio.to_thread(ModelText.open, path))
 
     async def needs(self, path: Path, *, context: int, memory: int) -> int:
         """Bytes that a model takes at least; OutOfMemoryError if that is more than ``memory``."""

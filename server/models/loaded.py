@@ -19,10 +19,13 @@ from typing import Any
 from ollamacore import ModelState
 from ollamacore.errors import ClosedError, OutOfMemoryError
 from server.errors import BusyError, LoadTimeoutError
-from server.models.engine import Engine, EngineLoader
+from server.models.engine import Engine, EngineLoader, Text
 from server.times import FOREVER, SECOND
 
 log = logging.getLogger(__name__)
+
+#: vocabularies kept for models that are not loaded: some 20 MB each
+MAX_TEXTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,25 @@ class RunningModel:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTotals:
+    """What one model has computed since the server started, however often it was loaded."""
+
+    prompt: int = 0
+    cached: int = 0
+    generated: int = 0
+    prefix_evictions: int = 0
+
+    def plus(self, state: ModelState) -> "TokenTotals":
+        """With what a load of it has computed."""
+        return TokenTotals(
+            self.prompt + state.prompt_tokens,
+            self.cached + state.cached_tokens,
+            self.generated + state.generated_tokens,
+            self.prefix_evictions + state.prefix_evictions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TableState:
     """One moment of the table, and what it has done since the server started."""
 
@@ -64,6 +86,7 @@ class TableState:
     failed_loads: int
     evictions: int
     models: Mapping[str, ModelState | None]
+    tokens: Mapping[str, TokenTotals]  # of models in memory and of those that have left
 
 
 class _Entry:
@@ -130,6 +153,8 @@ class LoadedModels:
         self._waiting = 0
         self._users = 0
         self._loads = self._failed_loads = self._evictions = 0
+        self._left: dict[str, TokenTotals] = {}  # of models that were unloaded
+        self._texts: dict[Path, Text] = {}  # of models that are not loaded, the last used one at the end
         self._closed = False
 
     @asynccontextmanager
@@ -152,6 +177,17 @@ class LoadedModels:
                 entry.slots.release()
         finally:
             self._leave(entry)
+
+    async def text(self, path: Path) -> Text:
+        """The vocabulary and template of a model: the loaded model's own, or read without its weights."""
+        entry = self._entries.get(path)
+        if entry is not None and entry.engine is not None:
+            return entry.engine
+        text = self._texts.pop(path, None) or await self._loader.text(path)
+        self._texts[path] = text
+        if len(self._texts) > MAX_TEXTS:
+            del self._texts[next(iter(self._texts))]
+        return text
 
     async def unload(self, path: Path) -> None:
         """Unload a model now, or as soon as the requests that use it have ended."""
@@ -189,7 +225,12 @@ class LoadedModels:
             failed_loads=self._failed_loads,
             evictions=self._evictions,
             models=models,
+            tokens=self._left
+            | {name: self._tokens(name).plus(state) for name, state in models.items() if state is not None},
         )
+
+    def _tokens(self, name: str) -> TokenTotals:
+        return self._left.get(name, TokenTotals())
 
     async def close(self) -> None:
         """Take no more requests and unload everything; a load under way is finished first."""
@@ -421,7 +462,10 @@ class LoadedModels:
         """Give no more leases on a model and free it."""
         assert entry.engine is not None
         self._forget(entry)
-        entry.memory = max(entry.memory, entry.engine.stats().memory_bytes)
+        stats = entry.engine.stats()
+        entry.memory = max(entry.memory, stats.memory_bytes)
+        if stats.state is not None:
+            self._left[entry.source.name] = self._tokens(entry.source.name).plus(stats.state)
         entry.leaving_ns = time.time_ns()
         if entry.timer is not None:
             entry.timer.cancel()

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ollamacore import InsertMarks, insert_marks
 from ollamacore.gguf import GGUFFile
 from server.store.disk import disk_errors
 
 #: Arrays longer than this are left out of model_info unless the client asks for all: they are vocabularies.
 _ARRAY_LIMIT = 1024
+#: `<architecture>.pooling_type` of a model that scores pairs of texts
+_RANK = 4
 #: In model_info these would only repeat `template` and the model's name.
 _HIDDEN_KEYS = {"general.name", "tokenizer.chat_template"}
 
@@ -39,6 +42,7 @@ class GGUFDescription:
     context_length: int | None
     embedding_length: int | None
     chat_template: str | None
+    insert: InsertMarks | None  # how a prompt with a gap is written
     capabilities: tuple[str, ...]
     model_info: Mapping[str, Any]
     tensors: tuple[TensorDescription, ...]
@@ -54,6 +58,7 @@ def describe_gguf(path: Path, *, verbose: bool = False) -> GGUFDescription:
     with disk_errors("opening the model"), GGUFFile.open(path) as gguf:
         architecture = gguf.architecture
         chat_template = gguf.get("tokenizer.chat_template", str, None)
+        insert = insert_marks(gguf)
         return GGUFDescription(
             architecture=architecture,
             kind=_kind(architecture, gguf.get("general.type", str, "model")),
@@ -62,7 +67,8 @@ def describe_gguf(path: Path, *, verbose: bool = False) -> GGUFDescription:
             context_length=gguf.get(f"{architecture}.context_length", int, None),
             embedding_length=gguf.get(f"{architecture}.embedding_length", int, None),
             chat_template=chat_template,
-            capabilities=tuple(_capabilities(gguf.metadata, architecture, chat_template or "")),
+            insert=insert,
+            capabilities=tuple(_capabilities(gguf.metadata, architecture, chat_template or "", insert)),
             model_info=_model_info(gguf.metadata, gguf.parameter_count, None if verbose else _ARRAY_LIMIT),
             tensors=tuple(
                 TensorDescription(tensor.name, tensor.type_name, tuple(tensor.shape))
@@ -106,8 +112,11 @@ def _file_type(gguf: GGUFFile) -> str:
     return weights.most_common(1)[0][0] if weights else "unknown"
 
 
-def _capabilities(metadata: Mapping[str, Any], architecture: str, chat_template: str) -> list[str]:
-    found = ["embedding" if f"{architecture}.pooling_type" in metadata else "completion"]
+def _capabilities(
+    metadata: Mapping[str, Any], architecture: str, chat_template: str, insert: InsertMarks | None
+) -> list[str]:
+    pooling = metadata.get(f"{architecture}.pooling_type")
+    found = ["completion" if pooling is None else "rerank" if pooling == _RANK else "embedding"]
     if f"{architecture}.vision.block_count" in metadata:
         found.append("vision")
     if f"{architecture}.audio.block_count" in metadata:
@@ -116,6 +125,8 @@ def _capabilities(metadata: Mapping[str, Any], architecture: str, chat_template:
         found.append("tools")
     if "</think>" in chat_template and ("<think>" in chat_template or _SPLITS_THINKING.search(chat_template)):
         found.append("thinking")
+    if insert is not None and pooling is None:
+        found.append("insert")
     return found
 
 

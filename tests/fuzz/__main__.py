@@ -19,6 +19,7 @@ from typing import Any
 from server.models.engine import LocalLoader
 from server.openapi import document
 from server.routes import ROUTES
+from tests.generate.bert import tiny_bert
 from tests.generate.tiny import tiny_model
 from tests.server.live import LiveServer
 
@@ -27,7 +28,7 @@ CHECKS = "no_server_error_of_ours,status_code_conformance,content_type_conforman
 CASES_PER_EXAMPLE = 20
 #: request -> the key that names a stored model, so that requests get past the first check
 NAMES = {"GenerateRequest": "model", "ChatRequest": "model", "ShowRequest": "model", "CopyRequest": "source"}
-NAMES |= {"CreateRequest": "from"}
+NAMES |= {"CreateRequest": "from", "TokenizeRequest": "model", "DetokenizeRequest": "model"}
 
 
 def narrowed(digest: str) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def narrowed(digest: str) -> dict[str, Any]:
     for name, key in NAMES.items():
         schemas[name]["properties"][key] = {"enum": ["tiny", "tiny:latest", "TINY"]}
         schemas[name]["required"] = [key]
+    schemas["RerankRequest"]["properties"]["model"] = {"enum": ["ranker", "tiny"]}
+    schemas["RerankRequest"]["required"] = ["model"]
     for name in ("CreateRequest", "DeleteRequest"):
         schemas[name]["properties"]["model"] = {"enum": ["made"]}
     schemas["Options"]["properties"]["num_predict"] = {"const": 3}
@@ -55,6 +58,7 @@ def fuzz(cases: int, seed: int) -> tuple[int, str]:
         path = Path(folder)
         with LiveServer(path / "models", LocalLoader(None)) as server:
             digest = server.add_model("tiny", tiny_model(path / "tiny.gguf", "llama"))
+            server.add_model("ranker", tiny_bert(path / "ranker.gguf", pooling=4, labels=1))
             (path / "openapi.json").write_text(json.dumps(narrowed(digest)))
             while made < cases:
                 examples = max((cases - made) // CASES_PER_EXAMPLE, 1)

@@ -28,9 +28,13 @@ def tiny_bert(
     n_head: int = 4,
     n_ff: int = 192,
     context: int = 512,
+    labels: int = 0,
     seed: int = 1,
 ) -> Path:
-    """Write a model and return its path; `tensor_type` is that of the matrices of the blocks and of the embedding."""
+    """Write a model and return its path; `tensor_type` is that of the matrices of the blocks and of the embedding.
+
+    With `labels` it has a head that scores pairs of texts.
+    """
     writer = gguf.GGUFWriter(Path(path), "bert")
     writer.add_name("tiny bert")
     for add, value in (
@@ -71,6 +75,9 @@ def tiny_bert(
         add_linear(f"{block}ffn_down", n_embd, n_ff)
         add_norm(f"{block}attn_output_norm")
         add_norm(f"{block}layer_output_norm")
+    if labels:
+        add_linear("cls", n_embd, n_embd)
+        add_linear("cls.output", labels, n_embd)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -101,6 +108,11 @@ class BertReference:
             raised = _gelu(self._linear(x, f"{block}ffn_up"))
             x = self._norm(x + self._linear(raised, f"{block}ffn_down"), f"{block}layer_output_norm")
         return x
+
+    def relevance(self, tokens) -> float:
+        """The score of a pair, by the head."""
+        pooled = np.tanh(self._linear(self.hidden(tokens)[0], "cls"))
+        return 1 / (1 + np.exp(-self._linear(pooled, "cls.output")[0]))
 
     def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]

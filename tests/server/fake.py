@@ -10,13 +10,16 @@ from ollamacore import (
     Chunk,
     ContextLengthError,
     Embeddings,
+    InvalidPromptError,
+    ModelState,
     OllamaCoreError,
     OutOfMemoryError,
     SamplingOptions,
+    Scores,
     Stats,
     TokenLogprob,
 )
-from server.models.engine import EngineStats
+from server.models.engine import EngineStats, Progress
 
 BOS = 256
 END = 257
@@ -47,22 +50,20 @@ class Script:
         self.started = asyncio.Event()
         self.cancelled = 0
         self.running = 0
+        self.texts: list[Path] = []  # vocabularies read without weights
+        self.state: ModelState | None = None
+        self.progress_records: list[int] = []
 
     def text(self, index: int = -1) -> str:
         """The text of a prompt that an engine got."""
         return bytes(token for token in self.prompts[index] if token < 256).decode()
 
 
-class FakeEngine:
+class FakeText:
     """Tokens are bytes; the chat template writes <role>content lines."""
 
-    def __init__(self, script: Script, path: Path, context: int):
+    def __init__(self, script: Script):
         self.script = script
-        self.path = path
-        self.context = context
-
-    def stats(self) -> EngineStats:
-        return EngineStats(1000, self.script.sizes.get(self.path.name, 2000), self.context, sequences=4)
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         return [BOS] * add_special + list(text.encode())
@@ -74,7 +75,27 @@ class FakeEngine:
     def accepts(self, tokens: Sequence[int]) -> bool:
         return all(0 <= token < N_VOCAB for token in tokens)
 
-    async def generate(self, tokens: Sequence[int], options: SamplingOptions) -> AsyncGenerator[Chunk, None]:
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        if not self.accepts(tokens):
+            raise InvalidPromptError("no token")
+        return bytes(token for token in tokens if token < BOS).decode(errors="replace")
+
+
+class FakeEngine(FakeText):
+    """Says what its script says."""
+
+    def __init__(self, script: Script, path: Path, context: int):
+        super().__init__(script)
+        self.path = path
+        self.context = context
+
+    def stats(self) -> EngineStats:
+        size = self.script.sizes.get(self.path.name, 2000)
+        return EngineStats(1000, size, self.context, sequences=4, state=self.script.state)
+
+    async def generate(
+        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+    ) -> AsyncGenerator[Chunk | Progress, None]:
         script = self.script
         script.prompts.append(list(tokens))
         script.options.append(options)
@@ -84,6 +105,8 @@ class FakeEngine:
             script.started.set()
             if script.hold_prompt is not None:
                 await script.hold_prompt.wait()
+            for computed in script.progress_records if progress else ():
+                yield Progress(computed, len(tokens))
             pieces, reason = script.pieces, script.done_reason
             if 0 <= options.num_predict < len(pieces):
                 pieces, reason = pieces[: options.num_predict], "length"
@@ -116,6 +139,11 @@ class FakeEngine:
         vectors = np.tile(np.float32([0.6, 0.8]), (len(texts), 1)) * np.float32(script.vector_scale)
         return Embeddings(vectors, counts)
 
+    async def rerank(self, query, documents, *, num_ctx) -> Scores:
+        if len(query) > num_ctx:
+            raise ContextLengthError("too long")
+        return Scores(tuple(len(text) / 100 for text in documents), tuple(len(text) for text in documents))
+
     async def unload(self) -> None:
         self.script.unloads.append(self.path)
 
@@ -125,6 +153,10 @@ class FakeLoader:
 
     def __init__(self, script: Script):
         self.script = script
+
+    async def text(self, path: Path) -> FakeText:
+        self.script.texts.append(path)
+        return FakeText(self.script)
 
     async def needs(self, path: Path, *, context: int, memory: int) -> int:
         size = self.script.sizes.get(path.name, 2000)

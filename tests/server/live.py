@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,16 +93,27 @@ def write_gguf(
     template: str | None = TEMPLATE,
     context: int = 2048,
     embedding: bool = False,
+    pooling: int = 1,
+    tokens: Sequence[str] = (),
+    insert: tuple[int, int, int] | None = None,
     salt: str = "",
 ) -> Path:
-    """A sound GGUF file with one small tensor; ``salt`` makes its bytes differ."""
+    """A sound GGUF file with one small tensor; ``salt`` makes its bytes differ.
+
+    ``embedding``, or a ``pooling`` other than the mean, makes it an encoder; ``insert`` has the tokens of gaps.
+    """
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(context)
     writer.add_embedding_length(64)
     writer.add_file_type(0)
     writer.add_string("general.description", salt)
-    if embedding:
-        writer.add_uint32("llama.pooling_type", 1)
+    if embedding or pooling != 1:
+        writer.add_uint32("llama.pooling_type", pooling)
+    if tokens:
+        writer.add_token_list(list(tokens))
+    if insert is not None:
+        for name, token in zip(("fim_pre", "fim_suf", "fim_mid"), insert, strict=True):
+            writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token)
     if template is not None:
         writer.add_chat_template(template)
     writer.add_tensor("token_embd.weight", np.ones((300, 64), dtype=np.float32))

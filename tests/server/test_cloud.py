@@ -1,6 +1,10 @@
 """The routes of Ollama's cloud on a server that has none."""
 
+import httpx
 import pytest
+
+from tests.server.fake import FakeLoader
+from tests.server.live import LiveServer
 
 
 @pytest.mark.parametrize(
@@ -28,5 +32,11 @@ def test_cloud_routes_say_that_there_is_none(http, method, path, status, body):
 @pytest.mark.parametrize("path", ["/api/generate", "/api/chat", "/api/show"])
 def test_cloud_models_are_refused(http, path):
     answer = http.post(path, json={"model": "big:cloud", "prompt": "x", "messages": [{"role": "user", "content": "x"}]})
-    assert answer.status_code == 403
-    assert answer.json()["error"].startswith("ollama cloud is disabled: remote model")
+    what = "remote model details are" if path == "/api/show" else "remote model is"
+    assert (answer.status_code, answer.json()) == (403, {"error": f"ollama cloud is disabled: {what} unavailable"})
+
+
+def test_status_says_that_the_environment_turned_it_off(tmp_path, script):
+    with LiveServer(tmp_path / "models", FakeLoader(script), no_cloud=True) as server:
+        answer = httpx.get(f"{server.url}/api/status").json()
+    assert answer == {"cloud": {"disabled": True, "source": "env"}}

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 
 from ollamacore import Chunk, EngineError, SamplingOptions
-from server.models.engine import INLINE_CHARACTERS, LocalEngine
+from server.models.engine import INLINE_CHARACTERS, LocalEngine, Progress
 
 
 class Handle:
@@ -29,11 +29,14 @@ class StandIn:
     max_context = 7
 
     def __init__(self, *chunks):
+        self.text = self
         self.chunks = chunks
         self.handle = Handle()
         self.threads = []
 
-    def submit(self, tokens, options, on_chunk):
+    def submit(self, tokens, options, on_chunk, on_progress=None):
+        if on_progress is not None:
+            on_progress(1)
         threading.Thread(target=lambda: [on_chunk(chunk) for chunk in self.chunks]).start()
         return self.handle
 
@@ -55,6 +58,16 @@ def test_generate_yields_every_chunk_and_does_not_cancel_a_finished_run():
     model = StandIn(Chunk("a"), Chunk("b"), Chunk("c", done_reason="stop"))
     assert asyncio.run(collect(LocalEngine(model))) == ["a", "b", "c"]
     assert not model.handle.cancelled
+
+
+def test_progress_comes_before_the_chunks_if_asked_for():
+    async def kinds(progress):
+        engine = LocalEngine(StandIn(Chunk("a", done_reason="stop")))
+        async with aclosing(engine.generate([1, 2], SamplingOptions(), progress=progress)) as chunks:
+            return [chunk if isinstance(chunk, Progress) else chunk.text async for chunk in chunks]
+
+    assert asyncio.run(kinds(progress=True)) == [Progress(1, 2), "a"]
+    assert asyncio.run(kinds(progress=False)) == ["a"]
 
 
 def test_generate_raises_the_error_of_a_chunk():

@@ -436,7 +436,7 @@ def test_strict_context_refuses_what_would_be_dropped_and_never_shifts(tmp_path,
     assert chat(http, ("user", "x"), options=strict).status_code == 200
     assert not script.options[-1].shift
     answer = chat(http, ("user", "x"), options={"strict_context": 1})
-    error(answer, 500, 'option "strict_context" must be of type bool')
+    error(answer, 500, 'option "strict_context" must be of type boolean')
     with LiveServer(tmp_path / "strict", FakeLoader(script), strict_context=True) as live:
         live.add_model("tiny", tiny_gguf)
         with httpx.Client(base_url=live.url) as client:

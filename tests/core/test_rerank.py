@@ -1,0 +1,56 @@
+"""Reranking: a tiny encoder with a random head against a float64 computation of the same file."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+import ollamacore
+from ollamacore import ContextLengthError, UnsupportedModelError
+from tests.generate.bert import BertReference, tiny_bert
+
+DOCUMENTS = ["the token", "a running tokenizer, running.", "", "token " * 60]
+
+
+def loaded(path):
+    return closing(ollamacore.Model.load(path, threads=2))
+
+
+def pairs_of(model, query, documents, limit=512):
+    """[CLS] query [SEP] document [SEP], the end of a long document cut off."""
+    first = model.tokenize(query)
+    return [[*first, *model.tokenize(text)[1:-1]][: limit - 1] + first[-1:] for text in documents]
+
+
+@pytest.mark.parametrize(("tensor_type", "labels"), [("F32", 1), ("F16", 2)])
+def test_scores_equal_the_reference(tmp_path, tensor_type, labels):
+    path = tiny_bert(tmp_path / "m.gguf", tensor_type=tensor_type, pooling=4, labels=labels)
+    with loaded(path) as model:
+        found = model.rerank("the token?", DOCUMENTS)
+        pairs = pairs_of(model, "the token?", DOCUMENTS)
+    exact = [BertReference(path).relevance(pair) for pair in pairs]
+    np.testing.assert_allclose(found.relevance, exact, atol=1e-5)
+    assert found.tokens == tuple(map(len, pairs))
+    assert np.ptp(exact) > 0.05
+
+
+def test_a_score_depends_on_its_pair_alone(tmp_path):
+    with loaded(tiny_bert(tmp_path / "m.gguf", pooling=4, labels=1)) as model:
+        together = model.rerank("run", DOCUMENTS).relevance
+        assert [model.rerank("run", [text]).relevance[0] for text in DOCUMENTS] == list(together)
+
+
+def test_a_long_document_loses_its_end(tmp_path):
+    path = tiny_bert(tmp_path / "m.gguf", pooling=4, labels=1)
+    with loaded(path) as model:
+        found = model.rerank("run", [DOCUMENTS[3]], num_ctx=20)
+        [pair] = pairs_of(model, "run", [DOCUMENTS[3]], limit=20)
+        with pytest.raises(ContextLengthError, match="the query has"):
+            model.rerank("token " * 30, ["run"], num_ctx=20)
+    assert found.tokens == (20,)
+    assert found.relevance[0] == pytest.approx(BertReference(path).relevance(pair), abs=1e-5)
+
+
+def test_a_model_without_a_head_is_refused(tmp_path):
+    with loaded(tiny_bert(tmp_path / "m.gguf")) as model, pytest.raises(UnsupportedModelError, match="no head"):
+        model.rerank("run", ["token"])
