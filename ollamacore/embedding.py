@@ -20,7 +20,7 @@ from ollamacore import _core
 from ollamacore.errors import (
     ClosedError,
     ContextLengthError,
-    InvalidOptionError,
+    InvalidPromptError,
     OutOfMemoryError,
     UnsupportedModelError,
 )
@@ -109,7 +109,7 @@ class Embedder:
             ids = array("i", self._tokenizer.encode(text))
             added = self._tokenizer.n_added
         if not ids:
-            raise InvalidOptionError("a text to embed has no tokens")
+            raise InvalidPromptError("a text to embed has no tokens")
         if len(ids) <= num_ctx:
             return ids
         if not truncate or num_ctx <= added:

@@ -74,6 +74,11 @@ def test_rerank(http):
     assert (refused.status_code, refused.json()["error"]) == (400, '"ranker" does not support embeddings')
 
 
+def test_an_empty_text_of_a_model_that_adds_no_tokens(http):
+    refused = http.post("/api/embed", json={"model": "tiny", "input": ["x", ""]})
+    assert (refused.status_code, refused.json()["error"]) == (400, "a text to embed has no tokens")
+
+
 def test_metrics_of_a_model_that_ran(http):
     http.post("/api/generate", json={"model": "tiny", "prompt": "x", "options": {"num_predict": 2}})
     text = http.get("/metrics").text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ollamacore
-from ollamacore import ClosedError, ContextLengthError, InvalidOptionError, UnsupportedModelError
+from ollamacore import ClosedError, ContextLengthError, InvalidOptionError, InvalidPromptError, UnsupportedModelError
 from tests.generate.bert import VOCABULARY, BertReference, tiny_bert
 from tests.generate.numpy_reference import Reference
 from tests.generate.tiny import tiny_model
@@ -137,7 +137,7 @@ def test_no_room_beside_the_special_tokens(bert):
 
 
 def test_text_without_tokens_is_refused(bert):
-    with pytest.raises(InvalidOptionError):
+    with pytest.raises(InvalidPromptError):
         bert.embed([[]])
 
 
