@@ -370,8 +370,12 @@ class Scheduler:
 
     def _report(self, run: _Run) -> None:
         """How far the prompt has come; what is computed again after the first token is no progress."""
-        if run.first_ns == 0:
+        if run.first_ns != 0:
+            return
+        try:
             run.generation.report(len(run.tokens) - len(run.pending))
+        except Exception as error:  # noqa: BLE001 - one request's boundary
+            self._finish(run, "error", error)
 
     def _make_room(self) -> None:
         """The pool is full: cached blocks go first; then the youngest run waits and is computed again later.
