@@ -40,6 +40,14 @@ def test_detokenize(http):
     assert answer.json() == {"model": "tiny", "content": "hé"}
 
 
+@pytest.mark.parametrize(("path", "field"), [("tokenize", {"content": "h"}), ("detokenize", {"tokens": [104]})])
+def test_tokens_need_no_options_and_no_time_in_memory(http, script, path, field):
+    plain = http.post(f"/api/{path}", json={"model": "tiny", **field}).json()
+    body = {"model": "tiny", **field, "options": {"num_ctx": 16}, "keep_alive": "5m"}
+    assert http.post(f"/api/{path}", json=body).json() == plain
+    assert script.loads == []
+
+
 def test_a_loaded_model_tokenizes_itself(http, script):
     http.post("/api/generate", json={"model": "tiny"})
     assert http.post("/api/tokenize", json={"model": "tiny", "content": "h"}).json()["count"] == 1
@@ -109,6 +117,13 @@ def test_rerank_gives_the_best_first(http, ranker):
 def test_rerank_without_documents_loads_the_model(http, script, ranker):
     assert http.post("/api/rerank", json={"model": ranker}).json()["results"] == []
     assert len(script.loads) == 1
+
+
+def test_rerank_takes_num_ctx_and_keep_alive(http, script, ranker):
+    body = {"model": ranker, "query": "q", "documents": ["a"], "options": {"num_ctx": 77}, "keep_alive": 0}
+    assert len(http.post("/api/rerank", json=body).json()["results"]) == 1
+    assert [context for _, context in script.loads] == [77]
+    assert http.get("/api/ps").json()["models"] == []
 
 
 def test_a_model_that_ranks_says_so(http, ranker):
