@@ -12,7 +12,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.generate.tiny import _Weights
+from tests.generate.tiny import Weights
 from tests.generate.vocabulary import Vocabulary
 
 N_LAYER, WIDTH, N_HEAD, HEAD_DIM, N_FF, N_VOCAB, CONTEXT = 4, 128, 4, 32, 192, 384, 64
@@ -142,7 +142,7 @@ DECODERS = {
 
 def decoder_tensors(model: Decoder, seed: int = 1) -> dict[str, np.ndarray]:
     """The tensors of a model, matrices as rows of outputs."""
-    weights = _Weights(seed)
+    weights = Weights(seed)
     weights.matrix("token_embd", N_VOCAB, WIDTH, model.embedding)
     if model.positions:
         weights.matrix("position_embd", CONTEXT, WIDTH, 1.0)
@@ -158,13 +158,13 @@ def decoder_tensors(model: Decoder, seed: int = 1) -> dict[str, np.ndarray]:
     return weights.found
 
 
-def _add_norm(weights: _Weights, model: Decoder, name: str) -> None:
+def _add_norm(weights: Weights, model: Decoder, name: str) -> None:
     weights.vector(f"{name}.weight", WIDTH, 1.0, 0.3)
     if model.norm_bias:
         weights.vector(f"{name}.bias", WIDTH, 0.0, 0.3)
 
 
-def _add_layer(weights: _Weights, model: Decoder, block: str) -> None:
+def _add_layer(weights: Weights, model: Decoder, block: str) -> None:
     query, keys = N_HEAD * HEAD_DIM, model.n_kv_head * HEAD_DIM
     inputs = {"attn_qkv": query + 2 * keys} if model.fused else {"attn_q": query, "attn_k": keys, "attn_v": keys}
     raised = {"gated": ("ffn_gate", "ffn_up"), "fused": ("ffn_up",), "plain": ("ffn_up",)}[model.ff]

@@ -106,7 +106,7 @@ def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: Shape) ->
     vocabulary.write(writer)
 
 
-class _Weights:
+class Weights:
     """The tensors of a model under construction, as rows of outputs."""
 
     def __init__(self, seed: int) -> None:
@@ -123,7 +123,7 @@ class _Weights:
 
 
 def _tensors(architecture: str, shape: Shape, seed: int) -> dict[str, np.ndarray]:
-    weights = _Weights(seed)
+    weights = Weights(seed)
     # A tied head favours the token that was just read; weak embeddings keep that from deciding everything.
     gemma = architecture == "gemma3"
     weights.matrix("token_embd", shape.n_vocab, shape.n_embd, 1.0 if gemma else 3.0)
@@ -137,7 +137,7 @@ def _tensors(architecture: str, shape: Shape, seed: int) -> dict[str, np.ndarray
     return weights.found
 
 
-def _add_layer(weights: _Weights, architecture: str, shape: Shape, block: str) -> None:
+def _add_layer(weights: Weights, architecture: str, shape: Shape, block: str) -> None:
     query, keys, width = shape.n_head * shape.head_dim, shape.n_kv_head * shape.head_dim, shape.n_embd
     for name, rows, columns in (
         ("attn_q", query, width), ("attn_k", keys, width), ("attn_v", keys, width), ("attn_output", width, query),
