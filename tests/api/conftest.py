@@ -33,6 +33,4 @@ def live_server(running_server):
     """The server with nothing but the starter model in its store. The tests hold for any model that can chat."""
     server, target = running_server
     yield target
-    for model in server.store.list():
-        if model.name.short != target.model:
-            server.store.delete(model.name)
+    server.keep_only(target.model)

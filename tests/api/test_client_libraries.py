@@ -60,9 +60,7 @@ def target(running_server, minilm_path):
         "CLIENT_MODELS": f"{starter.model} tools:latest encoder:latest",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it is fetched from the network
     }
-    for model in server.store.list():
-        if model.name.short != starter.model:
-            server.store.delete(model.name)
+    server.keep_only(starter.model)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

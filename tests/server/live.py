@@ -79,6 +79,15 @@ class LiveServer:
         self.run(self.context.models.close())
         self.stop_loop()
 
+    def keep_only(self, name: str) -> None:
+        """Delete and unload every other model."""
+        for model in self.store.list():
+            if model.name.short != name:
+                self.store.delete(model.name)
+        for running in self.call(self.context.models.running):
+            if running.source.name != name:
+                self.run(self.context.models.unload(running.source.path))
+
     def add_model(self, name: str, path: Path, **fields: Any) -> str:
         """Create a model from a GGUF file; returns the digest of the weights."""
         digest = self.store.add_file(path)
