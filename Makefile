@@ -38,9 +38,12 @@ run: build
 	$(BIN)/python -m server starter
 	$(BIN)/python -m server
 
+# What runs on the reference kernels once more: whole models. Their rows by themselves are in tests/kernels anyway.
+GENERIC_TESTS := tests/kernels/test_dispatch.py $(patsubst %,tests/core/test_%.py,engine logits architectures experts embedding)
+
 test: $(VENV)/test-tools
 	$(BIN)/python -m pytest tests
-	OLLAMACORE_CPU=generic $(BIN)/python -m pytest -q tests/kernels tests/core -m "not model"
+	OLLAMACORE_CPU=generic $(BIN)/python -m pytest -q -m "not model" $(GENERIC_TESTS)
 
 # The client libraries whose own environments take long to install; `make test` has the others.
 test-clients: $(VENV)/test-tools
