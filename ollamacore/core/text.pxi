@@ -154,10 +154,10 @@ cdef class TokenStream:
     def push(self, id):
         """Text that this token completes, perhaps none; bytes that can never become UTF-8 are U+FFFD."""
         cdef bytes data = self._vocabulary._piece(self._vocabulary._id(id), self._special)
-        cdef Py_ssize_t size, used = 0
+        cdef Py_ssize_t size, used
         if self._held:
             data = self._held + data
-        size = len(data)
+        size = used = len(data)  # Python before 3.11.3 leaves it as it is where all is ASCII, and so consumed
         text = PyUnicode_DecodeUTF8Stateful(PyBytes_AsString(data), size, b"replace", &used)
         self._held = data[used:] if used < size else b""
         return text
