@@ -1,4 +1,7 @@
-"""ollamacore as a worker of compare.py, through its public Model."""
+"""ollamacore as a worker of compare.py, through its public Model.
+
+Without prompt lookup: it would speed up repetitive text and so flatter an engine's decoding.
+"""
 
 import time
 
@@ -11,7 +14,7 @@ class Ours:
 
     def __init__(self, path: str, threads: int, context: int):
         self.name = "ollamacore"
-        self._model = ollamacore.Model.load(path, threads=threads, context=context)
+        self._model = ollamacore.Model.load(path, threads=threads, context=context, lookup=False)
         self.vocabulary = self._model.tokenizer.n_vocab
 
     def prefill(self, tokens: list[int]) -> tuple[float, int]:
