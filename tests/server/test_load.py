@@ -14,6 +14,7 @@ import pytest
 from server.models.engine import LocalLoader
 from server.times import FOREVER
 from tests.generate.tiny import tiny_model
+from tests.generate.vocabulary import Vocabulary
 from tests.server.live import LiveServer
 
 CONTEXT = 4096
@@ -32,8 +33,8 @@ def live(tmp_path_factory):
         yield server
 
 
-def request(prompt, tokens):
-    options = {"temperature": 0, "num_predict": tokens}
+def request(prompt, tokens, **options):
+    options = {"temperature": 0, "num_predict": tokens, **options}
     body = json.dumps({"model": "tiny", "prompt": prompt, "raw": True, "options": options}).encode()
     return b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
@@ -183,11 +184,13 @@ def test_a_client_that_leaves_frees_its_sequence_soon(live, phase):
         state = live.context.models.state()
         return state.models["tiny:latest"].running
 
+    # All six fit the pool together, and none of them ends by itself.
+    endless = {"num_ctx": 512, "logit_bias": {str(Vocabulary("gpt2").end): -100}}
     held = []
     if phase == "queue":
         for _ in range(6):
             held.append(connect(live))
-            held[-1].sendall(request("hold", 100_000))
+            held[-1].sendall(request("hold", 100_000, **endless))
         live.until(lambda: running() == 6)
     client = connect(live)
     prompt = {"queue": "x", "prompt": f"{time.time_ns()} word" * 3000, "answer": "hi"}[phase]
