@@ -117,6 +117,34 @@ typedef void oc_kv_store_row(const float *k, const float *v, void *k_tile, void 
                              int64_t head_dim);
 typedef oc_kv_store_row *oc_kv_store_fn;
 
+/* Depthwise causal convolution of n channels over n_tokens consecutive positions of one sequence, width <=
+ * OC_CONV_WIDTH:
+ *     u[t][c] = x[t][c] * before[t][c]
+ *     y[t][c] = (sum over j < width of w[j][c] * u[t - (width - 1) + j][c], j ascending) * after[t][c]
+ * before and after may be NULL (ones). `state` has the width - 1 inputs u in front of the first position, oldest first;
+ * `next`, which does not overlap it, gets those in front of the position that follows. Rows of x, before and after are
+ * x_stride apart, of y y_stride, of w, state and next `channels`. Tolerance: 1e-6 of sum |w u|, times |after|. */
+#define OC_CONV_WIDTH 16
+typedef struct oc_conv_args {
+    const float *x, *before, *after, *w, *state;
+    float *next, *y;
+    int64_t n, n_tokens, width, x_stride, y_stride, channels;
+} oc_conv_args;
+typedef void oc_conv_row(const oc_conv_args *args);
+typedef oc_conv_row *oc_conv_fn;
+
+/* The gated delta rule (Yang et al., arXiv 2412.06464), one position of one head with the state S, (n_k, n_v):
+ *     S := decay * S;  S := S + k (beta * (v - k S))^T;  y = q S
+ * `next` gets the new state and may be `state`. Sums over n_k ascending. Tolerance: 1e-5 of the largest product. */
+typedef struct oc_delta_args {
+    const float *state, *q, *k, *v;
+    float *next, *y;
+    int64_t n_k, n_v;
+    float decay, beta;
+} oc_delta_args;
+typedef void oc_delta_row(const oc_delta_args *args);
+typedef oc_delta_row *oc_delta_fn;
+
 /* y[i] = the largest of run i, x[OC_RUN * i .. OC_RUN * (i + 1)), the last one cut at n; NaN never wins, and a run of
  * nothing else gives -infinity. */
 typedef void (*oc_maxima_fn)(const float *x, int64_t n, float *y);
@@ -138,6 +166,8 @@ typedef void (*oc_maxima_fn)(const float *x, int64_t n, float *y);
     X(kv_store_f16, oc_kv_store_fn)    \
     X(kv_store_f32, oc_kv_store_fn)    \
     X(kv_store_q8_0, oc_kv_store_fn)   \
+    X(conv, oc_conv_fn)       \
+    X(delta, oc_delta_fn)     \
     X(maxima, oc_maxima_fn)
 
 #define OC_MAX_GGUF_TYPE 48

@@ -32,6 +32,27 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef void (*oc_attention_fn)(const oc_attention_args *args) noexcept
     ctypedef void (*oc_kv_store_fn)(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot,
                                     int64_t head_dim) noexcept
+    enum: OC_CONV_WIDTH
+    ctypedef struct oc_conv_args:
+        const float *x
+        const float *before
+        const float *after
+        const float *w
+        const float *state
+        float *next
+        float *y
+        int64_t n, n_tokens, width, x_stride, y_stride, channels
+    ctypedef void (*oc_conv_fn)(const oc_conv_args *args) noexcept
+    ctypedef struct oc_delta_args:
+        const float *state
+        const float *q
+        const float *k
+        const float *v
+        float *next
+        float *y
+        int64_t n_k, n_v
+        float decay, beta
+    ctypedef void (*oc_delta_fn)(const oc_delta_args *args) noexcept
     ctypedef void (*oc_maxima_fn)(const float *x, int64_t n, float *y) noexcept
 
 
@@ -100,6 +121,44 @@ def op_add(int row, float[::1] y, const float[::1] x):
     fn = <oc_add_fn>_op_row(row, ("add",)).fn
     _same_length(x.shape[0], y.shape[0])
     fn(&y[0], &x[0], x.shape[0])
+
+
+def op_conv(int row, const float[::1] x, const float[::1] before, const float[::1] after, const float[::1] w,
+            const float[::1] state, float[::1] next, float[::1] y, *, int n_tokens, int width):
+    """Run a conv row on (n_tokens, channels) rows; `before` and `after` may be None. OC_CONV_WIDTH bounds the width."""
+    fn = <oc_conv_fn>_op_row(row, ("conv",)).fn
+    cdef oc_conv_args args
+    if not 1 <= width <= OC_CONV_WIDTH or w.shape[0] % width:
+        raise ValueError("width out of range")
+    args.channels = args.n = args.x_stride = args.y_stride = w.shape[0] // width
+    args.n_tokens, args.width = n_tokens, width
+    for size in (x.shape[0], y.shape[0]):
+        _same_length(size, n_tokens * args.channels)
+    for size in (state.shape[0], next.shape[0]):
+        _same_length(size, (width - 1) * args.channels)
+    args.x, args.w, args.state, args.next, args.y = &x[0], &w[0], &state[0], &next[0], &y[0]
+    args.before = args.after = NULL
+    if before is not None:
+        _same_length(before.shape[0], x.shape[0])
+        args.before = &before[0]
+    if after is not None:
+        _same_length(after.shape[0], x.shape[0])
+        args.after = &after[0]
+    fn(&args)
+
+
+def op_delta(int row, const float[::1] state, float[::1] next, const float[::1] q, const float[::1] k,
+             const float[::1] v, float[::1] y, float decay, float beta):
+    """Run a delta row on one head."""
+    fn = <oc_delta_fn>_op_row(row, ("delta",)).fn
+    cdef oc_delta_args args
+    _same_length(q.shape[0], k.shape[0])
+    _same_length(v.shape[0], y.shape[0])
+    for size in (state.shape[0], next.shape[0]):
+        _same_length(size, k.shape[0] * v.shape[0])
+    args.state, args.next, args.q, args.k, args.v, args.y = &state[0], &next[0], &q[0], &k[0], &v[0], &y[0]
+    args.n_k, args.n_v, args.decay, args.beta = k.shape[0], v.shape[0], decay, beta
+    fn(&args)
 
 
 def op_maxima(int row, const float[::1] x, float[::1] y):

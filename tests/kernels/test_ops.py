@@ -43,6 +43,7 @@ def random_floats(seed, n, scale=1.0):
 def test_every_op_has_a_reference_row():
     all_ops = {op for op, *_ in _core.kernel_rows()}
     assert all_ops >= {"rmsnorm", "layernorm", "rope", "swiglu", "geglu", "gelu", "gelu_tanh", "add", "maxima",
+                       "conv", "delta",
                        "attention_f16", "attention_f32", "attention_q8_0",
                        "kv_store_f16", "kv_store_f32", "kv_store_q8_0"}
     assert all_ops == {op for op, _, _, _, isa, _ in _core.kernel_rows() if isa == "generic"}
