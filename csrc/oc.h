@@ -62,7 +62,17 @@ typedef enum oc_op_kind {
     OC_OP_EXPERT_GLU = 8,
     /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
      * src3, if >= 0) if src2 >= 0 */
-    OC_OP_EXPERT_SUM = 9
+    OC_OP_EXPERT_SUM = 9,
+    /* State: a sequence has params.state_size floats, zeros at its start; an op has its own from `state` on. CONV: dst =
+     * silu of the depthwise causal convolution of src over `window` positions, weights in vector, (window, width of dst);
+     * with OC_FLAG_GATED src is b, c and x, and dst = c * convolution of b * x. Behind a LINEAR that is not joined */
+    OC_OP_CONV = 10,
+    /* The gated delta rule of n_head heads of v and n_kv_head of k and q: src = q, k (head_dim each) and v, src2 = beta and
+     * src3 = alpha before their activations, src4 = gate; vector = weights of the norm of a head of v, vector2 = A, vector3
+     * = bias of alpha. decay = exp(A softplus(alpha + bias)); dst = rmsnorm(head) * silu(gate). Head h has k of head
+     * h % n_kv_head; with OC_FLAG_GROUPED that of h / (n_head / n_kv_head), and src2 holds for each k the betas of its
+     * heads and then their alphas */
+    OC_OP_DELTA = 11
 } oc_op_kind;
 
 enum {
@@ -77,16 +87,19 @@ enum {
     OC_FLAG_PLAIN = 256,  /* NORM: none */
     OC_FLAG_SIGMOID = 512,
     OC_FLAG_NORMALIZE = 1024,
-    OC_FLAG_CLAMP = 2048
+    OC_FLAG_CLAMP = 2048,
+    OC_FLAG_GATED = 4096, /* CONV; ROPE_KV and ATTENTION: each head of q has its gate behind it, dst *= sigmoid(gate) */
+    OC_FLAG_GROUPED = 8192
 };
 
 typedef struct oc_op {
     int32_t kind, flags;
-    int32_t src, src2, src3, dst, dst2; /* buffers; -1 = none */
+    int32_t src, src2, src3, src4, dst, dst2; /* buffers; -1 = none */
     int32_t matrix, matrix2;            /* from oc_engine_add_matrix */
-    int32_t vector, vector2;            /* from oc_engine_add_vector */
+    int32_t vector, vector2, vector3;   /* from oc_engine_add_vector */
     int32_t layer, n_head, n_kv_head, head_dim, rope, window;
     int32_t n_expert, n_used, n_group, n_group_used;
+    int32_t state; /* first of its floats in a sequence's state */
     float eps, scale, softcap;
 } oc_op;
 
@@ -100,6 +113,8 @@ typedef struct oc_engine_params {
     int32_t n_layer, n_kv_head, head_dim; /* shape of the KV cache */
     int32_t kv_type;
     int64_t kv_blocks; /* blocks of 32 positions in the pool */
+    int64_t state_size; /* floats of recurrent state; 0: the plan has none */
+    int32_t n_states;   /* states in their pool: two for each sequence, and one for each that is saved */
 } oc_engine_params;
 
 oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err);
@@ -139,18 +154,26 @@ size_t oc_engine_kv_bytes_used(const oc_engine *engine);
 size_t oc_engine_scratch_bytes(const oc_engine *engine);
 int64_t oc_engine_kv_blocks_free(const oc_engine *engine);
 int64_t oc_engine_kv_block_bytes(const oc_engine_params *params);
+size_t oc_engine_state_bytes(const oc_engine *engine);
+int64_t oc_engine_states_free(const oc_engine *engine);
 
-oc_status oc_seq_create(oc_engine *engine, oc_seq **seq);
+oc_status oc_seq_create(oc_engine *engine, oc_seq **seq); /* OC_ERR_FULL: no free states */
 void oc_seq_destroy(oc_seq *seq); /* gives its blocks back; before its engine is destroyed */
 int64_t oc_seq_length(const oc_seq *seq);
-/* Forget all positions from `length` on. */
+/* Forget all positions from `length` on. A sequence with state cannot go back and forgets everything, if anything. */
 void oc_seq_truncate(oc_seq *seq, int64_t length);
 
 /* Blocks are counted by reference, so that sequences and a prefix cache can share them. A whole block (32 positions) is
  * never written again; a partial one that is shared is copied before its sequence grows. */
 int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity); /* their ids; returns how many */
-/* Appends whole blocks that another sequence computed for the same tokens; the sequence must end on a block. */
+/* Appends whole blocks that another sequence computed for the same tokens; the sequence must end on a block and have no
+ * state. */
 oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n);
+/* A copy of a sequence's state, which oc_state_release gives back. OC_ERR_FULL if the pool has no free one. */
+oc_status oc_seq_save(const oc_seq *seq, int32_t *state);
+/* Lets an empty sequence with state begin with `length` positions: n blocks of one that had this state there. */
+oc_status oc_seq_resume(oc_seq *seq, const int32_t *blocks, int64_t n, int64_t length, int32_t state);
+void oc_state_release(oc_engine *engine, int32_t state);
 void oc_block_retain(oc_engine *engine, int32_t block);
 void oc_block_release(oc_engine *engine, int32_t block);
 int32_t oc_block_references(const oc_engine *engine, int32_t block);

@@ -32,6 +32,8 @@ cdef extern from "oc.h" nogil:
         OC_OP_ROUTE
         OC_OP_EXPERT_GLU
         OC_OP_EXPERT_SUM
+        OC_OP_CONV
+        OC_OP_DELTA
         OC_FLAG_QUANTIZE
         OC_FLAG_JOIN
         OC_FLAG_NEOX
@@ -44,20 +46,23 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_SIGMOID
         OC_FLAG_NORMALIZE
         OC_FLAG_CLAMP
+        OC_FLAG_GATED
+        OC_FLAG_GROUPED
         OC_KV_F16
         OC_KV_F32
         OC_KV_Q8_0
     ctypedef struct oc_op:
         int32_t kind, flags
-        int32_t src, src2, src3, dst, dst2
-        int32_t matrix, matrix2, vector, vector2
+        int32_t src, src2, src3, src4, dst, dst2
+        int32_t matrix, matrix2, vector, vector2, vector3
         int32_t layer, n_head, n_kv_head, head_dim, rope, window
-        int32_t n_expert, n_used, n_group, n_group_used
+        int32_t n_expert, n_used, n_group, n_group_used, state
         float eps, scale, softcap
     ctypedef struct oc_engine_params:
         int32_t n_threads, max_tokens, max_outputs, max_seqs
         int32_t n_layer, n_kv_head, head_dim, kv_type
-        int64_t kv_blocks
+        int64_t kv_blocks, state_size
+        int32_t n_states
     ctypedef struct oc_batch_item:
         oc_seq *seq
         const int32_t *tokens
@@ -85,12 +90,17 @@ cdef extern from "oc.h" nogil:
     size_t oc_engine_scratch_bytes(const oc_engine *engine) noexcept
     int64_t oc_engine_kv_blocks_free(const oc_engine *engine) noexcept
     int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) noexcept
+    size_t oc_engine_state_bytes(const oc_engine *engine) noexcept
+    int64_t oc_engine_states_free(const oc_engine *engine) noexcept
     oc_status oc_seq_create(oc_engine *engine, oc_seq **seq) noexcept
     void oc_seq_destroy(oc_seq *seq) noexcept
     int64_t oc_seq_length(const oc_seq *seq) noexcept
     void oc_seq_truncate(oc_seq *seq, int64_t length) noexcept
     int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity) noexcept
     oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n) noexcept
+    oc_status oc_seq_save(const oc_seq *seq, int32_t *state) noexcept
+    oc_status oc_seq_resume(oc_seq *seq, const int32_t *blocks, int64_t n, int64_t length, int32_t state) noexcept
+    void oc_state_release(oc_engine *engine, int32_t state) noexcept
     void oc_block_retain(oc_engine *engine, int32_t block) noexcept
     void oc_block_release(oc_engine *engine, int32_t block) noexcept
     int32_t oc_block_references(const oc_engine *engine, int32_t block) noexcept

@@ -62,10 +62,20 @@ typedef struct oc_kv {
     size_t tile_bytes, block_bytes;
 } oc_kv;
 
+/* ---- recurrent state ---- */
+
+typedef struct oc_states {
+    oc_arena arena;
+    int64_t n, n_free;
+    int32_t *free; /* (n) indices; NULL: the plan has no state */
+    size_t bytes;  /* of one */
+} oc_states;
+
 struct oc_seq {
     struct oc_engine *engine;
     int32_t *blocks; /* (kv.n_blocks): block i holds positions 32 i .. 32 i + 31 */
     int64_t n_blocks, length;
+    int32_t state, next; /* -1: none. A step reads one and writes the other, and they change places once it is done */
 };
 
 /* ---- the step in work ---- */
@@ -116,6 +126,7 @@ typedef struct oc_step_state {
     int32_t *item;       /* (max_tokens) batch item of a column */
     int64_t *position;   /* (max_tokens) */
     int32_t *output;     /* (max_outputs) columns whose logits are wanted */
+    int32_t *first;      /* (max_seqs) first column of an item */
     oc_span *spans;      /* (max_tokens) */
     int64_t n_partials;  /* rows that partials has room for, of head_dim + 2 floats */
     float *partials;     /* parts of the spans that are split, until the last one arrives */
@@ -162,6 +173,7 @@ struct oc_engine {
     int32_t hidden;    /* the buffer that the NORM with SELECT writes */
     oc_arena weights, scratch;
     oc_kv kv;
+    oc_states states;
     oc_step_state step;
     oc_thread *threads; /* (n_threads) */
 };
@@ -173,6 +185,19 @@ int32_t oc_rows_per_token(const struct oc_engine *engine);
 
 oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params);
 void oc_kv_free(oc_kv *kv);
+/* state.c */
+oc_status oc_states_init(oc_states *states, const oc_engine_params *params);
+void oc_states_free(oc_states *states);
+static inline float *oc_state_at(const struct oc_engine *engine, int32_t state) {
+    return (float *)(engine->states.arena.base + (size_t)state * engine->states.bytes);
+}
+/* The two states of a new sequence, if its engine has any, and back. */
+oc_status oc_seq_take_states(oc_seq *seq);
+void oc_seq_give_states(oc_seq *seq);
+/* Before and after a step: a sequence without positions begins with zeros; what the step wrote is the state. */
+void oc_seq_begin_state(oc_seq *seq);
+void oc_seq_commit_state(oc_seq *seq);
+
 /* Makes room for `length` positions; on OC_ERR_FULL the sequence is as before. */
 oc_status oc_seq_reserve(oc_seq *seq, int64_t length);
 /* The K tile of (block, layer, head); its V tile follows at + tile_bytes. */

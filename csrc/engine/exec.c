@@ -256,10 +256,15 @@ static int should_stop(const oc_step_state *step) {
     return cancelled == step->n_items;
 }
 
-static void run_rope_kv(walker *w) {
-    const oc_op *op = w->op;
+void oc_check_cancel(const walker *w) {
     oc_step_state *step = &w->engine->step;
     if (w->thread == 0 && should_stop(step)) atomic_store(&step->stop, 1);
+}
+
+static void run_rope_kv(walker *w) {
+    const oc_op *op = w->op;
+    const oc_step_state *step = &w->engine->step;
+    oc_check_cancel(w);
     long n = (long)w->n * op->n_kv_head;
     if (step->decode_only) return; /* the thread that attends to the last key stores it: see attend */
     oc_share heads = share(w, n, op->n_kv_head);
@@ -274,6 +279,9 @@ static const oc_op *heads_of(const walker *w) { return w->op - 1; }
 
 static int32_t group_of(const oc_op *op) { return op->n_head / op->n_kv_head; }
 
+/* Floats from a query head to the next: its gate may stand between. */
+static int64_t query_stride(const oc_op *op) { return op->flags & OC_FLAG_GATED ? 2 * op->head_dim : op->head_dim; }
+
 /* Keys [*first, *last) that token t of a span attends to. */
 static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *first, int64_t *last) {
     const oc_op *op = w->op;
@@ -286,11 +294,12 @@ static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *
 /* Copies the queries of one kv head to the thread, with norm, rope and scale. */
 static void take_queries(const walker *w, const oc_span *span, int32_t head) {
     const oc_op *op = heads_of(w);
-    int64_t group = group_of(op), d = op->head_dim;
+    int64_t group = group_of(op), d = op->head_dim, stride = query_stride(op);
     float *q = w->engine->threads[w->thread].q;
     for (int32_t t = 0; t < span->n_tokens; t++, q += group * d) {
-        memcpy(q, column(w, op->src, span->column + t) + head * group * d, (size_t)(group * d) * sizeof(float));
+        const float *from = column(w, op->src, span->column + t) + head * group * stride;
         for (int64_t i = 0; i < group; i++) {
+            memcpy(q + i * d, from + i * stride, (size_t)d * sizeof(float));
             rope_head(w, op, q + i * d, op->vector, span->column + t);
             if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(q + i * d, d);
         }
@@ -348,11 +357,14 @@ static void finish_rows(const walker *w, const oc_span *span, int32_t head, cons
     const float *sinks = vector(w, op->vector);
     for (int32_t t = 0; t < span->n_tokens; t++) {
         float *to = column(w, op->dst, span->column + t) + offset;
+        const float *from = column(w, op->src, span->column + t) + head * group * query_stride(op);
         for (int64_t i = 0; i < group; i++) {
             int64_t row = t * group + i;
             float sum = whole->sum[row];
             if (sinks) sum += oc_expf(sinks[head * group + i] - whole->max[row]);
             for (int64_t j = 0; j < d; j++) to[i * d + j] = whole->out[row * d + j] / sum;
+            const float *gate = from + i * query_stride(op) + d;
+            for (int64_t j = 0; op->flags & OC_FLAG_GATED && j < d; j++) to[i * d + j] /= 1.0f + oc_expf(-gate[j]);
         }
         if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, group * d);
     }
@@ -435,6 +447,7 @@ static void run_quantize(walker *w) {
 static void (*const run_op[])(walker *) = {
     [OC_OP_EMBED] = run_embed,     [OC_OP_NORM] = run_norm,           [OC_OP_LINEAR] = run_linear,     [OC_OP_GLU] = run_glu,
     [OC_OP_ROPE_KV] = run_rope_kv, [OC_OP_ATTENTION] = run_attention, [OC_OP_QUANTIZE] = run_quantize,
+    [OC_OP_CONV] = oc_run_conv,    [OC_OP_DELTA] = oc_run_delta,
     [OC_OP_ROUTE] = oc_run_route,  [OC_OP_EXPERT_GLU] = oc_run_expert_glu, [OC_OP_EXPERT_SUM] = oc_run_expert_sum,
 };
 
@@ -445,6 +458,9 @@ static int needs_barrier(const walker *w) {
     return 1;
 }
 
+/* Ops whose barrier is the first behind a look at the cancel flags, and has another before the next look. */
+static int is_stop(const oc_op *op) { return op->kind == OC_OP_ATTENTION || op->kind == OC_OP_CONV; }
+
 static void walk(void *context, int thread, int n_threads) {
     oc_engine *engine = context;
     walker w = {.engine = engine, .thread = thread, .n_threads = n_threads, .n = engine->step.n_columns, .is_solo = engine->step.n_columns == 1};
@@ -452,7 +468,7 @@ static void walk(void *context, int thread, int n_threads) {
         run_op[w.op->kind](&w);
         if (w.n == 0) return; /* no logits wanted */
         if (needs_barrier(&w)) oc_pool_barrier();
-        if (w.op->kind == OC_OP_ATTENTION && atomic_load(&engine->step.stop)) return;
+        if (is_stop(w.op) && atomic_load(&engine->step.stop)) return;
     }
 }
 

@@ -46,9 +46,11 @@ oc_status oc_seq_create(oc_engine *engine, oc_seq **seq) {
     if (!made) return OC_ERR_NOMEM;
     made->engine = engine;
     made->blocks = malloc((size_t)engine->kv.n_blocks * sizeof *made->blocks);
-    if (!made->blocks) {
+    oc_status status = made->blocks ? oc_seq_take_states(made) : OC_ERR_NOMEM;
+    if (status != OC_OK) {
+        free(made->blocks);
         free(made);
-        return OC_ERR_NOMEM;
+        return status;
     }
     *seq = made;
     return OC_OK;
@@ -57,6 +59,7 @@ oc_status oc_seq_create(oc_engine *engine, oc_seq **seq) {
 void oc_seq_destroy(oc_seq *seq) {
     if (!seq) return;
     oc_seq_truncate(seq, 0);
+    oc_seq_give_states(seq);
     free(seq->blocks);
     free(seq);
 }
@@ -67,7 +70,7 @@ static int64_t blocks_for(int64_t length) { return (length + OC_TILE - 1) / OC_T
 
 void oc_seq_truncate(oc_seq *seq, int64_t length) {
     if (length < 0) length = 0;
-    if (length < seq->length) seq->length = length;
+    if (length < seq->length) seq->length = seq->state < 0 ? length : 0;
     while (seq->n_blocks > blocks_for(seq->length)) release(&seq->engine->kv, seq->blocks[--seq->n_blocks]);
 }
 
@@ -102,7 +105,7 @@ int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity) {
     return n;
 }
 
-oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n) {
+static oc_status append_blocks(oc_seq *seq, const int32_t *blocks, int64_t n) {
     oc_kv *kv = &seq->engine->kv;
     if (seq->length != seq->n_blocks * OC_TILE || n < 0 || seq->n_blocks + n > kv->n_blocks) return OC_ERR_ARGUMENT;
     for (int64_t i = 0; i < n; i++)
@@ -112,6 +115,21 @@ oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n) {
         seq->blocks[seq->n_blocks++] = blocks[i];
     }
     seq->length += n * OC_TILE;
+    return OC_OK;
+}
+
+oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n) {
+    return seq->state < 0 ? append_blocks(seq, blocks, n) : OC_ERR_ARGUMENT;
+}
+
+oc_status oc_seq_resume(oc_seq *seq, const int32_t *blocks, int64_t n, int64_t length, int32_t state) {
+    const oc_states *states = &seq->engine->states;
+    if (seq->state < 0 || seq->length != 0 || length < 1 || blocks_for(length) != n) return OC_ERR_ARGUMENT;
+    if (state < 0 || state >= states->n) return OC_ERR_ARGUMENT;
+    oc_status status = append_blocks(seq, blocks, n);
+    if (status != OC_OK) return status;
+    seq->length = length;
+    memcpy(oc_state_at(seq->engine, seq->state), oc_state_at(seq->engine, state), states->bytes);
     return OC_OK;
 }
 

@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 
 #define MAX_WIDTH (1 << 22) /* floats per column: above any vocabulary */
+#define MAX_STATE (1 << 28) /* floats of a state */
 
 /* ---- error text without stdio: at most two numbers, written for %a and %b ---- */
 
@@ -57,6 +58,8 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
         return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers and %b heads is out of range", p->n_layer, p->n_kv_head);
     if (p->kv_type < OC_KV_F16 || p->kv_type > OC_KV_Q8_0) return oc_fail(OC_ERR_ARGUMENT, err, "KV type %a is unknown", p->kv_type, 0);
     if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
+    if (p->state_size < 0 || p->state_size > MAX_STATE || (p->state_size > 0 && p->n_states < 2))
+        return oc_fail(OC_ERR_ARGUMENT, err, "%b states of %a values are out of range", p->state_size, p->n_states);
     oc_engine *made = calloc(1, sizeof *made);
     if (!made) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     made->params = *p;
@@ -65,6 +68,11 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     if (status != OC_OK) {
         oc_engine_destroy(made);
         return oc_fail(status, err, "cannot reserve the KV pool of %a bytes", p->kv_blocks * oc_engine_kv_block_bytes(p), 0);
+    }
+    status = oc_states_init(&made->states, p);
+    if (status != OC_OK) {
+        oc_engine_destroy(made);
+        return oc_fail(status, err, "cannot reserve %a states of %b values", p->n_states, p->state_size);
     }
     *engine = made;
     return OC_OK;
@@ -87,6 +95,7 @@ void oc_engine_destroy(oc_engine *engine) {
     oc_arena_unmap(&engine->weights);
     oc_arena_unmap(&engine->scratch);
     oc_kv_free(&engine->kv);
+    oc_states_free(&engine->states);
     free(engine);
 }
 
@@ -236,12 +245,17 @@ static int check_heads(const check *c) {
            op->n_head >= op->n_kv_head && op->n_head % op->n_kv_head == 0 && op->n_head / op->n_kv_head <= OC_ROWS && !c->n_selected;
 }
 
+/* Each head has its gate behind it, or none. */
+static int64_t query_width(const oc_op *op) {
+    return (int64_t)op->n_head * op->head_dim * (op->flags & OC_FLAG_GATED ? 2 : 1);
+}
+
 static int check_rope_kv(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *k = buffer_at(c, op->src2), *v = buffer_at(c, op->src3);
     if (!check_heads(c) || !q || !k || !v || q == k || k == v || q == v) return 0;
     int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
-    if (q->width < (int64_t)op->n_head * op->head_dim || k->width < kv_width || v->width < kv_width) return 0;
+    if (q->width < query_width(op) || k->width < kv_width || v->width < kv_width) return 0;
     if (!vector_fits(c, op->vector, op->head_dim) || !vector_fits(c, op->vector2, op->head_dim)) return 0;
     return op->rope < c->engine->n_ropes && (op->rope < 0 || 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim);
 }
@@ -250,11 +264,11 @@ static int check_attention(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     int64_t width = (int64_t)op->n_head * op->head_dim;
-    if (!check_heads(c) || !q || !dst || q == dst || q->width < width || dst->width < width || op->window < 0) return 0;
+    if (!check_heads(c) || !q || !dst || q == dst || q->width < query_width(op) || dst->width < width || op->window < 0) return 0;
     /* exec.c finds what q, k and v need in the op before */
     const oc_op *made = op - 1;
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
-        made->n_head != op->n_head)
+        made->n_head != op->n_head || (made->flags ^ op->flags) & OC_FLAG_GATED)
         return 0;
     if (!vector_fits(c, op->vector, op->n_head)) return 0;
     dst->is_private = 0;
@@ -264,6 +278,54 @@ static int check_attention(check *c) {
         dst->is_quantized = 1;
     }
     return !dst->is_quantized || aligned32(dst);
+}
+
+/* The op's part of a state, `n` floats. */
+static int has_state(const check *c, int64_t n) {
+    return c->op->state >= 0 && c->op->state + n <= c->engine->params.state_size;
+}
+
+static int check_conv(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (!src || !dst || src == dst || src->is_private || c->n_selected) return 0;
+    if (op->window < 2 || op->window > OC_CONV_WIDTH || op->vector < 0) return 0;
+    if (src->width < dst->width * (op->flags & OC_FLAG_GATED ? 3 : 1)) return 0;
+    /* exec.c: a barrier lies between the look at the cancel flags of the op before, if it is one, and this one's */
+    if (op == c->engine->ops || op[-1].kind != OC_OP_LINEAR || op[-1].flags & OC_FLAG_JOIN) return 0;
+    dst->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
+    if (dst->is_quantized && !aligned32(dst)) return 0;
+    const int64_t n = dst->width;
+    return vector_fits(c, op->vector, n * op->window) && has_state(c, n * (op->window - 1));
+}
+
+/* Of a DELTA: what it reads of each head. */
+static int check_delta_sources(const check *c, int64_t values) {
+    const oc_op *op = c->op;
+    const oc_buffer *src = buffer_at(c, op->src), *beta = buffer_at(c, op->src2), *gate = buffer_at(c, op->src4);
+    const oc_buffer *alpha = op->flags & OC_FLAG_GROUPED ? beta : buffer_at(c, op->src3), *dst = buffer_at(c, op->dst);
+    if (!src || !beta || !alpha || !gate || dst == src || dst == beta || dst == alpha || dst == gate) return 0;
+    if (src->is_private || beta->is_private || alpha->is_private || gate->is_private) return 0;
+    if (beta->width < op->n_head * (alpha == beta ? 2 : 1) || alpha->width < op->n_head) return 0;
+    return gate->width >= values && src->width >= 2 * op->n_kv_head * op->head_dim + values;
+}
+
+static int check_delta(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *dst = buffer_at(c, op->dst);
+    if (!dst || c->n_selected || op->vector < 0 || op->vector >= c->engine->n_vectors) return 0;
+    const int64_t n_k = op->head_dim, n_v = c->engine->vectors[op->vector].n, values = op->n_head * n_v;
+    if (n_k < 1 || n_k > 1024 || n_v > 1024 || op->n_kv_head < 1 || op->n_head < 1 || op->n_head > 1024) return 0;
+    if (op->n_head % op->n_kv_head || dst->width < values || !check_delta_sources(c, values)) return 0;
+    if (op->vector2 < 0 || !vector_fits(c, op->vector2, op->n_head)) return 0;
+    if (op->vector3 < 0 || !vector_fits(c, op->vector3, op->n_head)) return 0;
+    dst->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) {
+        if (n_v % OC_TILE != 0) return 0;
+        dst->is_quantized = 1;
+    }
+    return (!dst->is_quantized || aligned32(dst)) && has_state(c, values * n_k);
 }
 
 static int check_quantize(check *c) {
@@ -337,6 +399,8 @@ static int check_op(check *c) {
     case OC_OP_ROPE_KV: return check_rope_kv(c);
     case OC_OP_ATTENTION: return check_attention(c);
     case OC_OP_QUANTIZE: return check_quantize(c);
+    case OC_OP_CONV: return check_conv(c);
+    case OC_OP_DELTA: return check_delta(c);
     case OC_OP_ROUTE: return check_route(c);
     case OC_OP_EXPERT_GLU: return check_expert_glu(c);
     case OC_OP_EXPERT_SUM: return check_expert_sum(c);
@@ -461,6 +525,7 @@ static size_t lay_scratch(oc_engine *engine) {
     step->item = take(&l, p->max_tokens, sizeof *step->item);
     step->position = take(&l, p->max_tokens, sizeof *step->position);
     step->output = take(&l, p->max_outputs, sizeof *step->output);
+    step->first = take(&l, p->max_seqs, sizeof *step->first);
     step->spans = take(&l, p->max_tokens, sizeof *step->spans);
     step->lanes = take(&l, (int64_t)engine->n_ops * p->n_threads, sizeof *step->lanes);
     lay_attention(&l, engine);
@@ -516,4 +581,6 @@ size_t oc_engine_weight_bytes(const oc_engine *engine) { return engine->weights.
 size_t oc_engine_kv_bytes(const oc_engine *engine) { return engine->kv.arena.size; }
 size_t oc_engine_kv_bytes_used(const oc_engine *engine) { return (size_t)engine->kv.n_touched * engine->kv.block_bytes; }
 size_t oc_engine_scratch_bytes(const oc_engine *engine) { return engine->scratch.size; }
+size_t oc_engine_state_bytes(const oc_engine *engine) { return engine->states.arena.size; }
+int64_t oc_engine_states_free(const oc_engine *engine) { return engine->states.n_free; }
 int64_t oc_engine_kv_blocks_free(const oc_engine *engine) { return engine->kv.n_free; }

@@ -82,6 +82,7 @@ static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n
     for (int32_t i = 0; i < n_items; i++) {
         const oc_batch_item *item = &items[i];
         if (item->n_tokens > 1) step->decode_only = 0;
+        step->first[i] = column;
         for (int32_t t = 0; t < item->n_tokens; t += per_span) {
             int32_t left = item->n_tokens - t;
             step->spans[step->n_spans++] = (oc_span){.item = i, .column = column + t, .n_tokens = left < per_span ? left : per_span, .position = item->seq->length + t};
@@ -101,7 +102,10 @@ oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items
     if (status != OC_OK) return status;
     for (int32_t i = 0; i < n_items; i++) {
         status = oc_seq_reserve(items[i].seq, items[i].seq->length + items[i].n_tokens);
-        if (status == OC_OK) continue;
+        if (status == OC_OK) {
+            oc_seq_begin_state(items[i].seq);
+            continue;
+        }
         roll_back(items, n_items);
         return oc_fail(status, err, "the KV pool is full: %a blocks free", engine->kv.n_free, 0);
     }
@@ -112,7 +116,10 @@ oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items
         roll_back(items, n_items);
         return oc_fail(status, err, oc_status_text(status), 0, 0);
     }
-    for (int32_t i = 0; i < n_items; i++) items[i].seq->length += items[i].n_tokens;
+    for (int32_t i = 0; i < n_items; i++) {
+        items[i].seq->length += items[i].n_tokens;
+        oc_seq_commit_state(items[i].seq);
+    }
     const oc_op *last = &engine->ops[engine->n_ops - 1];
     const oc_buffer *out = &engine->buffers[last->dst];
     *logits = last->kind == OC_OP_LINEAR ? out->shared.f32 : NULL;

@@ -11,12 +11,14 @@ OP_KINDS = {
     "embed": OC_OP_EMBED, "norm": OC_OP_NORM, "linear": OC_OP_LINEAR, "glu": OC_OP_GLU,
     "rope_kv": OC_OP_ROPE_KV, "attention": OC_OP_ATTENTION, "quantize": OC_OP_QUANTIZE,
     "route": OC_OP_ROUTE, "expert_glu": OC_OP_EXPERT_GLU, "expert_sum": OC_OP_EXPERT_SUM,
+    "conv": OC_OP_CONV, "delta": OC_OP_DELTA,
 }
 OP_FLAGS = {
     "quantize": OC_FLAG_QUANTIZE, "join": OC_FLAG_JOIN, "neox": OC_FLAG_NEOX, "gelu": OC_FLAG_GELU,
     "select": OC_FLAG_SELECT, "center": OC_FLAG_CENTER, "erf": OC_FLAG_ERF, "both_ways": OC_FLAG_BOTH_WAYS,
     "plain": OC_FLAG_PLAIN,
     "sigmoid": OC_FLAG_SIGMOID, "normalize": OC_FLAG_NORMALIZE, "clamp": OC_FLAG_CLAMP,
+    "gated": OC_FLAG_GATED, "grouped": OC_FLAG_GROUPED,
 }
 #: version of the layout of packed weights
 PACKED_LAYOUT = OC_PACKED_LAYOUT
@@ -51,7 +53,7 @@ cdef class Engine:
     cdef int64_t _n_outputs  # of the last step
 
     def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
-                  int head_dim, str kv_type, long long kv_blocks):
+                  int head_dim, str kv_type, long long kv_blocks, long long state_size=0, int n_states=0):
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
         self._sources = []
@@ -59,6 +61,7 @@ cdef class Engine:
         self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
         self._params.n_layer, self._params.n_kv_head, self._params.head_dim = n_layer, n_kv_head, head_dim
         self._params.kv_type, self._params.kv_blocks = KV_TYPES[kv_type], kv_blocks
+        self._params.state_size, self._params.n_states = state_size, n_states
         self._items = <oc_batch_item *>malloc(max(max_seqs, 1) * sizeof(oc_batch_item))
         if self._items == NULL:
             raise OutOfMemoryError("out of memory")
@@ -148,10 +151,10 @@ cdef class Engine:
         _check(oc_engine_add_rope(self._engine, &freq[0], <int32_t>freq.shape[0], mscale, &index, err), err)
         return index
 
-    def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1,
-               int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0,
+    def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int src4=-1, int dst=-1, int dst2=-1,
+               int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int vector3=-1, int layer=0, int n_head=0,
                int n_kv_head=0, int head_dim=0, int rope=-1, int window=0, float eps=0, float scale=1,
-               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0):
+               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0, int state=0):
         """One op of the plan; oc.h says what each kind reads and writes."""
         cdef char err[OC_ERR_LEN]
         cdef oc_op op
@@ -159,11 +162,12 @@ cdef class Engine:
         op.kind, op.flags = OP_KINDS[kind], 0
         for flag in flags:
             op.flags |= <int32_t>OP_FLAGS[flag]
-        op.src, op.src2, op.src3, op.dst, op.dst2 = src, src2, src3, dst, dst2
-        op.matrix, op.matrix2, op.vector, op.vector2 = matrix, matrix2, vector, vector2
+        op.src, op.src2, op.src3, op.src4, op.dst, op.dst2 = src, src2, src3, src4, dst, dst2
+        op.matrix, op.matrix2, op.vector, op.vector2, op.vector3 = matrix, matrix2, vector, vector2, vector3
         op.layer, op.n_head, op.n_kv_head, op.head_dim = layer, n_head, n_kv_head, head_dim
         op.rope, op.window, op.eps, op.scale, op.softcap = rope, window, eps, scale, softcap
         op.n_expert, op.n_used, op.n_group, op.n_group_used = n_expert, n_used, n_group, n_group_used
+        op.state = state
         err[0] = 0
         _check(oc_engine_add_op(self._engine, &op, err), err)
 
@@ -249,6 +253,21 @@ cdef class Engine:
         return oc_engine_scratch_bytes(self._engine) if self._engine != NULL else 0
 
     @property
+    def has_state(self) -> bool:
+        """Whether sequences have recurrent state, and so cannot go back to an earlier position."""
+        return self._params.state_size > 0
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes reserved for recurrent states."""
+        return oc_engine_state_bytes(self._engine) if self._engine != NULL else 0
+
+    @property
+    def states_free(self) -> int:
+        """States that no sequence holds and that are not saved."""
+        return oc_engine_states_free(self._engine) if self._engine != NULL else 0
+
+    @property
     def kv_blocks_free(self) -> int:
         """KV blocks that no sequence holds."""
         return oc_engine_kv_blocks_free(self._engine) if self._engine != NULL else 0
@@ -306,6 +325,13 @@ cdef class Engine:
     def block_references(self, int block) -> int:
         """How many sequences and retainers hold a block."""
         return 0 if self._engine == NULL else oc_block_references(self._engine, block)
+
+    def release_state(self, int state) -> None:
+        """Give a state back that Sequence.save() made."""
+        self._need_open()
+        if not 0 <= state < self._params.n_states:
+            raise InvalidOptionError(f"state {state} is not in use")
+        oc_state_release(self._engine, state)
 
     def read_block(self, int block) -> bytes:
         """The keys and values of a block, kv_block_bytes() bytes."""
@@ -393,7 +419,7 @@ cdef class Sequence:
         return oc_seq_length(self._seq) if self._seq != NULL else 0
 
     def truncate(self, long long length) -> None:
-        """Forget all positions from `length` on."""
+        """Forget all positions from `length` on, or all of them if there is state: see Engine.has_state."""
         if self._seq != NULL:
             oc_seq_truncate(self._seq, length)
 
@@ -409,6 +435,21 @@ cdef class Sequence:
         """Continue with whole blocks that hold the same tokens at the same positions, from blocks()."""
         if blocks.shape[0]:
             _check(oc_seq_share(self._seq, &blocks[0], blocks.shape[0]))
+
+    def save(self) -> int | None:
+        """A copy of the state, for resume(); None if there is no room for one. Engine.release_state() gives it back."""
+        cdef int32_t state
+        status = oc_seq_save(self._seq, &state) if self._seq != NULL else OC_ERR_ARGUMENT
+        if status == OC_ERR_FULL:
+            return None
+        _check(status)
+        return state
+
+    def resume(self, const int32_t[::1] blocks, long long length, int state) -> None:
+        """Begin an empty sequence with `length` positions of another: its blocks, and its state saved there."""
+        if self._seq == NULL or not blocks.shape[0]:
+            raise InvalidOptionError("a sequence resumes from blocks and a state")
+        _check(oc_seq_resume(self._seq, &blocks[0], blocks.shape[0], length, state))
 
     def cancel(self) -> None:
         """End a step that works on this sequence within one layer."""
