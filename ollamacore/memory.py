@@ -18,6 +18,10 @@ ENCODER_TOKENS = 512
 ENCODER_SEQS = 128
 #: at most, for the groups of rows that threads pack as they need them where weights stay in the file
 PANEL_BYTES = 8 << 20
+#: of the bytes of the weights, the part that recurrent states of running sequences may take, and those of prefixes; but
+#: for so many sequences and prefixes there is room always, and for more prefixes never
+SEQUENCE_STATES, LEAST_SEQUENCES = 1 / 4, 2
+PREFIX_STATES, LEAST_PREFIXES, MOST_PREFIXES = 1 / 8, 4, 128
 #: sequences of full training context that a KV pool is made for, memory permitting
 POOL_SEQUENCES = 4
 
@@ -51,6 +55,7 @@ class Memory:
     least_blocks: int
     most_blocks: int
     trained_blocks: int
+    states: int = 0
 
     @property
     def least(self) -> int:
@@ -107,15 +112,32 @@ def _packed(plan: Plan, request: MemoryRequest) -> Memory:
         # Keys and values last for a layer only; each text fills whole blocks but for one.
         least = whole = most = tokens // BLOCK + ENCODER_SEQS
     else:
-        limits = StepLimits(MAX_TOKENS, MAX_SEQS, MAX_SEQS)
+        limits = StepLimits(MAX_TOKENS, MAX_SEQS, _sequences(plan))
         least, whole = (-(-tokens // BLOCK) for tokens in (context, trained))
         most = POOL_SEQUENCES * whole
         if request.kv_bytes is not None:
             most = request.kv_bytes // kv_block
             _check_pool(context, least, most, kv_block)
             least = whole = most
-    fixed = plan.weight_bytes() + plan.scratch_bytes(limits.tokens, limits.outputs)
-    return Memory(limits, kv_type, True, fixed, kv_block, least, most, whole)
+    states = _states(plan, limits.sequences)
+    fixed = plan.weight_bytes() + plan.scratch_bytes(limits.tokens, limits.outputs) + states * plan.state_bytes
+    return Memory(limits, kv_type, True, fixed, kv_block, least, most, whole, states)
+
+
+def _sequences(plan: Plan) -> int:
+    """Sequences that run at the same time: fewer where each carries a large state, twice."""
+    if not plan.state_size:
+        return MAX_SEQS
+    room = int(SEQUENCE_STATES * plan.weight_bytes()) // (2 * plan.state_bytes)
+    return min(max(room, LEAST_SEQUENCES), MAX_SEQS)
+
+
+def _states(plan: Plan, sequences: int) -> int:
+    """Recurrent states: two for each sequence and for one of a call between steps, and those of prefixes."""
+    if not plan.state_size:
+        return 0
+    room = int(PREFIX_STATES * plan.weight_bytes()) // plan.state_bytes
+    return 2 * (sequences + 1) + min(max(room, LEAST_PREFIXES), MOST_PREFIXES)
 
 
 def _check_pool(context: int, least: int, most: int, kv_block: int) -> None:

@@ -150,6 +150,8 @@ class Model:
             head_dim=plan.kv.head_dim,
             kv_type=sizes.kv_type,
             kv_blocks=blocks,
+            state_size=plan.state_size,
+            n_states=sizes.states,
         )
         for kernel in machine.refused_kernels():
             log.warning("%s gives wrong products on this processor and is not used", kernel)
@@ -158,7 +160,9 @@ class Model:
         cache = Path(packed_cache) if packed_cache else None
         work = partial(load_weights, engine, plan, repack=sizes.is_packed, packed_cache=cache)
         tokenizer = _load_beside(engine, work, file, plan, on_progress)
-        kept = prefix_store.of(Path(path), sizes.kv_type, sizes.kv_block) if prefix_store else None
+        kept = None
+        if prefix_store and not plan.state_size:  # blocks without a state are of no use
+            kept = prefix_store.of(Path(path), sizes.kv_type, sizes.kv_block)
         return cls(
             file,
             plan,
@@ -213,16 +217,18 @@ class Model:
     @property
     def memory_bytes(self) -> int:
         """Bytes in use: weights, activations, and the KV blocks that have been written since the model was loaded."""
-        return self._engine.weight_bytes + self._engine.scratch_bytes + self._engine.kv_bytes_used
+        engine = self._engine
+        return engine.weight_bytes + engine.scratch_bytes + engine.state_bytes + engine.kv_bytes_used
 
     @property
     def reserved_bytes(self) -> int:
         """Bytes that the model may come to use: weights, activations, and the whole KV pool."""
-        return self._engine.weight_bytes + self._engine.scratch_bytes + self._engine.kv_bytes
+        engine = self._engine
+        return engine.weight_bytes + engine.scratch_bytes + engine.state_bytes + engine.kv_bytes
 
     def sequences(self, context: int) -> int:
         """Generations of `context` tokens that run at the same time: as many as the KV pool and a step hold."""
-        return min(self._pool_tokens // max(min(context, self.max_context), 1), MAX_SEQS)
+        return min(self._pool_tokens // max(min(context, self.max_context), 1), self._engine.max_seqs)
 
     @property
     def weight_bytes(self) -> int:

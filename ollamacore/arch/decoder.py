@@ -22,6 +22,14 @@ class FeedForward(Protocol):
         ...
 
 
+class Mixer(Protocol):
+    """What a block has in place of attention, to bring tokens together."""
+
+    def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str) -> str:
+        """Emit "projected", the output, (n_embd), of `normed`; tensors are called `name`..., "blk.N."."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class GatedFeedForward:
     """down(act(gate x) * up x), with SiLU or the tanh form of GELU."""
@@ -55,13 +63,15 @@ class PlainFeedForward:
 class Block:
     """One layer."""
 
-    rope: Rope | None  # None: q and k are not turned
+    rope: Rope | None = None  # None: q and k are not turned
+    mixer: Mixer | None = None  # None: attention
     neox: bool = False  # rope turns the pairs (i, i + n_rot / 2) of a head instead of (2i, 2i + 1)
     scale: float | None = None  # of q; None: 1 / sqrt(head_dim)
     window: int = 0  # keys that a token attends to; 0: all before it
     softcap: float = 0.0  # of attention scores; 0: none
     head_norms: bool = False  # rmsnorm of each head of q and k
     width_norms: bool = False  # rmsnorm of q and of k, all heads together
+    gated_heads: bool = False  # attn_q has behind each head a gate, whose sigmoid multiplies what it attends to
     center: bool = False  # norms are layernorm instead of rmsnorm
     norm_bias: bool = True  # of layernorms
     pre_norms: bool = True  # in front of attention and feed-forward
@@ -80,15 +90,17 @@ def decoder(
     embedding_scale: float = 1.0,
     logit_scale: float = 1.0,
     logit_softcap: float = 0.0,
+    output_norm: str = "output_norm",
 ) -> Plan:
     """A decoder of these blocks."""
-    plan = Plan(file, KVShape(len(blocks), hyper.n_kv_head, hyper.head_dim))
+    n_attention = sum(block.mixer is None for block in blocks)
+    plan = Plan(file, KVShape(n_attention, hyper.n_kv_head, hyper.head_dim))
     positions = "position_embd" if plan.has("position_embd.weight") else None
     plan.embed("token_embd", hyper.n_embd, hyper.n_vocab, embedding_scale, positions=positions)
     stream = _Stream(plan, hyper)
     for layer, block in enumerate(blocks):
         (_parallel if block.parallel else _sequential)(stream, block, layer)
-    selected = stream.norm("output_norm", blocks[-1], select=True)
+    selected = stream.norm(output_norm, blocks[-1], select=True)
     head = "output" if plan.has("output.weight") else "token_embd"
     plan.linear(selected, Rows(head, hyper.n_vocab), "logits", scale=logit_scale, softcap=logit_softcap)
     return plan
@@ -102,6 +114,7 @@ class _Stream:
     hyper: Hyper
     added: tuple[str, ...] = ()
     post_norm: str | None = None  # of what is added
+    n_attention: int = 0  # blocks with attention so far, each a layer of the KV cache
 
     def norm(self, name: str | None, block: Block, *, select: bool = False) -> str:
         """Add what waits; the stream, normed by `name`, or as it is."""
@@ -122,7 +135,8 @@ def _sequential(stream: _Stream, block: Block, layer: int) -> None:
     """Attention, then the feed-forward of what it leaves."""
     name = f"blk.{layer}."
     normed = stream.norm(f"{name}attn_norm" if block.pre_norms else None, block)
-    stream.added = (_attention(stream, block, layer, normed),)
+    mixed = block.mixer(stream.plan, stream.hyper, name, normed) if block.mixer else None
+    stream.added = (mixed or _attention(stream, block, layer, normed),)
     stream.post_norm = f"{name}post_attention_norm" if block.post_norms else None
     normed = stream.norm(f"{name}{block.ffn_norm}" if block.pre_norms else None, block)
     stream.added = (_feed_forward(stream, block, layer, normed, "projected"),)
@@ -144,6 +158,7 @@ def _parallel(stream: _Stream, block: Block, layer: int) -> None:
 def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
     plan, hyper, name = stream.plan, stream.hyper, f"blk.{layer}.attn_"
     q_width, kv_width = hyper.n_head * hyper.head_dim, hyper.n_kv_head * hyper.head_dim
+    stream.n_attention += 1
     if plan.has(f"{name}qkv.weight"):
         fused, all_rows = f"{name}qkv", q_width + 2 * kv_width
         parts = [
@@ -152,7 +167,8 @@ def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
             Rows(fused, kv_width, q_width + kv_width, all_rows),
         ]
     else:
-        parts = [Rows(f"{name}q", q_width), Rows(f"{name}k", kv_width), Rows(f"{name}v", kv_width)]
+        q_rows = 2 * q_width if block.gated_heads else q_width
+        parts = [Rows(f"{name}q", q_rows), Rows(f"{name}k", kv_width), Rows(f"{name}v", kv_width)]
     q, k, v = (plan.linear(normed, rows, dst, join=dst != "v") for rows, dst in zip(parts, "qkv", strict=True))
     if block.width_norms:
         plan.norm_buffer(q, f"{name}q_norm", hyper.eps, join=True)
@@ -161,7 +177,7 @@ def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
         q,
         k,
         v,
-        layer,
+        stream.n_attention - 1,
         n_head=hyper.n_head,
         scale=hyper.head_dim**-0.5 if block.scale is None else block.scale,
         rope=plan.rope(*block.rope) if block.rope else None,
@@ -172,6 +188,7 @@ def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
         k_norm=f"{name}k_norm.weight" if block.head_norms else None,
         sinks=f"{name}sinks.weight" if plan.has(f"{name}sinks.weight") else None,
         eps=hyper.eps,
+        gated=block.gated_heads,
     )
     return plan.linear(attended, Rows(f"{name}output", hyper.n_embd), "projected", scale=block.residual_scale)
 

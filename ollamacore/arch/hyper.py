@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ollamacore.errors import InvalidFileError, UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
@@ -24,6 +26,15 @@ class Metadata:
         if not low <= value <= high:
             raise InvalidFileError(f"metadata value {full!r} is {value}, outside {low} to {high}")
         return int(value)
+
+    def by_layer(self, key: str, n_layer: int, low: int, high: int) -> list[int]:
+        """`<architecture>.<key>`: an integer in [low, high] for each layer, or one for all."""
+        full = f"{self.architecture}.{key}"
+        value = self.file.get(full, (int, np.ndarray))
+        values = [value] * n_layer if isinstance(value, int) else value.tolist()
+        if len(values) != n_layer or not all(isinstance(n, int) and low <= n <= high for n in values):
+            raise InvalidFileError(f"metadata value {full!r} has not {n_layer} integers from {low} to {high}")
+        return values
 
     def number(self, key: str, low: float, high: float, default: Any = _REQUIRED) -> float:
         """`<architecture>.<key>` as a float in [low, high]."""
@@ -59,14 +70,15 @@ class Hyper:
     rope_base: float
 
     @classmethod
-    def read(cls, meta: Metadata, *, centers: bool = False) -> "Hyper":
+    def read(cls, meta: Metadata, *, centers: bool = False, n_kv_head: int | None = None) -> "Hyper":
         """Read and check them; every value is bounded, so that products of two cannot overflow.
 
-        `centers`: norms are layernorm, whose epsilon has another name.
+        `centers`: norms are layernorm, whose epsilon has another name. `n_kv_head`: as the file has it in another form.
         """
         n_embd = meta.integer("embedding_length", 8, 1 << 16)
         n_head = meta.integer("attention.head_count", 1, 1024)
-        n_kv_head = meta.integer("attention.head_count_kv", 1, 1024, n_head)
+        if n_kv_head is None:
+            n_kv_head = meta.integer("attention.head_count_kv", 1, 1024, n_head)
         head_dim = meta.integer("attention.key_length", 1, 1024, max(n_embd // n_head, 1))
         if n_head % n_kv_head:
             raise InvalidFileError(f"{n_head} heads are no multiple of {n_kv_head} KV heads")
@@ -75,13 +87,14 @@ class Hyper:
         n_rot = meta.integer("rope.dimension_count", 2, 1024, head_dim)
         if n_rot > head_dim or n_rot % 2:
             raise InvalidFileError(f"rope over {n_rot} of {head_dim} values")
+        n_ff_expert = meta.integer("expert_feed_forward_length", 0, 1 << 18, 0)
         embedding = meta.file.tensors.get("token_embd.weight")
         if embedding is None or len(embedding.shape) != 2:
             raise InvalidFileError("tensor 'token_embd.weight' is missing or no matrix")
         return cls(
             n_layer=meta.integer("block_count", 1, 512),
             n_embd=n_embd,
-            n_ff=meta.integer("feed_forward_length", 1, 1 << 18),
+            n_ff=meta.integer("feed_forward_length", 1, 1 << 18, n_ff_expert or _REQUIRED),
             n_head=n_head,
             n_kv_head=n_kv_head,
             head_dim=head_dim,

@@ -25,6 +25,8 @@ _SMALL_PARTS = 6 << 20
 _MAX_THREADS, _SLICE = 64, 32
 #: rows of a matrix that are packed together
 _GROUP = 8
+#: bytes to which a state is rounded
+_ALIGN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,18 @@ class Routing:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaHeads:
+    """Heads of a gated delta rule: n_k of q and k with `key` values each, n_v of v with `value`."""
+
+    n_k: int
+    key: int
+    n_v: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """What an engine's matrix, (rows, k), or vector, (rows) with k = 1, is in the file: rows of a tensor."""
+    """What an engine's matrix, (rows, k), or vector, (k, rows), is in the file: rows of a tensor."""
 
     tensor: str
     first: int
@@ -96,6 +108,7 @@ class Plan:
     ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
     gathered: int = 0  # width of what threads gather for experts
+    state_size: int = 0  # floats of recurrent state that a sequence carries
     context_limit: int | None = None  # positions that the rope tables are right for, if fewer than the model knows
 
     def matrix(self, rows: Rows, k: int) -> str:
@@ -108,6 +121,11 @@ class Plan:
         """Name a vector of n values from `first` on of a tensor of `of` values (None: n)."""
         self._expect(tensor, (of or n,))
         return self._part(self.vectors, Part(tensor, first, n, 1), of or n)
+
+    def taps(self, tensor: str, n: int, width: int) -> str:
+        """Name the weights of a convolution, `width` for each of n channels: a vector, (width, n)."""
+        self._expect(tensor, (width, n))
+        return self._part(self.vectors, Part(tensor, 0, n, width), n)
 
     def experts(self, experts: Experts, k: int) -> dict[str, str]:
         """Name the matrix of all experts, rows of one behind those of another, and their biases: operands of an op."""
@@ -344,21 +362,23 @@ class Plan:
         softcap: float = 0.0,
         both_ways: bool = False,
         sinks: str | None = None,
+        gated: bool = False,
     ) -> str:
         """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim).
 
         `both_ways`: to the tokens after it too, as far as they are in the same step. `sinks`: a vector with one more
-        score for each head.
+        score for each head. `gated`: q has the gate of each head behind it, whose sigmoid multiplies the head.
         """
         head_dim = self.kv.head_dim
         shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
+        gate = ("gated",) if gated else ()
         norms = {
             "vector": self.vector(q_norm, head_dim) if q_norm else None,
             "vector2": self.vector(k_norm, head_dim) if k_norm else None,
         }
         self._op(
             "rope_kv",
-            flags=("neox",) if neox else (),
+            flags=(*(("neox",) if neox else ()), *gate),
             src=q,
             src2=k,
             src3=v,
@@ -372,7 +392,7 @@ class Plan:
         whole_blocks = head_dim % 32 == 0
         dst = self._op(
             "attention",
-            flags=(*(("quantize",) if whole_blocks else ()), *(("both_ways",) if both_ways else ())),
+            flags=(*(("quantize",) if whole_blocks else ()), *(("both_ways",) if both_ways else ()), *gate),
             src=q,
             dst=self.buffer("attended", width),
             vector=self.vector(sinks, n_head) if sinks else None,
@@ -383,6 +403,57 @@ class Plan:
         if not whole_blocks and width % 32 == 0:
             self._op("quantize", src=dst)
         return dst
+
+    def convolve(self, src: str, weights: str, n: int, width: int, dst: str, *, gated: bool = False) -> str:
+        """dst = silu of the causal convolution of each of n channels over `width` positions, (n).
+
+        `gated`: src is b, c and x, (n) each; dst = c * convolution of b * x. The op before must be the linear of src.
+        """
+        return self._op(
+            "conv",
+            flags=("gated", *self._quantize(n)) if gated else (),
+            src=src,
+            dst=self.buffer(dst, n),
+            vector=self.taps(weights, n, width),
+            window=width,
+            state=self._state((width - 1) * n),
+        )
+
+    def delta(
+        self, src: str, heads: DeltaHeads, name: str, eps: float, *, beta: str, alpha: str | None, gate: str
+    ) -> str:
+        """The gated delta rule over q, k and v of src, normed and gated by head, (heads.n_v * heads.value).
+
+        Tensors are called `name`_a, `name`_dt.bias and `name`_norm.weight. Without `alpha`, `beta` holds both, by heads
+        of k, and heads of v that share one of k are neighbours; else they are heads.n_k apart.
+        """
+        width = heads.n_v * heads.value
+        is_whole = heads.value % 32 == 0
+        dst = self._op(
+            "delta",
+            flags=(*(("quantize",) if is_whole else ()), *(() if alpha else ("grouped",))),
+            src=src,
+            src2=beta,
+            src3=alpha,
+            src4=gate,
+            dst=self.buffer("recalled", width),
+            vector=self.vector(f"{name}_norm.weight", heads.value),
+            vector2=self.vector(f"{name}_a", heads.n_v),
+            vector3=self.vector(f"{name}_dt.bias", heads.n_v),
+            n_head=heads.n_v,
+            n_kv_head=heads.n_k,
+            head_dim=heads.key,
+            eps=eps,
+            state=self._state(width * heads.key),
+        )
+        if not is_whole and width % 32 == 0:
+            self._op("quantize", src=dst)
+        return dst
+
+    def _state(self, n: int) -> int:
+        """Where the next n floats of a sequence's state begin."""
+        first, self.state_size = self.state_size, self.state_size + n
+        return first
 
     @staticmethod
     def _quantize(width: int) -> tuple[str, ...]:
@@ -407,7 +478,12 @@ class Plan:
         for part in self.matrices.values():
             with self._naming(part.tensor):
                 packed += _core.packed_bytes(self.file.tensors[part.tensor].type, part.rows, part.k)
-        return packed + 4 * sum(part.rows for part in self.vectors.values())
+        return packed + 4 * sum(part.rows * part.k for part in self.vectors.values())
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one recurrent state."""
+        return -(-4 * self.state_size // _ALIGN) * _ALIGN
 
     def source_tensors(self) -> list[TensorInfo]:
         """The tensors that the matrices lie in."""
@@ -436,13 +512,14 @@ class Plan:
                 kind = self.file.tensors[part.tensor].type
                 index[name] = engine.add_matrix(kind, part.rows, part.k, self._source(part))
         for name, part in self.vectors.items():
-            index[name] = engine.add_vector(self.file.floats(part.tensor)[part.first : part.first + part.rows])
+            values = self.file.floats(part.tensor).reshape(-1, part.k)[part.first : part.first + part.rows]
+            index[name] = engine.add_vector(values.T.flatten())
         buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
         for freq, mscale in self.ropes:
             engine.add_rope(freq, mscale)
         tables: dict[str, dict[str, int]] = {
-            **dict.fromkeys(("src", "src2", "src3", "dst", "dst2"), buffers),
-            **dict.fromkeys(("matrix", "matrix2", "vector", "vector2"), index),
+            **dict.fromkeys(("src", "src2", "src3", "src4", "dst", "dst2"), buffers),
+            **dict.fromkeys(("matrix", "matrix2", "vector", "vector2", "vector3"), index),
         }
         for op in self.ops:
             operands: dict[str, Any] = {

@@ -1,0 +1,81 @@
+"""What hybrid models have in place of attention in most layers, with a state that does not grow with the context."""
+
+from dataclasses import dataclass
+
+from ollamacore.arch.hyper import Hyper, Metadata
+from ollamacore.arch.plan import DeltaHeads, Plan, Rows
+from ollamacore.errors import InvalidFileError, UnsupportedModelError
+
+#: positions of the widest convolution that the engine has
+_MAX_WIDTH = 16
+
+
+def attention_layers(meta: Metadata, n_layer: int) -> tuple[list[bool], int]:
+    """Which layers have attention, and its KV heads.
+
+    A layer for which the file counts none has no attention. Where it has one number for all, it may say that only
+    every so many layers have it.
+    """
+    interval = meta.integer("full_attention_interval", 1, 512, 1)
+    heads = meta.by_layer("attention.head_count_kv", n_layer, 0, 1024)
+    if 0 not in heads:
+        heads = [n if (layer + 1) % interval == 0 else 0 for layer, n in enumerate(heads)]
+    counts = set(heads) - {0}
+    if len(counts) != 1:
+        raise UnsupportedModelError("layers with different numbers of KV heads, or none with any, are not supported")
+    return [n > 0 for n in heads], counts.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class ShortConvolution:
+    """out(c * conv(b * x)), where b, c and x are projections of the input (LFM2)."""
+
+    width: int
+
+    @classmethod
+    def read(cls, meta: Metadata) -> "ShortConvolution":
+        """What the file says."""
+        return cls(meta.integer("shortconv.l_cache", 2, _MAX_WIDTH))
+
+    def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str) -> str:
+        """See Mixer."""
+        n, name = hyper.n_embd, f"{name}shortconv."
+        mixed = plan.linear(normed, Rows(f"{name}in_proj", 3 * n), "mixed")
+        convolved = plan.convolve(mixed, f"{name}conv.weight", n, self.width, "convolved", gated=True)
+        return plan.linear(convolved, Rows(f"{name}out_proj", n), "projected")
+
+
+@dataclass(frozen=True, slots=True)
+class GatedDeltaNet:
+    """The gated delta rule over convolved q, k and v (Yang et al., arXiv 2412.06464), normed, gated and projected."""
+
+    heads: DeltaHeads
+    width: int  # of the convolution
+    grouped: bool  # beta and alpha are one matrix, by heads of k
+
+    @classmethod
+    def read(cls, meta: Metadata, *, grouped: bool) -> "GatedDeltaNet":
+        """What the file says."""
+        n_k = meta.integer("ssm.group_count", 1, 1024)
+        n_v = meta.integer("ssm.time_step_rank", 1, 1024)
+        inner = meta.integer("ssm.inner_size", 1, 1 << 20)
+        if n_v % n_k or inner % n_v or inner // n_v > 1024:
+            raise InvalidFileError(f"a state of {inner} values with {n_v} heads of values and {n_k} of keys")
+        heads = DeltaHeads(n_k, meta.integer("ssm.state_size", 1, 1024), n_v, inner // n_v)
+        return cls(heads, meta.integer("ssm.conv_kernel", 2, _MAX_WIDTH), grouped)
+
+    def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str) -> str:
+        """See Mixer."""
+        heads = self.heads
+        values = heads.n_v * heads.value
+        channels = 2 * heads.n_k * heads.key + values
+        gate = plan.linear(normed, Rows(f"{name}attn_gate", values), "gate", join=True)
+        if self.grouped:
+            beta, alpha = plan.linear(normed, Rows(f"{name}ssm_ba", 2 * heads.n_v), "beta", join=True), None
+        else:
+            beta = plan.linear(normed, Rows(f"{name}ssm_beta", heads.n_v), "beta", join=True)
+            alpha = plan.linear(normed, Rows(f"{name}ssm_alpha", heads.n_v), "alpha", join=True)
+        mixed = plan.linear(normed, Rows(f"{name}attn_qkv", channels), "mixed")
+        convolved = plan.convolve(mixed, f"{name}ssm_conv1d.weight", channels, self.width, "convolved")
+        recalled = plan.delta(convolved, heads, f"{name}ssm", hyper.eps, beta=beta, alpha=alpha, gate=gate)
+        return plan.linear(recalled, Rows(f"{name}ssm_out", hyper.n_embd), "projected")
