@@ -112,9 +112,10 @@ typedef struct oc_engine_params {
     int32_t max_seqs;    /* batch items of one step */
     int32_t n_layer, n_kv_head, head_dim; /* shape of the KV cache */
     int32_t kv_type;
-    int64_t kv_blocks; /* blocks of 32 positions in the pool */
-    int64_t state_size; /* floats of recurrent state; 0: the plan has none */
-    int32_t n_states;   /* states in their pool: two for each sequence, and one for each that is saved */
+    int64_t kv_blocks;   /* blocks of 32 positions in the pool */
+    int64_t state_size;  /* floats of recurrent state; 0: the plan has none */
+    int32_t n_sequences; /* that exist at the same time, where there is state */
+    int32_t n_saved;     /* copies of states, from oc_seq_save */
 } oc_engine_params;
 
 oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err);
@@ -155,9 +156,9 @@ size_t oc_engine_scratch_bytes(const oc_engine *engine);
 int64_t oc_engine_kv_blocks_free(const oc_engine *engine);
 int64_t oc_engine_kv_block_bytes(const oc_engine_params *params);
 size_t oc_engine_state_bytes(const oc_engine *engine);
-int64_t oc_engine_states_free(const oc_engine *engine);
+int64_t oc_engine_states_saved(const oc_engine *engine);
 
-oc_status oc_seq_create(oc_engine *engine, oc_seq **seq); /* OC_ERR_FULL: no free states */
+oc_status oc_seq_create(oc_engine *engine, oc_seq **seq); /* OC_ERR_FULL: n_sequences exist */
 void oc_seq_destroy(oc_seq *seq); /* gives its blocks back; before its engine is destroyed */
 int64_t oc_seq_length(const oc_seq *seq);
 /* Forget all positions from `length` on. A sequence with state cannot go back and forgets everything, if anything. */
@@ -169,7 +170,7 @@ int64_t oc_seq_blocks(const oc_seq *seq, int32_t *blocks, int64_t capacity); /* 
 /* Appends whole blocks that another sequence computed for the same tokens; the sequence must end on a block and have no
  * state. */
 oc_status oc_seq_share(oc_seq *seq, const int32_t *blocks, int64_t n);
-/* A copy of a sequence's state, which oc_state_release gives back. OC_ERR_FULL if the pool has no free one. */
+/* A copy of a sequence's state, which oc_state_release gives back. OC_ERR_FULL: there are n_saved. */
 oc_status oc_seq_save(const oc_seq *seq, int32_t *state);
 /* Lets an empty sequence with state begin with `length` positions: n blocks of one that had this state there. */
 oc_status oc_seq_resume(oc_seq *seq, const int32_t *blocks, int64_t n, int64_t length, int32_t state);

@@ -105,12 +105,13 @@ class Engine:
     kv_blocks_free: int
     has_state: bool
     state_bytes: int
-    states_free: int
+    states_saved: int
     max_tokens: int
     max_seqs: int
     def __init__(
         self, *, n_threads: int, max_tokens: int, max_outputs: int, max_seqs: int, n_layer: int,
-        n_kv_head: int, head_dim: int, kv_type: str, kv_blocks: int, state_size: int = 0, n_states: int = 0,
+        n_kv_head: int, head_dim: int, kv_type: str, kv_blocks: int, state_size: int = 0,
+        n_sequences: int = 0, n_saved: int = 0,
     ) -> None: ...
     def add_matrix(self, gguf_type: int, n_rows: int, k: int, data: memoryview) -> int: ...
     def add_vector(self, data: npt.NDArray[np.float32]) -> int: ...

@@ -18,10 +18,12 @@ ENCODER_TOKENS = 512
 ENCODER_SEQS = 128
 #: at most, for the groups of rows that threads pack as they need them where weights stay in the file
 PANEL_BYTES = 8 << 20
-#: of the bytes of the weights, the part that recurrent states of running sequences may take, and those of prefixes; but
-#: for so many sequences and prefixes there is room always, and for more prefixes never
+#: of the bytes of the weights, the part that recurrent states of running sequences may take, and those of prefixes;
+#: but for so many sequences and prefixes there is room always, and for more prefixes never
 SEQUENCE_STATES, LEAST_SEQUENCES = 1 / 4, 2
 PREFIX_STATES, LEAST_PREFIXES, MOST_PREFIXES = 1 / 8, 4, 128
+#: sequences of calls between two steps
+BETWEEN_STEPS = 1
 #: sequences of full training context that a KV pool is made for, memory permitting
 POOL_SEQUENCES = 4
 
@@ -55,7 +57,7 @@ class Memory:
     least_blocks: int
     most_blocks: int
     trained_blocks: int
-    states: int = 0
+    saved_states: int = 0
 
     @property
     def least(self) -> int:
@@ -119,9 +121,10 @@ def _packed(plan: Plan, request: MemoryRequest) -> Memory:
             most = request.kv_bytes // kv_block
             _check_pool(context, least, most, kv_block)
             least = whole = most
-    states = _states(plan, limits.sequences)
-    fixed = plan.weight_bytes() + plan.scratch_bytes(limits.tokens, limits.outputs) + states * plan.state_bytes
-    return Memory(limits, kv_type, True, fixed, kv_block, least, most, whole, states)
+    saved = _saved_states(plan)
+    states = (2 * (limits.sequences + BETWEEN_STEPS) + saved) * plan.state_bytes
+    fixed = plan.weight_bytes() + plan.scratch_bytes(limits.tokens, limits.outputs) + states
+    return Memory(limits, kv_type, True, fixed, kv_block, least, most, whole, saved)
 
 
 def _sequences(plan: Plan) -> int:
@@ -132,12 +135,12 @@ def _sequences(plan: Plan) -> int:
     return min(max(room, LEAST_SEQUENCES), MAX_SEQS)
 
 
-def _states(plan: Plan, sequences: int) -> int:
-    """Recurrent states: two for each sequence and for one of a call between steps, and those of prefixes."""
+def _saved_states(plan: Plan) -> int:
+    """Recurrent states that prefixes may have."""
     if not plan.state_size:
         return 0
     room = int(PREFIX_STATES * plan.weight_bytes()) // plan.state_bytes
-    return 2 * (sequences + 1) + min(max(room, LEAST_PREFIXES), MOST_PREFIXES)
+    return min(max(room, LEAST_PREFIXES), MOST_PREFIXES)
 
 
 def _check_pool(context: int, least: int, most: int, kv_block: int) -> None:

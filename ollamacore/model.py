@@ -33,7 +33,7 @@ from ollamacore.errors import (
     UnsupportedModelError,
 )
 from ollamacore.gguf import GGUFFile
-from ollamacore.memory import MAX_SEQS, MAX_TOKENS, MemoryRequest, memory_of
+from ollamacore.memory import BETWEEN_STEPS, MAX_SEQS, MAX_TOKENS, MemoryRequest, memory_of
 from ollamacore.prefix import BLOCK
 from ollamacore.prefix_store import PrefixFile, PrefixStore
 from ollamacore.rerank import RankHead, Scores, has_rank_head, pair
@@ -123,7 +123,8 @@ class Model:
         computes on the file's own pages, slower but without a copy in memory (default: only when a packed copy does not
         fit; $OLLAMACORE_REPACK=0 or 1 decides). `packed_cache`: a folder where packed weights are kept for the next
         load. `prefix_share`: the part of the KV pool, 0 to 1, that may hold prefixes of earlier prompts.
-        `prefix_store`: where these are kept while the model is not loaded (default: nowhere). `lookup`: whether answers
+        `prefix_store`: where these are kept while the model is not loaded (default: nowhere); models with recurrent
+        state keep none there, and have no lookup. `lookup`: whether answers
         that repeat earlier text are sped up by trying what followed there (default: yes, unless OLLAMACORE_LOOKUP=0);
         the text is the same. `on_progress` gets the fraction of the weights that is ready, 0.0 and 1.0 at least; an
         exception that it raises ends the load and is raised here.
@@ -151,7 +152,8 @@ class Model:
             kv_type=sizes.kv_type,
             kv_blocks=blocks,
             state_size=plan.state_size,
-            n_states=sizes.states,
+            n_sequences=sizes.limits.sequences + BETWEEN_STEPS,
+            n_saved=sizes.saved_states,
         )
         for kernel in machine.refused_kernels():
             log.warning("%s gives wrong products on this processor and is not used", kernel)

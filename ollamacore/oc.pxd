@@ -62,7 +62,7 @@ cdef extern from "oc.h" nogil:
         int32_t n_threads, max_tokens, max_outputs, max_seqs
         int32_t n_layer, n_kv_head, head_dim, kv_type
         int64_t kv_blocks, state_size
-        int32_t n_states
+        int32_t n_sequences, n_saved
     ctypedef struct oc_batch_item:
         oc_seq *seq
         const int32_t *tokens
@@ -91,7 +91,7 @@ cdef extern from "oc.h" nogil:
     int64_t oc_engine_kv_blocks_free(const oc_engine *engine) noexcept
     int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) noexcept
     size_t oc_engine_state_bytes(const oc_engine *engine) noexcept
-    int64_t oc_engine_states_free(const oc_engine *engine) noexcept
+    int64_t oc_engine_states_saved(const oc_engine *engine) noexcept
     oc_status oc_seq_create(oc_engine *engine, oc_seq **seq) noexcept
     void oc_seq_destroy(oc_seq *seq) noexcept
     int64_t oc_seq_length(const oc_seq *seq) noexcept

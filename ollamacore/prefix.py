@@ -5,6 +5,11 @@ A new generation takes the blocks of the longest path that its prompt begins wit
 that agree: the engine copies that block before it writes behind them. They are bit for bit what it would have computed.
 The block with which a generation ends may be filled in part; such a node has no children. Blocks that no sequence uses
 are given back, least recently used first, when the pool needs room or the cache has reached its limit.
+
+Where sequences have recurrent state, keys and values are of use only with the state at the same position, of which no
+part can be taken. So nodes keep copies of it: where a prompt left the path of an earlier one, near the end of a prompt,
+and where a generation ended. There are as many copies as the engine has room for; the one that was not used for longest
+makes room for the next.
 """
 
 from __future__ import annotations
@@ -17,6 +22,10 @@ from ollamacore._core import Engine, Sequence
 
 #: tokens of one KV block
 BLOCK = 32
+#: tokens at the end of a prompt in which the next one of a conversation may differ: what bids the model to answer
+TAIL = 16
+#: tokens that a state must save from being computed again
+WORTH_A_STATE = 64
 #: bytes of a token, and of a whole block's tokens, in a key
 _TOKEN = array("i").itemsize
 _WHOLE = _TOKEN * BLOCK
@@ -28,6 +37,8 @@ class _Node:
     key: bytes  # the block's 32 tokens, or fewer
     block: int
     used: int = 0  # the clock at its last use
+    state: int = -1  # the engine's copy of the recurrent state behind its tokens; -1: none
+    state_used: int = 0  # the clock when it was made, or last resumed from
     children: dict[bytes, _Node] = field(default_factory=dict)
 
 
@@ -45,6 +56,7 @@ class PrefixCache:
 
     def __init__(self, engine: Engine, limit: int) -> None:
         self._engine = engine
+        self._has_state = engine.has_state
         self.limit = limit
         self._root = _Node(None, b"", -1)
         self._nodes: set[_Node] = set()
@@ -61,9 +73,14 @@ class PrefixCache:
         """Blocks that `reclaim` could give back now."""
         return sum(self._engine.block_references(node.block) == 1 for node in list(self._nodes))
 
-    def take(self, tokens: array[int], sequence: Sequence) -> None:
-        """Let an empty sequence begin with the longest cached prefix that leaves at least one token to compute."""
+    def take(self, tokens: array[int], sequence: Sequence) -> list[int]:
+        """Let an empty sequence begin with the longest cached prefix that leaves at least one token to compute.
+
+        Returns the lengths, ascending, at which the sequence should be given to `add` on its way through the tokens.
+        """
         self._clock += 1
+        if self._has_state:
+            return self._resume(tokens, sequence)
         blocks = array("i")
         node = self._root
         length = 0
@@ -81,29 +98,79 @@ class PrefixCache:
             node = child
         sequence.share(blocks)
         sequence.truncate(length)
+        return []
+
+    def _resume(self, tokens: array[int], sequence: Sequence) -> list[int]:
+        """`take`, where there is state: as far as the last node on the path that has one."""
+        node, path, most = self._root, array("i"), len(tokens) - 1
+        last: _Node | None = None
+        blocks, length = array("i"), 0
+        while True:
+            first = BLOCK * len(path)
+            rest = tokens[first : min(first + BLOCK, most)].tobytes()
+            saved = [c for c in node.children.values() if c.state >= 0 and rest.startswith(c.key)]
+            if saved:
+                last = max(saved, key=lambda child: len(child.key))
+                blocks, length = path + array("i", [last.block]), first + len(last.key) // _TOKEN
+            child = node.children.get(rest)
+            if child is None or len(rest) < _WHOLE:
+                break
+            child.used = self._clock
+            path.append(child.block)
+            node = child
+        if last is not None:
+            sequence.resume(blocks, length, last.state)
+            last.used = last.state_used = self._clock
+        wanted = {BLOCK * len(path), (most - TAIL) // BLOCK * BLOCK}
+        return sorted(mark for mark in wanted if mark >= length + WORTH_A_STATE)
 
     def add(self, tokens: array[int], sequence: Sequence, *, ended: bool) -> None:
         """Keep the blocks of a sequence that was computed from `tokens`: the whole ones until it has ended.
 
-        A prefix that fills no block is not worth one.
+        And its state, if the last of them ends where the sequence does. A prefix that fills no block is not worth one.
         """
         self._clock += 1
-        node = self._root
+        node, length = self._root, 0
         keys = _keys(tokens[: len(sequence)])
         for key, block in zip(keys, sequence.blocks(), strict=False):  # a draft may stand behind
-            if len(key) < _WHOLE and not (ended and node is not self._root and _adds(node, key)):
+            if len(key) < _WHOLE and not (ended and node is not self._root and self._adds(node, key)):
                 break
             child = node.children.get(key)
             if child is None:
                 child = self._insert(node, key, block)
             child.used = self._clock
             node = child
+            length += len(key) // _TOKEN
+        if self._has_state and length == len(sequence) > 0:
+            self._save(node, sequence)
         self.trim()
+
+    def _save(self, node: _Node, sequence: Sequence) -> None:
+        """Keep the state of a sequence that ends where a node does, in place of the one not used for longest."""
+        while node.state < 0:
+            state = sequence.save()
+            if state is not None:
+                node.state = state
+                break
+            oldest = min((n for n in self._nodes if n.state >= 0), key=lambda n: n.state_used, default=None)
+            if oldest is None:
+                return
+            self._forget(oldest)
+        node.state_used = self._clock
+
+    def _forget(self, node: _Node) -> None:
+        """Give a state up; a node that is no whole block is of no use without."""
+        if len(node.key) < _WHOLE:
+            self._drop(node)
+            return
+        self._engine.release_state(node.state)
+        node.state = -1
 
     def _insert(self, parent: _Node, key: bytes, block: int) -> _Node:
         """A new node, in place of those that are its beginning."""
-        for child in [child for child in parent.children.values() if key.startswith(child.key)]:
-            self._drop(child)
+        for child in list(parent.children.values()):
+            if key.startswith(child.key) and child.state < 0:
+                self._drop(child)
         self._engine.retain_block(block)
         node = parent.children[key] = _Node(parent, key, block)
         self._nodes.add(node)
@@ -130,7 +197,7 @@ class PrefixCache:
     def clear(self) -> None:
         """Give up every block."""
         for node in self._nodes:
-            self._engine.release_block(node.block)
+            self._release(node)
         self._nodes.clear()
         self._root.children.clear()
 
@@ -157,18 +224,22 @@ class PrefixCache:
         self._nodes.remove(leaf)
         if leaf.parent is not None:
             del leaf.parent.children[leaf.key]
-        self._engine.release_block(leaf.block)
+        self._release(leaf)
+
+    def _release(self, node: _Node) -> None:
+        self._engine.release_block(node.block)
+        if node.state >= 0:
+            self._engine.release_state(node.state)
+
+    def _adds(self, node: _Node, key: bytes) -> bool:
+        """Whether a short block has tokens that no child begins with; with state it has one of its own."""
+        return self._has_state or not any(child.startswith(key) for child in node.children)
 
 
 def _keys(tokens: array[int]) -> Iterator[bytes]:
     """The blocks of a token sequence, as dictionary keys; the last one may be short."""
     for start in range(0, len(tokens), BLOCK):
         yield tokens[start : start + BLOCK].tobytes()
-
-
-def _adds(node: _Node, key: bytes) -> bool:
-    """Whether a short block has tokens that no child begins with."""
-    return not any(child.startswith(key) for child in node.children)
 
 
 def _nearest(node: _Node, rest: bytes) -> _Node | None:

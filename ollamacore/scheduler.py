@@ -62,6 +62,7 @@ class _Run:
     generated: int = 0
     drafted: int = 0  # tokens proposed by lookup
     accepted: int = 0  # of them, those that were sampled too
+    marks: list[int] = field(default_factory=list)  # lengths at which the prefix cache wants the sequence
     cached: int = 0  # prompt tokens whose keys and values came from the prefix cache
     shifts: int = 0  # times that the context was full
     unsent: list[int] = field(default_factory=list)  # tokens whose text is not out yet
@@ -97,7 +98,7 @@ class Scheduler:
         self._blocks = engine.kv_blocks_free
         self._counters = Counters()
         self._pace = Pace()
-        self._has_lookup = lookup
+        self._has_lookup = lookup and not engine.has_state  # a draft that fails needs a way back
         self._costs = StepCosts()
         self._wake = threading.Condition()
         self._waiting: deque[Generation] = deque()
@@ -259,7 +260,7 @@ class Scheduler:
         sampler = Sampler(options, generation.num_ctx, self._tokenizer.vocabulary)
         prompt = array("i", generation.prompt)
         sampler.accept_all(prompt)
-        self._prefixes.take(prompt, sequence)
+        marks = self._prefixes.take(prompt, sequence)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
@@ -268,6 +269,7 @@ class Scheduler:
             TextAssembler(self._tokenizer.stream(), options.stop),
             pending=prompt[len(sequence) :],
             tokens=prompt,
+            marks=marks,
             cached=len(sequence),
             started_ns=time.monotonic_ns(),
             limit=options.num_predict if 0 <= options.num_predict < most else most,
@@ -291,7 +293,7 @@ class Scheduler:
         if streams:
             budget = min(budget, streams + self._pace.prompt_tokens(streams))
         for run in self._compose():
-            take = min(budget, len(run.pending))
+            take = min(budget, len(run.pending), *(mark - len(run.sequence) for mark in run.marks[:1]))
             if take == 0:
                 break
             budget -= take
@@ -346,6 +348,9 @@ class Scheduler:
         row = 0
         for run, take in runs:
             del run.pending[:take]
+            if run.marks and run.marks[0] == len(run.sequence):
+                run.marks.pop(0)
+                self._prefixes.add(run.tokens, run.sequence, ended=False)
             if run.pending:
                 self._report(run)
                 continue

@@ -66,7 +66,7 @@ typedef struct oc_kv {
 
 typedef struct oc_states {
     oc_arena arena;
-    int64_t n, n_free;
+    int64_t n, n_free, n_saved;
     int32_t *free; /* (n) indices; NULL: the plan has no state */
     size_t bytes;  /* of one */
 } oc_states;

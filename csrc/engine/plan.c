@@ -58,8 +58,8 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
         return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers and %b heads is out of range", p->n_layer, p->n_kv_head);
     if (p->kv_type < OC_KV_F16 || p->kv_type > OC_KV_Q8_0) return oc_fail(OC_ERR_ARGUMENT, err, "KV type %a is unknown", p->kv_type, 0);
     if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
-    if (p->state_size < 0 || p->state_size > MAX_STATE || (p->state_size > 0 && p->n_states < 2))
-        return oc_fail(OC_ERR_ARGUMENT, err, "%b states of %a values are out of range", p->state_size, p->n_states);
+    if (p->state_size < 0 || p->state_size > MAX_STATE || p->n_sequences < 0 || p->n_saved < 0)
+        return oc_fail(OC_ERR_ARGUMENT, err, "states of %a values for %b sequences", p->state_size, p->n_sequences);
     oc_engine *made = calloc(1, sizeof *made);
     if (!made) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     made->params = *p;
@@ -72,7 +72,7 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     status = oc_states_init(&made->states, p);
     if (status != OC_OK) {
         oc_engine_destroy(made);
-        return oc_fail(status, err, "cannot reserve %a states of %b values", p->n_states, p->state_size);
+        return oc_fail(status, err, "cannot reserve states of %a values for %b sequences", p->state_size, p->n_sequences);
     }
     *engine = made;
     return OC_OK;
@@ -582,5 +582,5 @@ size_t oc_engine_kv_bytes(const oc_engine *engine) { return engine->kv.arena.siz
 size_t oc_engine_kv_bytes_used(const oc_engine *engine) { return (size_t)engine->kv.n_touched * engine->kv.block_bytes; }
 size_t oc_engine_scratch_bytes(const oc_engine *engine) { return engine->scratch.size; }
 size_t oc_engine_state_bytes(const oc_engine *engine) { return engine->states.arena.size; }
-int64_t oc_engine_states_free(const oc_engine *engine) { return engine->states.n_free; }
+int64_t oc_engine_states_saved(const oc_engine *engine) { return engine->states.n_saved; }
 int64_t oc_engine_kv_blocks_free(const oc_engine *engine) { return engine->kv.n_free; }

@@ -12,7 +12,7 @@
 
 oc_status oc_states_init(oc_states *states, const oc_engine_params *params) {
     if (params->state_size == 0) return OC_OK;
-    states->n = states->n_free = params->n_states;
+    states->n = states->n_free = 2 * (int64_t)params->n_sequences + params->n_saved;
     states->bytes = oc_arena_round((size_t)params->state_size * sizeof(float));
     size_t total;
     if (__builtin_mul_overflow(states->bytes, (size_t)states->n, &total)) return OC_ERR_NOMEM;
@@ -31,7 +31,7 @@ oc_status oc_seq_take_states(oc_seq *seq) {
     oc_states *states = &seq->engine->states;
     seq->state = seq->next = -1;
     if (!states->free) return OC_OK;
-    if (states->n_free < 2) return OC_ERR_FULL;
+    if (states->n_free - (seq->engine->params.n_saved - states->n_saved) < 2) return OC_ERR_FULL;
     seq->state = states->free[--states->n_free];
     seq->next = states->free[--states->n_free];
     return OC_OK;
@@ -39,8 +39,9 @@ oc_status oc_seq_take_states(oc_seq *seq) {
 
 void oc_seq_give_states(oc_seq *seq) {
     if (seq->state < 0) return;
-    oc_state_release(seq->engine, seq->state);
-    oc_state_release(seq->engine, seq->next);
+    oc_states *states = &seq->engine->states;
+    states->free[states->n_free++] = seq->next;
+    states->free[states->n_free++] = seq->state;
 }
 
 void oc_seq_begin_state(oc_seq *seq) {
@@ -57,12 +58,14 @@ void oc_seq_commit_state(oc_seq *seq) {
 oc_status oc_seq_save(const oc_seq *seq, int32_t *state) {
     oc_states *states = &seq->engine->states;
     if (seq->state < 0 || seq->length == 0) return OC_ERR_ARGUMENT;
-    if (states->n_free == 0) return OC_ERR_FULL;
+    if (states->n_saved == seq->engine->params.n_saved) return OC_ERR_FULL;
+    states->n_saved++;
     *state = states->free[--states->n_free];
     memcpy(oc_state_at(seq->engine, *state), oc_state_at(seq->engine, seq->state), states->bytes);
     return OC_OK;
 }
 
 void oc_state_release(oc_engine *engine, int32_t state) {
+    engine->states.n_saved--;
     engine->states.free[engine->states.n_free++] = state;
 }

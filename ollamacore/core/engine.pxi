@@ -53,7 +53,8 @@ cdef class Engine:
     cdef int64_t _n_outputs  # of the last step
 
     def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
-                  int head_dim, str kv_type, long long kv_blocks, long long state_size=0, int n_states=0):
+                  int head_dim, str kv_type, long long kv_blocks, long long state_size=0,
+                  int n_sequences=0, int n_saved=0):
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
         self._sources = []
@@ -61,7 +62,7 @@ cdef class Engine:
         self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
         self._params.n_layer, self._params.n_kv_head, self._params.head_dim = n_layer, n_kv_head, head_dim
         self._params.kv_type, self._params.kv_blocks = KV_TYPES[kv_type], kv_blocks
-        self._params.state_size, self._params.n_states = state_size, n_states
+        self._params.state_size, self._params.n_sequences, self._params.n_saved = state_size, n_sequences, n_saved
         self._items = <oc_batch_item *>malloc(max(max_seqs, 1) * sizeof(oc_batch_item))
         if self._items == NULL:
             raise OutOfMemoryError("out of memory")
@@ -263,9 +264,9 @@ cdef class Engine:
         return oc_engine_state_bytes(self._engine) if self._engine != NULL else 0
 
     @property
-    def states_free(self) -> int:
-        """States that no sequence holds and that are not saved."""
-        return oc_engine_states_free(self._engine) if self._engine != NULL else 0
+    def states_saved(self) -> int:
+        """Copies of states that Sequence.save() made."""
+        return oc_engine_states_saved(self._engine) if self._engine != NULL else 0
 
     @property
     def kv_blocks_free(self) -> int:
@@ -329,7 +330,7 @@ cdef class Engine:
     def release_state(self, int state) -> None:
         """Give a state back that Sequence.save() made."""
         self._need_open()
-        if not 0 <= state < self._params.n_states:
+        if not 0 <= state < 2 * self._params.n_sequences + self._params.n_saved or self.states_saved == 0:
             raise InvalidOptionError(f"state {state} is not in use")
         oc_state_release(self._engine, state)
 

@@ -32,7 +32,7 @@ def open_engine(path, n_threads=2, sequences=3, saved=2):
     engine = _core.Engine(
         n_threads=n_threads, max_tokens=64, max_outputs=4, max_seqs=4, n_layer=plan.kv.n_layer,
         n_kv_head=plan.kv.n_kv_head, head_dim=plan.kv.head_dim, kv_type="f16", kv_blocks=40,
-        state_size=plan.state_size, n_states=2 * sequences + saved,
+        state_size=plan.state_size, n_sequences=sequences, n_saved=saved,
     )  # fmt: skip
     plan.install(engine)
     engine.load()
@@ -124,9 +124,12 @@ def test_states_are_as_many_as_the_pool_has(path):
         _core.Sequence(engine)
     feed(engine, sequence, PROMPT[:5])
     saved = sequence.save()
-    assert sequence.save() is None
+    assert (sequence.save(), engine.states_saved) == (None, 1)
     engine.release_state(saved)
-    sequence.close()
-    assert engine.states_free == 3
+    assert engine.states_saved == 0
     with pytest.raises(InvalidOptionError):
-        engine.release_state(3)
+        engine.release_state(saved)
+    sequence.close()
+    again = _core.Sequence(engine)
+    feed(engine, again, PROMPT[:5])
+    assert again.save() is not None
