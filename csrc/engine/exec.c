@@ -1,5 +1,5 @@
-/* exec.c - runs the plan. Every thread walks the same list; an op is a phase whose items the threads share, with a
- * barrier after it unless the next op does not need one.
+/* exec.c - runs the plan. Every thread walks the same list; an op is a phase whose items the threads share. A step of one
+ * token goes on without threads that have lost their cores; others have a barrier after each op that needs one.
  *
  * Determinism: which thread computes an item, and what else is in the batch, never changes the bits of the item.
  */
