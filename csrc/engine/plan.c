@@ -256,7 +256,8 @@ static int check_attention(check *c) {
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
         made->n_head != op->n_head)
         return 0;
-    if (!vector_fits(c, op->vector, op->n_head)) return 0;
+    if (!vector_fits(c, op->vector, op->n_head) || !vector_fits(c, op->vector2, op->n_head)) return 0;
+    if (op->flags & OC_FLAG_BOTH_WAYS) c->engine->looks_ahead = 1;
     dst->is_private = 0;
     /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -344,8 +345,9 @@ static int check_op(check *c) {
     }
 }
 
-/* Once all writers are known: the residual stream and its norms stay private while their addends are not, a norm in
- * place of what a LINEAR wrote is not either, and columns before SELECT never share a buffer with columns after it. */
+/* Once all writers are known: the residual stream and its norms stay private while their addends are not; a norm in
+ * place of what a LINEAR wrote is not either, and only the residual stream may be its addend; and columns before SELECT
+ * never share a buffer with columns after it. */
 static int check_roles(const oc_engine *engine) {
     int selected = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
@@ -353,7 +355,7 @@ static int check_roles(const oc_engine *engine) {
         const oc_buffer *b = engine->buffers;
         if (op->kind == OC_OP_EMBED && !b[op->dst].is_private) return 0;
         if (op->kind == OC_OP_NORM && b[op->dst].is_private != b[op->dst2].is_private) return 0;
-        if (op->kind == OC_OP_NORM && op->src >= 0 && (b[op->src].is_private || !b[op->dst].is_private)) return 0;
+        if (op->kind == OC_OP_NORM && op->src >= 0 && b[op->src].is_private == b[op->dst].is_private) return 0;
         if (op->kind == OC_OP_NORM && op->src2 >= 0 && b[op->src2].is_private) return 0;
         if (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT)) selected = 1;
         else if (!selected && op->dst >= 0 && b[op->dst].is_output) return 0;
@@ -433,6 +435,8 @@ static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, in
     thread->column = take(l, widest, sizeof(float));
     thread->first = take(l, OC_ROWS, sizeof(int32_t));
     thread->last = take(l, OC_ROWS, sizeof(int32_t));
+    thread->position = take(l, OC_ROWS, sizeof(int32_t));
+    thread->slope = take(l, OC_ROWS, sizeof(float));
     thread->k_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->v_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
 }
