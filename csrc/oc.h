@@ -60,7 +60,7 @@ typedef enum oc_op_kind {
      * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times scale. */
     OC_OP_ROUTE = 7,
     /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_CLAMP: the
-     * variant of gpt-oss */
+     * variant of gpt-oss; without matrix2 GELU (with the error function) of the one product */
     OC_OP_EXPERT_GLU = 8,
     /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
      * src3, if >= 0) if src2 >= 0 */

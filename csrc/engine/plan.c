@@ -302,6 +302,7 @@ static int check_expert_glu(check *c) {
     const oc_op *op = c->op;
     const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (op->matrix2 < 0) up = gate; /* no second matrix */
     if (!is_routed(c) || !gate || !up || !src || !dst || src == dst) return 0;
     int64_t n_ff = expert_rows(op, gate);
     if (n_ff == 0 || n_ff != expert_rows(op, up) || dst->width != op->n_used * n_ff) return 0;
@@ -478,10 +479,10 @@ static void drop_unread_codes(oc_engine *engine) {
         int is_read = 0;
         for (int32_t i = 0; i < engine->n_ops; i++) {
             const oc_op *op = &engine->ops[i];
-            const int has_two = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
-            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_EXPERT_SUM && !has_two) || op->src != b) continue;
+            const int is_glu = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
+            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_EXPERT_SUM && !is_glu) || op->src != b) continue;
             is_read |= !engine->matrices[op->matrix].format->needs_f32;
-            is_read |= has_two && !engine->matrices[op->matrix2].format->needs_f32;
+            is_read |= is_glu && op->matrix2 >= 0 && !engine->matrices[op->matrix2].format->needs_f32;
         }
         engine->buffers[b].is_quantized &= is_read;
     }

@@ -319,11 +319,14 @@ class Plan:
             n_group_used=routing.n_group_used,
         )
 
-    def expert_glu(self, src: str, gate: Experts, up: Experts, n_used: int, *, clamp: bool = False) -> str:
-        """silu(gate * src) * (up * src) of each chosen expert, (n_used * gate.n); `clamp`: as gpt-oss has it."""
+    def expert_glu(self, src: str, gate: Experts, up: Experts | None, n_used: int, *, clamp: bool = False) -> str:
+        """silu(gate * src) * (up * src) of each chosen expert, (n_used * gate.n); `clamp`: as gpt-oss has it.
+
+        Without `up` it is gelu(gate * src), with the error function.
+        """
         k = self.buffers[src]
         self.gathered = max(self.gathered, k)
-        others = {f"{key}2": name for key, name in self.experts(up, k).items()}
+        others = {f"{key}2": name for key, name in self.experts(up, k).items()} if up else {}
         return self._op(
             "expert_glu",
             flags=(*self._quantize(gate.n), *(("clamp",) if clamp else ())),

@@ -156,8 +156,8 @@ static queries make_queries(const sequence *s, int64_t n_rows, int from, int to,
             q.first[r] = q.first[r - 1];
             q.last[r] = q.last[r - 1];
         }
-        q.position[r] = random_below(to);
-        q.slope[r] = random_between(0, 1);
+        q.position[r] = (int32_t)(37 * r) % to;
+        q.slope[r] = 1 / (1 + (float)r);
         for (int64_t d = 0; d < s->head_dim; d++)
             q.q[r * q.q_stride + d] = random_between(-scale, scale) / sqrtf((float)s->head_dim);
     }
