@@ -41,7 +41,7 @@ class Encoder:
     ff_bias: tuple[str, ...] = ("ffn_up", "ffn_down")
     norms: tuple[str, ...] = ("attn_output_norm", "layer_output_norm")
     centers: bool = True  # layernorm
-    head: str = ""  # "dense" (with tanh) or "normed" scores pairs, "projections" stand behind the pooling
+    head: str = ""  # "dense" (with tanh), "normed" or "single" scores pairs; "projections" stand behind the pooling
     metadata: dict[str, int | float] = field(default_factory=dict)
 
 
@@ -67,6 +67,7 @@ ENCODERS = {
     "jina-bert-v2": Encoder("jina-bert-v2", ff="fused", **_JINA),
     "jina-bert-v2-split": Encoder("jina-bert-v2", ff="gated", **_JINA),
     "jina-bert-v2-code": Encoder("jina-bert-v2", ff="fused", heads_normed=True, two_norms=True, **_JINA),
+    "jina-bert-v2-rank": Encoder("jina-bert-v2", ff="fused", head="single", **_JINA),
     "modern-bert": Encoder("modern-bert", **_MODERN),
     "modern-bert-rank": Encoder("modern-bert", head="normed", **_MODERN),
     "gemma-embedding": Encoder(
@@ -156,6 +157,8 @@ def _add_head(weights: Weights, model: Encoder) -> None:
     if model.head == "projections":
         weights.matrix("dense_2", 2 * WIDTH, WIDTH, 1.0)
         weights.matrix("dense_3", WIDTH, 2 * WIDTH, 1.0)
+    elif model.head == "single":
+        _add_linear(weights, "cls", 1, WIDTH, True)
     elif model.head:
         _add_linear(weights, "cls", WIDTH, WIDTH, model.head == "dense")
         _add_linear(weights, "cls.output", 1, WIDTH, True)
@@ -199,10 +202,17 @@ def _write_metadata(writer: gguf.GGUFWriter, model: Encoder, pooling: int) -> No
     vocabulary = Vocabulary("gpt2")
     while len(vocabulary.texts) < N_VOCAB:
         vocabulary.piece(f" w{len(vocabulary.texts)}")
-    vocabulary.write(writer)
+    pre = "modern-bert" if model.architecture == "modern-bert" else "gpt-2"
+    vocabulary.write(writer, pre=pre, ends=pooling == RANK)
 
 
 # ---- references ----
+
+
+def single_logit(name: str, tokens: list[int]) -> float:
+    """What a head of one layer makes of the first token of a text."""
+    weights = encoder_tensors(ENCODERS[name])
+    return float(hidden_states(name, tokens)[0] @ weights["cls.weight"][0] + weights["cls.bias"][0])
 
 
 def hidden_states(name: str, tokens: list[int]) -> np.ndarray:
