@@ -11,6 +11,7 @@ import pytest
 
 import ollamacore
 from tests.generate.encoders import (
+    CONTEXT,
     ENCODERS,
     FIRST,
     IN_NUMPY,
@@ -58,6 +59,15 @@ def test_bits_do_not_depend_on_threads_or_neighbours(tmp_path, name, tensor_type
     with closing(ollamacore.Model.load(path, threads=2)) as model:
         for text, vector in zip(texts, together, strict=True):
             np.testing.assert_array_equal(model.embed([text], normalize=False).vectors[0], vector)
+
+
+def test_no_text_is_longer_than_the_table_of_positions(tmp_path):
+    path = tiny_encoder(tmp_path / "m.gguf", "xlm-roberta")
+    key, size = b"bert.context_length\x04\0\0\0", (CONTEXT).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(key + size, key + (CONTEXT + 2).to_bytes(4, "little")))
+    with closing(ollamacore.Model.load(path)) as model:
+        assert (model.context_length, model.max_context) == (CONTEXT + 2, CONTEXT)
+        assert model.embed([[5] * (CONTEXT + 1)]).tokens == (CONTEXT,)
 
 
 @pytest.mark.parametrize("name", ["xlm-roberta-rank", "modern-bert-rank", "jina-bert-v2-rank"])

@@ -3,7 +3,7 @@
     path = tiny_encoder(tmp_path / "m.gguf", "nomic-bert")
 
 tests/data/make_encoder_goldens.py gives the same weights to transformers. For Jina BERT and Nomic BERT with experts,
-which transformers does not have, `hidden_states` computes the definition of the model in float64.
+which transformers does not have, and for DistilBERT `hidden_states` computes the definition of the model in float64.
 """
 
 import math
@@ -54,6 +54,7 @@ _MODERN = {
 }  # fmt: skip
 
 ENCODERS = {
+    "distilbert": Encoder("bert", positions=True),
     "xlm-roberta": Encoder("bert", positions=True, token_types=1),
     "xlm-roberta-rank": Encoder("bert", positions=True, token_types=1, head="dense"),
     "nomic-bert": Encoder("nomic-bert", fused=True, bias=False, token_types=2, ff="gated", ff_bias=()),
@@ -82,8 +83,8 @@ ENCODERS = {
         metadata=_LOCAL,
     ),
 }
-#: those that transformers has no code for
-IN_NUMPY = tuple(name for name, model in ENCODERS.items() if model.architecture in ("jina-bert-v2", "nomic-bert-moe"))
+#: those that numpy computes below
+IN_NUMPY = ("distilbert", "nomic-bert-moe", *(name for name in ENCODERS if name.startswith("jina")))
 
 
 def encoder_tensors(model: Encoder, seed: int = 1) -> dict[str, np.ndarray]:
@@ -219,7 +220,11 @@ def hidden_states(name: str, tokens: list[int]) -> np.ndarray:
     """(tokens, width) of a model of IN_NUMPY, one text, nothing fused."""
     model = ENCODERS[name]
     weights = {key: value.astype(np.float64) for key, value in encoder_tensors(model).items()}
-    x = weights["token_embd.weight"][tokens] + np.atleast_2d(weights["token_types.weight"])[0]
+    x = weights["token_embd.weight"][tokens]
+    if model.token_types:
+        x = x + np.atleast_2d(weights["token_types.weight"])[0]
+    if model.positions:
+        x = x + weights["position_embd.weight"][: len(tokens)]
     x = _norm(weights, "token_embd_norm", x)
     for layer in range(N_LAYER):
         block = f"blk.{layer}."
@@ -252,6 +257,8 @@ def _attention(model: Encoder, weights: dict[str, np.ndarray], name: str, x: np.
     if model.architecture == "jina-bert-v2":
         # of three heads: the two of 2^1 heads, then the first of those of 2^2
         bias = -np.array([2.0**-4, 2.0**-8, 2.0**-2])[:, None, None] * distance
+    elif model.positions:
+        bias = 0.0
     else:
         q, k, bias = _rotated(q), _rotated(k), 0.0
     scores = np.einsum("ihd,jhd->hij", q, k) / math.sqrt(HEAD_DIM) + bias
