@@ -194,6 +194,7 @@ def _write_metadata(writer: gguf.GGUFWriter, model: Encoder, pooling: int) -> No
     writer.add_head_count(N_HEAD)
     writer.add_head_count_kv(model.n_kv_head)
     (writer.add_layer_norm_eps if model.centers else writer.add_layer_norm_rms_eps)(EPS)
+    writer.add_causal_attention(False)
     writer.add_pooling_type(gguf.PoolingType(pooling))
     if not model.positions:
         writer.add_rope_freq_base(ROPE_BASE)
