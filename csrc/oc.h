@@ -46,11 +46,13 @@ typedef enum oc_op_kind {
     /* dst = scale * (matrix * src + vector (bias, or none if < 0)), through GELU with OC_FLAG_GELU (its tanh form) or
      * OC_FLAG_ERF; with softcap > 0 dst = softcap * tanh(dst / softcap) */
     OC_OP_LINEAR = 2,
-    OC_OP_GLU = 3,       /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU */
+    /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU or OC_FLAG_ERF */
+    OC_OP_GLU = 3,
     OC_OP_ROPE_KV = 4,   /* q (src), k (src2): optional head norms vector / vector2, rope; q *= scale; k and v (src3) into the cache */
     /* after its ROPE_KV; dst = attention of q (src) over the cache of `layer`: the last `window` keys if > 0, and with
-     * OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step; vector: a sink for each head, one
-     * more score in its softmax */
+     * OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step, or those at most window / 2 away;
+     * vector: a sink for each head, one more score in its softmax; vector2: for each head what a score loses for each
+     * position between query and key (ALiBi) */
     OC_OP_ATTENTION = 5,
     OC_OP_QUANTIZE = 6,  /* the quantised form of src, where its producer could not make it */
     /* Experts: a matrix has the rows of all n_expert, a vector their biases. ROUTE chooses n_used of them for each token
@@ -58,7 +60,7 @@ typedef enum oc_op_kind {
      * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times scale. */
     OC_OP_ROUTE = 7,
     /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_CLAMP: the
-     * variant of gpt-oss */
+     * variant of gpt-oss; without matrix2 GELU (with the error function) of the one product */
     OC_OP_EXPERT_GLU = 8,
     /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
      * src3, if >= 0) if src2 >= 0 */
@@ -72,7 +74,7 @@ enum {
     OC_FLAG_GELU = 8,     /* GLU and LINEAR: GELU in its tanh form */
     OC_FLAG_SELECT = 16,  /* NORM: only the columns whose outputs are wanted go on; the ops after it see no others */
     OC_FLAG_CENTER = 32,  /* NORM: layernorm instead of rmsnorm */
-    OC_FLAG_ERF = 64,     /* LINEAR: GELU with the error function */
+    OC_FLAG_ERF = 64,     /* GLU and LINEAR: GELU with the error function */
     OC_FLAG_BOTH_WAYS = 128,
     OC_FLAG_PLAIN = 256,  /* NORM: none */
     OC_FLAG_SIGMOID = 512,

@@ -64,6 +64,9 @@ def op_attention(
     head_dim: int,
     softcap: float = 0.0,
     repeat: int = 1,
+    *,
+    slope: Buffer | None = None,
+    position: Buffer | None = None,
 ) -> None: ...
 
 # ---- engine ----

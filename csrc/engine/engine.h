@@ -133,7 +133,8 @@ typedef struct oc_step_state {
 typedef struct oc_thread {
     float *q, *attention, *column;       /* (OC_ROWS, head_dim), oc_attention_scratch, widest buffer */
     oc_partial whole, part;              /* (OC_ROWS) */
-    int32_t *first, *last;               /* (OC_ROWS) */
+    int32_t *first, *last, *position;    /* (OC_ROWS) */
+    float *slope;                        /* (OC_ROWS) */
     const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
     oc_columns gathered;                 /* (OC_SLICE) columns that go to one expert */
     float *rows;                         /* (OC_SLICE, OC_EXPERT_ROWS) products of an expert */
@@ -166,6 +167,7 @@ struct oc_engine {
     int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
     int32_t positions; /* the matrix2 of EMBED, or -1: its rows bound the length of a sequence */
     int32_t hidden;    /* the buffer that the NORM with SELECT writes */
+    int looks_ahead;   /* some ATTENTION looks both ways: the keys of a token end with its sequence */
     oc_arena weights, scratch;
     oc_kv kv;
     oc_step_state step;

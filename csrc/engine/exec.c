@@ -201,12 +201,21 @@ static void run_linear(walker *w) {
     w->op = last;
 }
 
+/* As geglu, with the error function. */
+static void geglu_erf(const float *gate, const float *up, float *y, int64_t n) {
+    if (y != gate) memcpy(y, gate, (size_t)n * sizeof *y);
+    oc_kernels.gelu(y, n);
+    for (int64_t i = 0; i < n; i++) y[i] *= up[i];
+}
+
 static void finish_glu(const walker *w, long g0, long g1, const float *gates, const float *ups) {
     const oc_op *op = w->op;
     int64_t first = g0 * OC_GROUP, rows = (g1 - g0) * OC_GROUP;
-    oc_glu_fn glu = op->flags & OC_FLAG_GELU ? oc_kernels.geglu : oc_kernels.swiglu;
     place_product(w, op->dst, g0, g1, gates);
     place_product(w, op->dst2, g0, g1, ups);
+    oc_glu_fn glu = oc_kernels.swiglu;
+    if (op->flags & OC_FLAG_GELU) glu = oc_kernels.geglu;
+    if (op->flags & OC_FLAG_ERF) glu = geglu_erf;
     for (int64_t c = 0; c < w->n; c++) {
         float *gate = column(w, op->dst, c) + first;
         glu(gate, column(w, op->dst2, c) + first, gate, rows);
@@ -301,9 +310,12 @@ static int32_t group_of(const oc_op *op) { return op->n_head / op->n_kv_head; }
 static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *first, int64_t *last) {
     const oc_op *op = w->op;
     const oc_batch_item *item = &w->engine->step.items[span->item];
-    *last = span->position + t + 1;
-    *first = op->window > 0 && *last > op->window ? *last - op->window : 0;
-    if (op->flags & OC_FLAG_BOTH_WAYS) *last = item->seq->length + item->n_tokens;
+    const int both_ways = op->flags & OC_FLAG_BOTH_WAYS;
+    const int64_t position = span->position + t, end = item->seq->length + item->n_tokens;
+    const int64_t behind = op->window <= 0 ? position : both_ways ? op->window / 2 : op->window - 1;
+    const int64_t ahead = !both_ways ? 0 : op->window <= 0 ? end - 1 - position : op->window / 2;
+    *first = position > behind ? position - behind : 0;
+    *last = position + ahead < end ? position + ahead + 1 : end;
 }
 
 /* Copies the queries of one kv head to the thread, with norm, rope and scale. */
@@ -328,6 +340,7 @@ static void attend_part(const walker *w, const oc_span *span, int32_t head, int6
     oc_thread *own = &engine->threads[w->thread];
     const oc_seq *seq = engine->step.items[span->item].seq;
     int32_t group = group_of(op);
+    const float *slopes = vector(w, op->vector2);
     int64_t begin = part * OC_PART, end = begin + OC_PART, lowest = end, highest = begin;
     for (int32_t t = 0; t < span->n_tokens; t++) {
         int64_t first, last;
@@ -336,7 +349,11 @@ static void attend_part(const walker *w, const oc_span *span, int32_t head, int6
         if (last > end) last = end;
         if (first < lowest) lowest = first;
         if (last > highest) highest = last;
-        for (int32_t i = t * group; i < (t + 1) * group; i++) own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
+        for (int32_t i = t * group; i < (t + 1) * group; i++) {
+            own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
+            own->position[i] = (int32_t)(span->position + t);
+            if (slopes) own->slope[i] = slopes[head * group + i - t * group];
+        }
     }
     for (int64_t i = lowest / OC_TILE; i * OC_TILE < highest; i++) {
         own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, head);
@@ -347,7 +364,8 @@ static void attend_part(const walker *w, const oc_span *span, int32_t head, int6
     attention[engine->params.kv_type](&(oc_attention_args){
         .q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles, .v_tiles = own->v_tiles,
         .out = to->out, .max = to->max, .sum = to->sum, .scratch = own->attention, .n_rows = span->n_tokens * group,
-        .head_dim = op->head_dim, .q_stride = op->head_dim, .out_stride = op->head_dim, .softcap = op->softcap});
+        .head_dim = op->head_dim, .q_stride = op->head_dim, .out_stride = op->head_dim, .softcap = op->softcap,
+        .slope = slopes ? own->slope : NULL, .position = own->position});
 }
 
 /* Adds the next part of the keys. */
@@ -426,7 +444,7 @@ static void attend(const walker *w, const oc_attention_work *work, int32_t head)
     key_range(w, span, 0, &first, &unused);
     key_range(w, span, span->n_tokens - 1, &unused, &last);
     int64_t begin = first / OC_PART, end = (last + OC_PART - 1) / OC_PART;
-    if (work->part >= 0 && work->part < begin) return; /* in front of the window */
+    if (work->part >= 0 && (work->part < begin || work->part >= end)) return; /* outside the window */
     if (step->decode_only && (work->part < 0 || work->part == end - 1)) store_head(w, heads_of(w), span->column, head);
     take_queries(w, span, head);
     if (work->part < 0)

@@ -156,20 +156,22 @@ static void clamp_gate(float *gate, float *up, int64_t n) {
 static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
     const oc_op *op = w->op;
     const oc_engine *engine = w->engine;
-    const oc_matrix *gate = &engine->matrices[op->matrix], *up = &engine->matrices[op->matrix2];
+    const oc_matrix *gate = &engine->matrices[op->matrix], *up = op->matrix2 < 0 ? NULL : &engine->matrices[op->matrix2];
     const int64_t n_ff = gate->n_rows / op->n_expert, from = expert * n_ff + row;
-    const oc_matrix gate_rows = rows_of(gate, from, n), up_rows = rows_of(up, from, n);
+    const oc_matrix gate_rows = rows_of(gate, from, n), up_rows = rows_of(up ? up : gate, from, n);
+    const int with_f32 = gate->format->needs_f32 | (up && up->format->needs_f32);
     const oc_columns *dst = &engine->buffers[op->dst].shared;
     const float *gate_bias = vector(w, op->vector), *up_bias = vector(w, op->vector2);
-    const oc_act x = gather(w, op->src, engine->step.routes.column + p0, p1 - p0, gate->format->needs_f32 | up->format->needs_f32);
+    const oc_act x = gather(w, op->src, engine->step.routes.column + p0, p1 - p0, with_f32);
     float *out = dst->f32 + p0 * n_ff + row, *ups = engine->threads[w->thread].rows;
     oc_matmul(w, &gate_rows, &x, out, n_ff, 0, n / OC_GROUP);
-    oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);
+    if (up) oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);
     for (int32_t p = p0; p < p1; p++, out += n_ff, ups += n) {
         if (gate_bias) oc_kernels.add(out, gate_bias + from, n);
         if (up_bias) oc_kernels.add(ups, up_bias + from, n);
         if (op->flags & OC_FLAG_CLAMP) clamp_gate(out, ups, n);
-        oc_kernels.swiglu(out, ups, out, n);
+        if (up) oc_kernels.swiglu(out, ups, out, n);
+        else oc_kernels.gelu(out, n);
         const oc_act y = act_at(dst, p, 1, n_ff);
         if (y.codes)
             oc_kernels.quantize(out, 1, n, (int8_t *)y.codes + row, (float *)y.scale + row / OC_ACT_BLOCK, (float *)y.sum + row / OC_TILE);

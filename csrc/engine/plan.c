@@ -258,7 +258,8 @@ static int check_attention(check *c) {
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
         made->n_head != op->n_head)
         return 0;
-    if (!vector_fits(c, op->vector, op->n_head)) return 0;
+    if (!vector_fits(c, op->vector, op->n_head) || !vector_fits(c, op->vector2, op->n_head)) return 0;
+    if (op->flags & OC_FLAG_BOTH_WAYS) c->engine->looks_ahead = 1;
     dst->is_private = 0;
     /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -303,6 +304,7 @@ static int check_expert_glu(check *c) {
     const oc_op *op = c->op;
     const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (op->matrix2 < 0) up = gate; /* no second matrix */
     if (!is_routed(c) || !gate || !up || !src || !dst || src == dst) return 0;
     int64_t n_ff = expert_rows(op, gate);
     if (n_ff == 0 || n_ff != expert_rows(op, up) || dst->width != op->n_used * n_ff) return 0;
@@ -346,8 +348,9 @@ static int check_op(check *c) {
     }
 }
 
-/* Once all writers are known: the residual stream and its norms stay private while their addends are not, a norm in
- * place of what a LINEAR wrote is not either, and columns before SELECT never share a buffer with columns after it. */
+/* Once all writers are known: the residual stream and its norms stay private while their addends are not; a norm in
+ * place of what a LINEAR wrote is not either, and only the residual stream may be its addend; and columns before SELECT
+ * never share a buffer with columns after it. */
 static int check_roles(const oc_engine *engine) {
     int selected = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
@@ -355,7 +358,7 @@ static int check_roles(const oc_engine *engine) {
         const oc_buffer *b = engine->buffers;
         if (op->kind == OC_OP_EMBED && !b[op->dst].is_private) return 0;
         if (op->kind == OC_OP_NORM && b[op->dst].is_private != b[op->dst2].is_private) return 0;
-        if (op->kind == OC_OP_NORM && op->src >= 0 && (b[op->src].is_private || !b[op->dst].is_private)) return 0;
+        if (op->kind == OC_OP_NORM && op->src >= 0 && b[op->src].is_private == b[op->dst].is_private) return 0;
         if (op->kind == OC_OP_NORM && op->src2 >= 0 && b[op->src2].is_private) return 0;
         if (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT)) selected = 1;
         else if (!selected && op->dst >= 0 && b[op->dst].is_output) return 0;
@@ -448,6 +451,8 @@ static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, in
     thread->column = take(l, widest, sizeof(float));
     thread->first = take(l, OC_ROWS, sizeof(int32_t));
     thread->last = take(l, OC_ROWS, sizeof(int32_t));
+    thread->position = take(l, OC_ROWS, sizeof(int32_t));
+    thread->slope = take(l, OC_ROWS, sizeof(float));
     thread->k_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->v_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->product = take(l, chunk_rows(engine), sizeof(float));
@@ -490,10 +495,10 @@ static void drop_unread_codes(oc_engine *engine) {
         int is_read = 0;
         for (int32_t i = 0; i < engine->n_ops; i++) {
             const oc_op *op = &engine->ops[i];
-            const int has_two = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
-            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_EXPERT_SUM && !has_two) || op->src != b) continue;
+            const int is_glu = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
+            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_EXPERT_SUM && !is_glu) || op->src != b) continue;
             is_read |= !engine->matrices[op->matrix].format->needs_f32;
-            is_read |= has_two && !engine->matrices[op->matrix2].format->needs_f32;
+            is_read |= is_glu && op->matrix2 >= 0 && !engine->matrices[op->matrix2].format->needs_f32;
         }
         engine->buffers[b].is_quantized &= is_read;
     }

@@ -2,6 +2,9 @@
 
 An architecture says with one `Block` a layer how its blocks differ. What a file may have or not is taken as the file
 has it: biases, q, k and v in one tensor, gate and up in one tensor, learned positions, a head of its own.
+
+Encoders with norms in front of their blocks are decoders that look both ways and end with the hidden states; those with
+norms behind have a skeleton of their own (encoder.py).
 """
 
 from collections.abc import Sequence
@@ -24,9 +27,11 @@ class FeedForward(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GatedFeedForward:
-    """down(act(gate x) * up x), with SiLU or the tanh form of GELU."""
+    """down(act(gate x) * up x), with SiLU, the tanh form of GELU, or the one with the error function."""
 
     gelu: bool = False
+    erf: bool = False
+    up_first: bool = False  # where gate and up share a tensor
 
     def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str, dst: str, scale: float) -> str:
         """See FeedForward."""
@@ -35,7 +40,8 @@ class GatedFeedForward:
             gate, up = Rows(f"{name}gate", n_ff), Rows(f"{name}up", n_ff)
         else:
             gate, up = Rows(f"{name}up", n_ff, 0, 2 * n_ff), Rows(f"{name}up", n_ff, n_ff, 2 * n_ff)
-        gated = plan.glu(normed, gate, up, gelu=self.gelu)
+            gate, up = (up, gate) if self.up_first else (gate, up)
+        gated = plan.glu(normed, gate, up, gelu=self.gelu, erf=self.erf)
         return plan.linear(gated, Rows(f"{name}down", hyper.n_embd), dst, scale=scale)
 
 
@@ -59,12 +65,14 @@ class Block:
     neox: bool = False  # rope turns the pairs (i, i + n_rot / 2) of a head instead of (2i, 2i + 1)
     scale: float | None = None  # of q; None: 1 / sqrt(head_dim)
     window: int = 0  # keys that a token attends to; 0: all before it
+    both_ways: bool = False  # and those after it; of a window, half lies on either side
     softcap: float = 0.0  # of attention scores; 0: none
     head_norms: bool = False  # rmsnorm of each head of q and k
     width_norms: bool = False  # rmsnorm of q and of k, all heads together
     center: bool = False  # norms are layernorm instead of rmsnorm
     norm_bias: bool = True  # of layernorms
     pre_norms: bool = True  # in front of attention and feed-forward
+    attn_norm: bool = True  # the first of them
     ffn_norm: str = "ffn_norm"  # the norm in front of feed-forward
     post_norms: bool = False  # of what attention and feed-forward add
     parallel: bool = False  # attention and feed-forward read the same residual
@@ -85,13 +93,29 @@ def decoder(
     plan = Plan(file, KVShape(len(blocks), hyper.n_kv_head, hyper.head_dim))
     positions = "position_embd" if plan.has("position_embd.weight") else None
     plan.embed("token_embd", hyper.n_embd, hyper.n_vocab, embedding_scale, positions=positions)
-    stream = _Stream(plan, hyper)
-    for layer, block in enumerate(blocks):
-        (_parallel if block.parallel else _sequential)(stream, block, layer)
-    selected = stream.norm("output_norm", blocks[-1], select=True)
+    selected = _hidden_states(plan, hyper, blocks)
     head = "output" if plan.has("output.weight") else "token_embd"
     plan.linear(selected, Rows(head, hyper.n_vocab), "logits", scale=logit_scale, softcap=logit_softcap)
     return plan
+
+
+def encoder(file: GGUFFile, hyper: Hyper, blocks: Sequence[Block], *, embedding_scale: float = 1.0) -> Plan:
+    """An encoder of these blocks, which look both ways, with a norm of the embedding if the file has one."""
+    # A whole text passes in one step, so every layer may use the same keys and values in turn.
+    plan = Plan(file, KVShape(1, hyper.n_kv_head, hyper.head_dim), is_encoder=True)
+    plan.embed("token_embd", hyper.n_embd, hyper.n_vocab, embedding_scale)
+    if plan.has("token_embd_norm.weight"):
+        plan.norm("token_embd_norm", hyper.eps, center=blocks[0].center, bias=blocks[0].norm_bias, in_place=True)
+    _hidden_states(plan, hyper, blocks)
+    return plan
+
+
+def _hidden_states(plan: Plan, hyper: Hyper, blocks: Sequence[Block]) -> str:
+    """All blocks, and the norm of what they leave."""
+    stream = _Stream(plan, hyper)
+    for layer, block in enumerate(blocks):
+        (_parallel if block.parallel else _sequential)(stream, block, layer)
+    return stream.norm("output_norm", blocks[-1], select=True)
 
 
 @dataclass(slots=True)
@@ -121,7 +145,7 @@ class _Stream:
 def _sequential(stream: _Stream, block: Block, layer: int) -> None:
     """Attention, then the feed-forward of what it leaves."""
     name = f"blk.{layer}."
-    normed = stream.norm(f"{name}attn_norm" if block.pre_norms else None, block)
+    normed = stream.norm(f"{name}attn_norm" if block.pre_norms and block.attn_norm else None, block)
     stream.added = (_attention(stream, block, layer, normed),)
     stream.post_norm = f"{name}post_attention_norm" if block.post_norms else None
     normed = stream.norm(f"{name}{block.ffn_norm}" if block.pre_norms else None, block)
@@ -143,6 +167,32 @@ def _parallel(stream: _Stream, block: Block, layer: int) -> None:
 
 def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
     plan, hyper, name = stream.plan, stream.hyper, f"blk.{layer}.attn_"
+    q, k, v = project_heads(plan, hyper, name, normed)
+    if block.width_norms:
+        plan.norm_buffer(q, f"{name}q_norm", hyper.eps, join=True)
+        plan.norm_buffer(k, f"{name}k_norm", hyper.eps)
+    attended = plan.attention(
+        q,
+        k,
+        v,
+        0 if plan.is_encoder else layer,
+        n_head=hyper.n_head,
+        scale=hyper.head_dim**-0.5 if block.scale is None else block.scale,
+        rope=plan.rope(*block.rope) if block.rope else None,
+        neox=block.neox,
+        window=block.window,
+        both_ways=block.both_ways,
+        softcap=block.softcap,
+        q_norm=f"{name}q_norm.weight" if block.head_norms else None,
+        k_norm=f"{name}k_norm.weight" if block.head_norms else None,
+        sinks=f"{name}sinks.weight" if plan.has(f"{name}sinks.weight") else None,
+        eps=hyper.eps,
+    )
+    return plan.linear(attended, Rows(f"{name}output", hyper.n_embd), "projected", scale=block.residual_scale)
+
+
+def project_heads(plan: Plan, hyper: Hyper, name: str, normed: str) -> tuple[str, str, str]:
+    """Queries, keys and values of `normed`, by one tensor or three called `name`..., "blk.N.attn_"."""
     q_width, kv_width = hyper.n_head * hyper.head_dim, hyper.n_kv_head * hyper.head_dim
     if plan.has(f"{name}qkv.weight"):
         fused, all_rows = f"{name}qkv", q_width + 2 * kv_width
@@ -154,26 +204,7 @@ def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
     else:
         parts = [Rows(f"{name}q", q_width), Rows(f"{name}k", kv_width), Rows(f"{name}v", kv_width)]
     q, k, v = (plan.linear(normed, rows, dst, join=dst != "v") for rows, dst in zip(parts, "qkv", strict=True))
-    if block.width_norms:
-        plan.norm_buffer(q, f"{name}q_norm", hyper.eps, join=True)
-        plan.norm_buffer(k, f"{name}k_norm", hyper.eps)
-    attended = plan.attention(
-        q,
-        k,
-        v,
-        layer,
-        n_head=hyper.n_head,
-        scale=hyper.head_dim**-0.5 if block.scale is None else block.scale,
-        rope=plan.rope(*block.rope) if block.rope else None,
-        neox=block.neox,
-        window=block.window,
-        softcap=block.softcap,
-        q_norm=f"{name}q_norm.weight" if block.head_norms else None,
-        k_norm=f"{name}k_norm.weight" if block.head_norms else None,
-        sinks=f"{name}sinks.weight" if plan.has(f"{name}sinks.weight") else None,
-        eps=hyper.eps,
-    )
-    return plan.linear(attended, Rows(f"{name}output", hyper.n_embd), "projected", scale=block.residual_scale)
+    return q, k, v
 
 
 def _feed_forward(stream: _Stream, block: Block, layer: int, normed: str, dst: str) -> str:

@@ -17,9 +17,12 @@ class ExpertFeedForward:
     routing: Routing
     n_ff: int
     clamp: bool = False
+    gated: bool = True
 
     @classmethod
-    def read(cls, meta: Metadata, *, normalize: bool, clamp: bool = False) -> "ExpertFeedForward":
+    def read(
+        cls, meta: Metadata, *, normalize: bool, clamp: bool = False, gated: bool = True
+    ) -> "ExpertFeedForward":
         """What the file says; `normalize` where it says nothing: whether the chosen weights sum up to one."""
         n_expert = meta.integer("expert_count", 1, 1 << 16)
         n_used = meta.integer("expert_used_count", 1, 256)
@@ -39,7 +42,7 @@ class ExpertFeedForward:
             n_group_used=meta.integer("expert_group_used_count", 0, max(n_group, 1), n_group),
         )
         n_ff = meta.integer("expert_feed_forward_length", 0, 1 << 18, 0)
-        return cls(routing, n_ff or meta.integer("feed_forward_length", 1, 1 << 18), clamp)
+        return cls(routing, n_ff or meta.integer("feed_forward_length", 1, 1 << 18), clamp, gated)
 
     def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str, dst: str, scale: float) -> str:
         """See FeedForward."""
@@ -54,7 +57,10 @@ class ExpertFeedForward:
             n_shared = plan.rows(f"{name}gate_shexp.weight")
             gated = plan.glu(normed, Rows(f"{name}gate_shexp", n_shared), Rows(f"{name}up_shexp", n_shared))
             shared = plan.linear(gated, Rows(f"{name}down_shexp", n_embd), "shared", scale=scale, join=True)
-        gate, up = Experts(f"{name}gate_exps", n_expert, self.n_ff), Experts(f"{name}up_exps", n_expert, self.n_ff)
-        down = Experts(f"{name}down_exps", n_expert, n_embd)
-        chosen = plan.expert_glu(normed, gate, up, self.routing.n_used, clamp=self.clamp)
+        up, down = Experts(f"{name}up_exps", n_expert, self.n_ff), Experts(f"{name}down_exps", n_expert, n_embd)
+        if self.gated:
+            gate = Experts(f"{name}gate_exps", n_expert, self.n_ff)
+            chosen = plan.expert_glu(normed, gate, up, self.routing.n_used, clamp=self.clamp)
+        else:
+            chosen = plan.expert_glu(normed, up, None, self.routing.n_used)
         return plan.expert_sum(chosen, down, self.routing.n_used, dst, shared=shared, share=share)

@@ -92,6 +92,7 @@ class Plan:
     n_vocab: int = 0
     matrices: dict[str, Part] = field(default_factory=dict)
     vectors: dict[str, Part] = field(default_factory=dict)
+    constants: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)  # vectors that no file has
     buffers: dict[str, int] = field(default_factory=dict)  # name -> width
     ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
@@ -108,6 +109,11 @@ class Plan:
         """Name a vector of n values from `first` on of a tensor of `of` values (None: n)."""
         self._expect(tensor, (of or n,))
         return self._part(self.vectors, Part(tensor, first, n, 1), of or n)
+
+    def constant(self, name: str, values: npt.NDArray[np.float64]) -> str:
+        """Name a vector that is computed."""
+        self.constants[name] = values.astype(np.float32)
+        return name
 
     def experts(self, experts: Experts, k: int) -> dict[str, str]:
         """Name the matrix of all experts, rows of one behind those of another, and their biases: operands of an op."""
@@ -183,7 +189,8 @@ class Plan:
         """
         self.n_vocab = n_vocab
         if token_type is not None:
-            self._expect(token_type, (n_embd, self.rows(token_type)))
+            if self.file.tensors[token_type].shape != (n_embd,):  # a file may drop the dimension of a single row
+                self._expect(token_type, (n_embd, self.rows(token_type)))
             self.vectors[token_type] = Part(token_type, 0, n_embd, 1)
         return self._op(
             "embed",
@@ -228,10 +235,24 @@ class Plan:
             eps=eps,
         )
 
-    def norm_buffer(self, name: str, weights: str, eps: float, *, join: bool = False) -> None:
-        """Norm a whole buffer in place. `join`: the next op does not read it."""
-        weight = self.vector(f"{weights}.weight", self.buffers[name])
-        self._op("norm", flags=("join",) if join else (), dst=name, dst2=name, vector=weight, eps=eps)
+    def norm_buffer(
+        self, name: str, weights: str, eps: float, *, add: str | None = None, center: bool = False, join: bool = False
+    ) -> str:
+        """Norm a whole buffer in place, with `add`, the residual stream, added before.
+
+        It is rmsnorm, or with `center` layernorm. `join`: the next op does not read it.
+        """
+        width = self.buffers[name]
+        return self._op(
+            "norm",
+            flags=(*(("center",) if center else ()), *(("join",) if join else ())),
+            src=add,
+            dst=name,
+            dst2=name,
+            vector=self.vector(f"{weights}.weight", width),
+            vector2=self.vector(f"{weights}.bias", width) if center else None,
+            eps=eps,
+        )
 
     def linear(
         self,
@@ -261,15 +282,18 @@ class Plan:
             softcap=softcap,
         )
 
-    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False) -> str:
-        """act(gate * src) * (up * src), (rows of each); act is SiLU or the tanh form of GELU."""
+    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False, erf: bool = False) -> str:
+        """act(gate * src) * (up * src), (rows of each).
+
+        The activation is SiLU, GELU in its tanh form with `gelu`, or GELU with the error function with `erf`.
+        """
         k = self.buffers[src]
         for rows in (gate, up):
             if self.has(f"{rows.name}.bias"):
                 raise UnsupportedModelError(f"tensor '{rows.name}.bias': gates with a bias are not supported")
         return self._op(
             "glu",
-            flags=(*self._quantize(gate.n), *(("gelu",) if gelu else ())),
+            flags=(*self._quantize(gate.n), *(("gelu",) if gelu else ()), *(("erf",) if erf else ())),
             src=src,
             dst=self.buffer("ff", gate.n),
             dst2=self.buffer("ff_up", up.n),
@@ -295,11 +319,14 @@ class Plan:
             n_group_used=routing.n_group_used,
         )
 
-    def expert_glu(self, src: str, gate: Experts, up: Experts, n_used: int, *, clamp: bool = False) -> str:
-        """silu(gate * src) * (up * src) of each chosen expert, (n_used * gate.n); `clamp`: as gpt-oss has it."""
+    def expert_glu(self, src: str, gate: Experts, up: Experts | None, n_used: int, *, clamp: bool = False) -> str:
+        """silu(gate * src) * (up * src) of each chosen expert, (n_used * gate.n); `clamp`: as gpt-oss has it.
+
+        Without `up` it is gelu(gate * src), with the error function.
+        """
         k = self.buffers[src]
         self.gathered = max(self.gathered, k)
-        others = {f"{key}2": name for key, name in self.experts(up, k).items()}
+        others = {f"{key}2": name for key, name in self.experts(up, k).items()} if up else {}
         return self._op(
             "expert_glu",
             flags=(*self._quantize(gate.n), *(("clamp",) if clamp else ())),
@@ -344,11 +371,13 @@ class Plan:
         softcap: float = 0.0,
         both_ways: bool = False,
         sinks: str | None = None,
+        slopes: str | None = None,
     ) -> str:
         """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim).
 
-        `both_ways`: to the tokens after it too, as far as they are in the same step. `sinks`: a vector with one more
-        score for each head.
+        `both_ways`: to the tokens after it too, as far as they are in the same step, with a `window` half of it on
+        either side. `sinks`: a vector with one more score for each head. `slopes`: a constant with what each head's
+        scores lose for each position between query and key.
         """
         head_dim = self.kv.head_dim
         shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
@@ -376,6 +405,7 @@ class Plan:
             src=q,
             dst=self.buffer("attended", width),
             vector=self.vector(sinks, n_head) if sinks else None,
+            vector2=slopes,
             window=window,
             softcap=softcap,
             **shape,
@@ -435,6 +465,8 @@ class Plan:
             with self._naming(part.tensor):
                 kind = self.file.tensors[part.tensor].type
                 index[name] = engine.add_matrix(kind, part.rows, part.k, self._source(part))
+        for name, values in self.constants.items():
+            index[name] = engine.add_vector(values)
         for name, part in self.vectors.items():
             index[name] = engine.add_vector(self.file.floats(part.tensor)[part.first : part.first + part.rows])
         buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
