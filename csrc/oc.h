@@ -92,13 +92,19 @@ typedef struct oc_op {
 
 typedef enum oc_kv_type { OC_KV_F16 = 0, OC_KV_F32 = 1, OC_KV_Q8_0 = 2 } oc_kv_type;
 
+/* Keys and values that one layer of the cache holds of a token. */
+typedef struct oc_kv_layer {
+    int32_t n_kv_head, head_dim;
+} oc_kv_layer;
+
 typedef struct oc_engine_params {
     int32_t n_threads;
     int32_t max_tokens;  /* columns of one step */
     int32_t max_outputs; /* columns of logits of one step */
     int32_t max_seqs;    /* batch items of one step */
-    int32_t n_layer, n_kv_head, head_dim; /* shape of the KV cache */
+    int32_t n_layer;     /* of the KV cache: layers that have keys and values of their own */
     int32_t kv_type;
+    const oc_kv_layer *kv_layers; /* (n_layer), copied */
     int64_t kv_blocks; /* blocks of 32 positions in the pool */
 } oc_engine_params;
 

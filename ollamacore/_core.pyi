@@ -1,6 +1,7 @@
 """Types of the extension module."""
 
 from array import array
+from collections.abc import Sequence as Items
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,7 @@ STEP_OK: int
 STEP_CANCELLED: int
 STEP_FULL: int
 
-def kv_block_bytes(n_layer: int, n_kv_head: int, head_dim: int, kv_type: str) -> int: ...
+def kv_block_bytes(kv: Items[tuple[int, int]], kv_type: str) -> int: ...
 
 class Engine:
     n_threads: int
@@ -90,8 +91,8 @@ class Engine:
     max_tokens: int
     max_seqs: int
     def __init__(
-        self, *, n_threads: int, max_tokens: int, max_outputs: int, max_seqs: int, n_layer: int,
-        n_kv_head: int, head_dim: int, kv_type: str, kv_blocks: int,
+        self, *, n_threads: int, max_tokens: int, max_outputs: int, max_seqs: int,
+        kv: Items[tuple[int, int]], kv_type: str, kv_blocks: int,
     ) -> None: ...
     def add_matrix(self, gguf_type: int, n_rows: int, k: int, data: memoryview) -> int: ...
     def add_vector(self, data: npt.NDArray[np.float32]) -> int: ...

@@ -54,9 +54,12 @@ cdef extern from "oc.h" nogil:
         int32_t layer, n_head, n_kv_head, head_dim, rope, window
         int32_t n_expert, n_used, n_group, n_group_used
         float eps, scale, softcap
+    ctypedef struct oc_kv_layer:
+        int32_t n_kv_head, head_dim
     ctypedef struct oc_engine_params:
         int32_t n_threads, max_tokens, max_outputs, max_seqs
-        int32_t n_layer, n_kv_head, head_dim, kv_type
+        int32_t n_layer, kv_type
+        const oc_kv_layer *kv_layers
         int64_t kv_blocks
     ctypedef struct oc_batch_item:
         oc_seq *seq

@@ -241,7 +241,7 @@ static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head
     unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
     const oc_kv_store_fn store[] = {[OC_KV_F16] = oc_kernels.kv_store_f16, [OC_KV_F32] = oc_kernels.kv_store_f32,
                                     [OC_KV_Q8_0] = oc_kernels.kv_store_q8_0};
-    store[w->engine->params.kv_type](k, v, tile, tile + w->engine->kv.tile_bytes, position % OC_TILE, d);
+    store[w->engine->params.kv_type](k, v, tile, tile + w->engine->kv.layers[op->layer].tile_bytes, position % OC_TILE, d);
 }
 
 /* True when another thread gave up a prompt chunk, or every sequence of the step. */
@@ -317,7 +317,7 @@ static void attend_part(const walker *w, const oc_span *span, int32_t head, int6
     }
     for (int64_t i = lowest / OC_TILE; i * OC_TILE < highest; i++) {
         own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, head);
-        own->v_tiles[i] = (const char *)own->k_tiles[i] + engine->kv.tile_bytes;
+        own->v_tiles[i] = (const char *)own->k_tiles[i] + engine->kv.layers[op->layer].tile_bytes;
     }
     const oc_attention_fn attention[] = {[OC_KV_F16] = oc_kernels.attention_f16, [OC_KV_F32] = oc_kernels.attention_f32,
                                          [OC_KV_Q8_0] = oc_kernels.attention_q8_0};

@@ -53,14 +53,23 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     if (p->n_threads < 1 || p->n_threads > 64) return oc_fail(OC_ERR_ARGUMENT, err, "threads must be 1 to 64, not %a", p->n_threads, 0);
     if (p->max_tokens < 1 || p->max_outputs < 1 || p->max_seqs < 1 || p->max_tokens < p->max_seqs)
         return oc_fail(OC_ERR_ARGUMENT, err, "batch limits must be positive", 0, 0);
-    if (p->n_layer < 1 || p->n_layer > 1024 || p->n_kv_head < 1 || p->n_kv_head > 1024 || p->head_dim < 1 || p->head_dim > 1024)
-        return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers and %b heads is out of range", p->n_layer, p->n_kv_head);
+    if (p->n_layer < 1 || p->n_layer > 1024) return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers is out of range", p->n_layer, 0);
+    for (int32_t i = 0; i < p->n_layer; i++) {
+        const oc_kv_layer *l = &p->kv_layers[i];
+        if (l->n_kv_head < 1 || l->n_kv_head > 1024 || l->head_dim < 1 || l->head_dim > 1024)
+            return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a heads of %b values is out of range", l->n_kv_head, l->head_dim);
+    }
     if (p->kv_type < OC_KV_F16 || p->kv_type > OC_KV_Q8_0) return oc_fail(OC_ERR_ARGUMENT, err, "KV type %a is unknown", p->kv_type, 0);
     if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
     oc_engine *made = calloc(1, sizeof *made);
     if (!made) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     made->params = *p;
+    made->params.kv_layers = NULL; /* the caller's */
     made->n_threads = p->n_threads;
+    for (int32_t i = 0; i < p->n_layer; i++) {
+        if (p->kv_layers[i].n_kv_head > made->n_kv_head) made->n_kv_head = p->kv_layers[i].n_kv_head;
+        if (p->kv_layers[i].head_dim > made->head_dim) made->head_dim = p->kv_layers[i].head_dim;
+    }
     oc_status status = oc_kv_init(&made->kv, p);
     if (status != OC_OK) {
         oc_engine_destroy(made);
@@ -231,9 +240,10 @@ static int check_glu(check *c) {
 
 static int check_heads(const check *c) {
     const oc_op *op = c->op;
-    const oc_engine_params *p = &c->engine->params;
-    return op->layer >= 0 && op->layer < p->n_layer && op->n_kv_head == p->n_kv_head && op->head_dim == p->head_dim &&
-           op->n_head >= op->n_kv_head && op->n_head % op->n_kv_head == 0 && op->n_head / op->n_kv_head <= OC_ROWS && !c->n_selected;
+    if (op->layer < 0 || op->layer >= c->engine->params.n_layer) return 0;
+    const oc_kv_place *place = &c->engine->kv.layers[op->layer];
+    return op->n_kv_head == place->n_kv_head && op->head_dim == place->head_dim && op->n_head >= op->n_kv_head &&
+           op->n_head % op->n_kv_head == 0 && op->n_head / op->n_kv_head <= OC_ROWS && !c->n_selected;
 }
 
 static int check_rope_kv(check *c) {
@@ -394,10 +404,10 @@ static void lay_attention(layout *l, oc_engine *engine) {
     const oc_engine_params *p = &engine->params;
     oc_step_state *step = &engine->step;
     int64_t parts = p->kv_blocks * OC_TILE / OC_PART + p->max_seqs;
-    step->n_partials = parts * oc_rows_per_token(engine) * p->n_kv_head;
-    step->partials = take(l, step->n_partials * (p->head_dim + 2), sizeof *step->partials);
+    step->n_partials = parts * oc_rows_per_token(engine) * engine->n_kv_head;
+    step->partials = take(l, step->n_partials * (engine->head_dim + 2), sizeof *step->partials);
     step->work = take(l, p->max_tokens + parts, sizeof *step->work);
-    step->arrived = take(l, (int64_t)p->max_tokens * p->n_kv_head, sizeof *step->arrived);
+    step->arrived = take(l, (int64_t)p->max_tokens * engine->n_kv_head, sizeof *step->arrived);
 }
 
 /* What the experts' ops of a plan need at most: of each thread room to gather, of the step the routes. */
@@ -425,7 +435,7 @@ static void lay_experts(layout *l, oc_engine *engine) {
 }
 
 static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
-    int64_t head_dim = engine->params.head_dim;
+    int64_t head_dim = engine->head_dim;
     thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
     thread->attention = take(l, (int64_t)oc_attention_scratch(head_dim), sizeof(float));
     thread->whole = lay_partial(l, head_dim);

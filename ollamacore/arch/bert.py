@@ -5,7 +5,7 @@ everywhere, and no head: the hidden states are what the model computes.
 """
 
 from ollamacore.arch.hyper import Metadata
-from ollamacore.arch.plan import KVShape, Plan, Rows
+from ollamacore.arch.plan import KVLayer, Plan, Rows
 from ollamacore.errors import InvalidFileError
 
 
@@ -18,7 +18,7 @@ def build(meta: Metadata) -> Plan:
     if width % n_head:
         raise InvalidFileError(f"{width} values are no multiple of {n_head} heads")
     # A whole sequence passes in one step, so every layer may use the same keys and values in turn.
-    plan = Plan(meta.file, KVShape(1, n_head, width // n_head), is_encoder=True)
+    plan = Plan(meta.file, [KVLayer(n_head, width // n_head)], is_encoder=True)
     plan.embed(
         "token_embd",
         width,
@@ -43,7 +43,7 @@ def build(meta: Metadata) -> Plan:
 
 def _attention(plan: Plan, block: str, hidden: str, n_head: int) -> str:
     """Attention of every token to every other one of its text, projected."""
-    width, head_dim = plan.buffers[hidden], plan.kv.head_dim
+    width, head_dim = plan.buffers[hidden], plan.kv[0].head_dim
     q, k, v = (
         plan.linear(hidden, Rows(f"{block}attn_{name}", width), name, join=name != "v") for name in "qkv"
     )

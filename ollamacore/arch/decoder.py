@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ollamacore.arch.hyper import Hyper
-from ollamacore.arch.plan import KVShape, Plan, Rows
+from ollamacore.arch.plan import KVLayer, Plan, Rows
 from ollamacore.arch.rope import Rope
 from ollamacore.gguf import GGUFFile
 
@@ -82,7 +82,7 @@ def decoder(
     logit_softcap: float = 0.0,
 ) -> Plan:
     """A decoder of these blocks."""
-    plan = Plan(file, KVShape(len(blocks), hyper.n_kv_head, hyper.head_dim))
+    plan = Plan(file, [KVLayer(hyper.n_kv_head, hyper.head_dim)] * len(blocks))
     positions = "position_embd" if plan.has("position_embd.weight") else None
     plan.embed("token_embd", hyper.n_embd, hyper.n_vocab, embedding_scale, positions=positions)
     stream = _Stream(plan, hyper)

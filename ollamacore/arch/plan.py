@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,9 @@ _MAX_THREADS, _SLICE = 64, 32
 _GROUP = 8
 
 
-@dataclass(frozen=True, slots=True)
-class KVShape:
-    """What the KV cache of a model must hold."""
+class KVLayer(NamedTuple):
+    """What one layer of the KV cache holds of a token: a key and a value of head_dim numbers for each head."""
 
-    n_layer: int
     n_kv_head: int
     head_dim: int
 
@@ -87,7 +85,7 @@ class Plan:
     """Tensors, buffers, rope tables and ops of one model, in order of use."""
 
     file: GGUFFile
-    kv: KVShape
+    kv: list[KVLayer]  # layers that have keys and values of their own
     is_encoder: bool = False  # every token sees the whole text, and there is no head: outputs are hidden states
     n_vocab: int = 0
     matrices: dict[str, Part] = field(default_factory=dict)
@@ -350,8 +348,8 @@ class Plan:
         `both_ways`: to the tokens after it too, as far as they are in the same step. `sinks`: a vector with one more
         score for each head.
         """
-        head_dim = self.kv.head_dim
-        shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
+        n_kv_head, head_dim = self.kv[layer]
+        shape = {"layer": layer, "n_head": n_head, "n_kv_head": n_kv_head, "head_dim": head_dim}
         norms = {
             "vector": self.vector(q_norm, head_dim) if q_norm else None,
             "vector2": self.vector(k_norm, head_dim) if k_norm else None,

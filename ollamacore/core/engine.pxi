@@ -25,21 +25,36 @@ STEP_CANCELLED = OC_ERR_CANCELLED
 STEP_FULL = OC_ERR_FULL
 
 
-def kv_block_bytes(int n_layer, int n_kv_head, int head_dim, str kv_type) -> int:
-    """Bytes of one KV block, 32 positions of all layers."""
+cdef oc_kv_layer *_kv_layers(kv) except NULL:
+    """(KV heads, their length) of each layer, for free()."""
+    cdef oc_kv_layer *layers = <oc_kv_layer *>malloc(max(len(kv), 1) * sizeof(oc_kv_layer))
+    if layers == NULL:
+        raise OutOfMemoryError("out of memory")
+    for i, (n_kv_head, head_dim) in enumerate(kv):
+        layers[<int>i].n_kv_head, layers[<int>i].head_dim = n_kv_head, head_dim
+    return layers
+
+
+def kv_block_bytes(kv, str kv_type) -> int:
+    """Bytes of one KV block, 32 positions of all layers; `kv` is that of Engine."""
     cdef oc_engine_params params
-    params.n_layer, params.n_kv_head, params.head_dim, params.kv_type = n_layer, n_kv_head, head_dim, KV_TYPES[kv_type]
-    return oc_engine_kv_block_bytes(&params)
+    cdef oc_kv_layer *layers = _kv_layers(kv)
+    params.n_layer, params.kv_layers, params.kv_type = <int32_t>len(kv), layers, KV_TYPES[kv_type]
+    size = oc_engine_kv_block_bytes(&params)
+    free(layers)
+    return size
 
 
 cdef class Engine:
     """Weights, plan and KV pool of one model.
 
-    Build it with the add_* methods, then finish() and load(); afterwards one thread at a time may call step().
+    `kv`: of each layer of the KV cache how many KV heads it has, and their length. Build it with the add_* methods, then
+    finish() and load(); afterwards one thread at a time may call step().
     """
 
     cdef oc_engine *_engine
     cdef oc_engine_params _params
+    cdef oc_kv_layer *_layers
     cdef const float *_logits
     cdef int64_t _stride
     cdef int64_t _n_vocab
@@ -50,14 +65,15 @@ cdef class Engine:
     cdef int _n_sequences
     cdef int64_t _n_outputs  # of the last step
 
-    def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
-                  int head_dim, str kv_type, long long kv_blocks):
+    def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, kv,
+                  str kv_type, long long kv_blocks):
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
         self._sources = []
         self._params.n_threads, self._params.max_tokens = n_threads, max_tokens
         self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
-        self._params.n_layer, self._params.n_kv_head, self._params.head_dim = n_layer, n_kv_head, head_dim
+        self._layers = _kv_layers(kv)
+        self._params.n_layer, self._params.kv_layers = <int32_t>len(kv), self._layers
         self._params.kv_type, self._params.kv_blocks = KV_TYPES[kv_type], kv_blocks
         self._items = <oc_batch_item *>malloc(max(max_seqs, 1) * sizeof(oc_batch_item))
         if self._items == NULL:
@@ -70,6 +86,7 @@ cdef class Engine:
     def __dealloc__(self):
         oc_engine_destroy(self._engine)
         free(self._items)
+        free(self._layers)
 
     def close(self) -> None:
         """Give all memory back. Every sequence must be closed, and no other method works afterwards."""

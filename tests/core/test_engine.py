@@ -41,9 +41,7 @@ def open_engine(path, *, n_threads=2, kv_blocks=64, max_tokens=64, kv_type="f16"
         max_tokens=max_tokens,
         max_outputs=8,
         max_seqs=8,
-        n_layer=plan.kv.n_layer,
-        n_kv_head=plan.kv.n_kv_head,
-        head_dim=plan.kv.head_dim,
+        kv=plan.kv,
         kv_type=kv_type,
         kv_blocks=kv_blocks,
     )
@@ -228,9 +226,7 @@ def test_unsupported_tensor_type_is_named(path):
         max_tokens=8,
         max_outputs=1,
         max_seqs=1,
-        n_layer=1,
-        n_kv_head=1,
-        head_dim=8,
+        kv=[(1, 8)],
         kv_type="f16",
         kv_blocks=1,
     )
@@ -240,7 +236,7 @@ def test_unsupported_tensor_type_is_named(path):
 
 def test_attention_without_its_keys_and_values_is_refused():
     engine = _core.Engine(
-        n_threads=1, max_tokens=8, max_outputs=1, max_seqs=1, n_layer=1, n_kv_head=1, head_dim=32, kv_type="q8_0",
+        n_threads=1, max_tokens=8, max_outputs=1, max_seqs=1, kv=[(1, 32)], kv_type="q8_0",
         kv_blocks=1,
     )
     matrix = engine.add_matrix(0, 32, 32, memoryview(bytes(4 * 32 * 32)))
@@ -260,9 +256,7 @@ def test_plan_that_does_not_fit_is_refused(spoil):
         max_tokens=8,
         max_outputs=1,
         max_seqs=1,
-        n_layer=1,
-        n_kv_head=1,
-        head_dim=8,
+        kv=[(1, 8)],
         kv_type="f16",
         kv_blocks=1,
     )
