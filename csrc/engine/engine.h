@@ -35,8 +35,8 @@ typedef struct oc_columns {
     float *sum;    /* (columns, width / 32) or NULL */
 } oc_columns;
 
-/* A private buffer is written by EMBED and NORM only: in a step of one token every thread computes its own copy, which
- * costs a microsecond and saves a barrier. */
+/* A private buffer is written by EMBED, NORM and AltUp only: in a step of one token every thread computes its own
+ * copy, which costs a microsecond and saves a barrier. */
 typedef struct oc_buffer {
     int32_t width; /* floats per column, a multiple of 8 */
     int is_private, is_quantized, is_output; /* is_output: written after SELECT, so it has max_outputs columns */
@@ -149,6 +149,7 @@ typedef struct oc_thread {
 #define OC_SLICE 32       /* tokens of one expert that are multiplied at a time */
 #define OC_MAX_GROUPS 64  /* of experts */
 #define OC_MAX_USED 256   /* experts of a token */
+#define OC_MAX_STREAMS 8  /* of a token, in AltUp */
 #define OC_EXPERT_ROWS 64 /* rows of one expert that are multiplied at a time */
 #define OC_ROWS 48 /* query rows of one attention call */
 #define OC_SOURCE_PANEL 65536 /* bytes of a panel, if that holds a group: small beside any second-level cache */
@@ -156,11 +157,12 @@ typedef struct oc_thread {
 struct oc_engine {
     oc_engine_params params;
     oc_matrix *matrices;
+    oc_matrix *tables; /* of GATHER: always in their file */
     oc_vector *vectors;
     oc_buffer *buffers;
     oc_rope *ropes;
     oc_op *ops;
-    int32_t n_matrices, n_vectors, n_buffers, n_ropes, n_ops;
+    int32_t n_matrices, n_tables, n_vectors, n_buffers, n_ropes, n_ops;
     int is_finished, is_loaded;
     int32_t n_threads; /* at work, of the params.n_threads that there is room for */
     int32_t n_kv_head, head_dim; /* the most of any layer of the KV cache */

@@ -1,4 +1,5 @@
-/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c and moe.c. */
+/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c, moe.c
+ * and altup.c. */
 #ifndef OC_ENGINE_WALK_H
 #define OC_ENGINE_WALK_H
 
@@ -49,6 +50,14 @@ static inline oc_share share_columns(const walker *w) { return share(w, w->n, 1)
 
 /* y[c * ldy + r] = rows of groups [g0, g1) times column c of x, from the packed matrix or from its file. */
 void oc_matmul(const walker *w, const oc_matrix *m, const oc_act *x, float *y, int64_t ldy, long g0, long g1);
+
+/* Every thread computes a private column for itself; others, and those of larger steps, are shared out. */
+static inline int is_own(const walker *w, int32_t dst) { return w->is_solo && w->engine->buffers[dst].is_private; }
+
+/* altup.c */
+void oc_run_predict(walker *w);
+void oc_run_correct(walker *w);
+void oc_run_match(walker *w);
 
 /* moe.c */
 void oc_run_route(walker *w);

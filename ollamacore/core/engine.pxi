@@ -11,12 +11,15 @@ OP_KINDS = {
     "embed": OC_OP_EMBED, "norm": OC_OP_NORM, "linear": OC_OP_LINEAR, "glu": OC_OP_GLU,
     "rope_kv": OC_OP_ROPE_KV, "attention": OC_OP_ATTENTION, "quantize": OC_OP_QUANTIZE,
     "route": OC_OP_ROUTE, "expert_glu": OC_OP_EXPERT_GLU, "expert_sum": OC_OP_EXPERT_SUM,
+    "gather": OC_OP_GATHER, "sparse_glu": OC_OP_SPARSE_GLU, "predict": OC_OP_PREDICT, "correct": OC_OP_CORRECT,
+    "match": OC_OP_MATCH,
 }
 OP_FLAGS = {
     "quantize": OC_FLAG_QUANTIZE, "join": OC_FLAG_JOIN, "neox": OC_FLAG_NEOX, "gelu": OC_FLAG_GELU,
     "select": OC_FLAG_SELECT, "center": OC_FLAG_CENTER, "erf": OC_FLAG_ERF, "both_ways": OC_FLAG_BOTH_WAYS,
     "plain": OC_FLAG_PLAIN,
     "sigmoid": OC_FLAG_SIGMOID, "normalize": OC_FLAG_NORMALIZE, "clamp": OC_FLAG_CLAMP,
+    "norm_value": OC_FLAG_NORM_VALUE,
 }
 #: version of the layout of packed weights
 PACKED_LAYOUT = OC_PACKED_LAYOUT
@@ -48,8 +51,8 @@ def kv_block_bytes(kv, str kv_type) -> int:
 cdef class Engine:
     """Weights, plan and KV pool of one model.
 
-    `kv`: of each layer of the KV cache how many KV heads it has, and their length. Build it with the add_* methods, then
-    finish() and load(); afterwards one thread at a time may call step().
+    `kv`: of each layer of the KV cache how many KV heads it has, and their length. Build it with the add_* methods,
+    then finish() and load(); afterwards one thread at a time may call step().
     """
 
     cdef oc_engine *_engine
@@ -61,6 +64,7 @@ cdef class Engine:
     cdef int64_t _progress
     cdef int32_t _cancel_load
     cdef list _sources
+    cdef list _tables
     cdef oc_batch_item *_items
     cdef int _n_sequences
     cdef int64_t _n_outputs  # of the last step
@@ -70,6 +74,7 @@ cdef class Engine:
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
         self._sources = []
+        self._tables = []
         self._params.n_threads, self._params.max_tokens = n_threads, max_tokens
         self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
         self._layers = _kv_layers(kv)
@@ -95,6 +100,7 @@ cdef class Engine:
         oc_engine_destroy(self._engine)
         self._engine, self._logits = NULL, NULL
         self._sources.clear()
+        self._tables.clear()
 
     @property
     def n_threads(self) -> int:
@@ -134,6 +140,18 @@ cdef class Engine:
         self._sources.append(data)
         return index
 
+    def add_table(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
+        """Rows for "gather" ops in GGUF layout, part of a mapped file: they are read there, and held until close()."""
+        cdef char err[OC_ERR_LEN]
+        cdef int32_t index
+        self._need_open()
+        err[0] = 0
+        if data.shape[0] == 0:
+            raise InvalidFileError("table without data")
+        _check(oc_engine_add_table(self._engine, gguf_type, n_rows, k, &data[0], data.shape[0], &index, err), err)
+        self._tables.append(data)
+        return index
+
     def add_vector(self, const float[::1] data) -> int:
         """A vector of floats, copied."""
         cdef char err[OC_ERR_LEN]
@@ -168,7 +186,8 @@ cdef class Engine:
     def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1,
                int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0,
                int n_kv_head=0, int head_dim=0, int rope=-1, int window=0, float eps=0, float scale=1,
-               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0):
+               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0, int n_stream=0,
+               int offset=0):
         """One op of the plan; oc.h says what each kind reads and writes."""
         cdef char err[OC_ERR_LEN]
         cdef oc_op op
@@ -181,6 +200,7 @@ cdef class Engine:
         op.layer, op.n_head, op.n_kv_head, op.head_dim = layer, n_head, n_kv_head, head_dim
         op.rope, op.window, op.eps, op.scale, op.softcap = rope, window, eps, scale, softcap
         op.n_expert, op.n_used, op.n_group, op.n_group_used = n_expert, n_used, n_group, n_group_used
+        op.n_stream, op.offset = n_stream, offset
         err[0] = 0
         _check(oc_engine_add_op(self._engine, &op, err), err)
 
