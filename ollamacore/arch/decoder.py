@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ollamacore.arch.hyper import Hyper
+from ollamacore.arch.per_layer import PerLayerInputs
 from ollamacore.arch.plan import KVLayer, Plan, Rows
 from ollamacore.arch.rope import Rope
 from ollamacore.gguf import GGUFFile
@@ -27,10 +28,11 @@ class GatedFeedForward:
     """down(act(gate x) * up x), with SiLU or the tanh form of GELU."""
 
     gelu: bool = False
+    n_ff: int = 0  # 0: the model's
 
     def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str, dst: str, scale: float) -> str:
         """See FeedForward."""
-        n_ff = hyper.n_ff
+        n_ff = self.n_ff or hyper.n_ff
         if plan.has(f"{name}gate.weight"):
             gate, up = Rows(f"{name}gate", n_ff), Rows(f"{name}up", n_ff)
         else:
@@ -56,12 +58,15 @@ class Block:
     """One layer."""
 
     rope: Rope | None  # None: q and k are not turned
+    heads: KVLayer | None = None  # KV heads and the length of heads; None: the model's
+    kv_of: int | None = None  # the layer whose keys and values are read; None: its own
     neox: bool = False  # rope turns the pairs (i, i + n_rot / 2) of a head instead of (2i, 2i + 1)
     scale: float | None = None  # of q; None: 1 / sqrt(head_dim)
     window: int = 0  # keys that a token attends to; 0: all before it
     softcap: float = 0.0  # of attention scores; 0: none
     head_norms: bool = False  # rmsnorm of each head of q and k
     width_norms: bool = False  # rmsnorm of q and of k, all heads together
+    value_norm: bool = False  # rmsnorm of each head of v, without weights; where the file has no v, it is k
     center: bool = False  # norms are layernorm instead of rmsnorm
     norm_bias: bool = True  # of layernorms
     pre_norms: bool = True  # in front of attention and feed-forward
@@ -69,6 +74,7 @@ class Block:
     post_norms: bool = False  # of what attention and feed-forward add
     parallel: bool = False  # attention and feed-forward read the same residual
     residual_scale: float = 1.0  # of what attention and feed-forward add
+    output_scale: float = 1.0  # of the residual behind it
     feed_forward: FeedForward = field(default_factory=GatedFeedForward)
 
 
@@ -80,12 +86,15 @@ def decoder(
     embedding_scale: float = 1.0,
     logit_scale: float = 1.0,
     logit_softcap: float = 0.0,
+    per_layer: PerLayerInputs | None = None,
 ) -> Plan:
     """A decoder of these blocks."""
-    plan = Plan(file, [KVLayer(hyper.n_kv_head, hyper.head_dim)] * len(blocks))
+    plan = Plan(file, kv_layers(hyper, blocks))
     positions = "position_embd" if plan.has("position_embd.weight") else None
     plan.embed("token_embd", hyper.n_embd, hyper.n_vocab, embedding_scale, positions=positions)
-    stream = _Stream(plan, hyper)
+    if per_layer:
+        per_layer.prepare(plan, hyper)
+    stream = _Stream(plan, hyper, blocks, per_layer)
     for layer, block in enumerate(blocks):
         (_parallel if block.parallel else _sequential)(stream, block, layer)
     selected = stream.norm("output_norm", blocks[-1], select=True)
@@ -94,14 +103,32 @@ def decoder(
     return plan
 
 
+def kv_layers(hyper: Hyper, blocks: Sequence[Block]) -> list[KVLayer]:
+    """What the KV cache holds: of each block that has keys and values of its own."""
+    return [_heads(hyper, block) for block in blocks if block.kv_of is None]
+
+
+def _heads(hyper: Hyper, block: Block) -> KVLayer:
+    return block.heads or KVLayer(hyper.n_kv_head, hyper.head_dim)
+
+
+def _kv_layer(blocks: Sequence[Block], layer: int) -> int:
+    """The layer of the KV cache that a block reads."""
+    own = blocks[layer].kv_of
+    return sum(block.kv_of is None for block in blocks[: layer if own is None else own])
+
+
 @dataclass(slots=True)
 class _Stream:
     """The residual stream of a plan under construction, and what the next norm adds to it."""
 
     plan: Plan
     hyper: Hyper
+    blocks: Sequence[Block]
+    per_layer: PerLayerInputs | None
     added: tuple[str, ...] = ()
     post_norm: str | None = None  # of what is added
+    scale: float = 1.0  # of the sum
 
     def norm(self, name: str | None, block: Block, *, select: bool = False) -> str:
         """Add what waits; the stream, normed by `name`, or as it is."""
@@ -110,11 +137,12 @@ class _Stream:
             self.hyper.eps,
             add=self.added,
             post_norm=self.post_norm,
+            scale=self.scale,
             center=block.center,
             bias=block.norm_bias,
             select=select,
         )
-        self.added, self.post_norm = (), None
+        self.added, self.post_norm, self.scale = (), None, 1.0
         return normed
 
 
@@ -122,11 +150,16 @@ def _sequential(stream: _Stream, block: Block, layer: int) -> None:
     """Attention, then the feed-forward of what it leaves."""
     name = f"blk.{layer}."
     normed = stream.norm(f"{name}attn_norm" if block.pre_norms else None, block)
-    stream.added = (_attention(stream, block, layer, normed),)
+    stream.added = (attention(stream.plan, stream.hyper, stream.blocks, layer, normed),)
     stream.post_norm = f"{name}post_attention_norm" if block.post_norms else None
     normed = stream.norm(f"{name}{block.ffn_norm}" if block.pre_norms else None, block)
     stream.added = (_feed_forward(stream, block, layer, normed, "projected"),)
     stream.post_norm = f"{name}post_ffw_norm" if block.post_norms else None
+    if stream.per_layer:
+        residual = stream.norm(None, block)
+        stream.added = (stream.per_layer.project(stream.plan, stream.hyper, layer, residual),)
+        stream.post_norm = f"{name}post_norm"
+    stream.scale = block.output_scale
 
 
 def _parallel(stream: _Stream, block: Block, layer: int) -> None:
@@ -135,45 +168,61 @@ def _parallel(stream: _Stream, block: Block, layer: int) -> None:
     first = f"{name}attn_norm_2" if has(f"{name}attn_norm_2.weight") else f"{name}attn_norm"
     second = f"{name}ffn_norm" if has(f"{name}ffn_norm.weight") else f"{name}attn_norm"
     normed = stream.norm(first, block)
-    attended = _attention(stream, block, layer, normed)
+    attended = attention(stream.plan, stream.hyper, stream.blocks, layer, normed)
     if second != first:
         normed = stream.norm(second, block)
     stream.added = attended, _feed_forward(stream, block, layer, normed, "projected_ff")
 
 
-def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
-    plan, hyper, name = stream.plan, stream.hyper, f"blk.{layer}.attn_"
-    q_width, kv_width = hyper.n_head * hyper.head_dim, hyper.n_kv_head * hyper.head_dim
-    if plan.has(f"{name}qkv.weight"):
-        fused, all_rows = f"{name}qkv", q_width + 2 * kv_width
-        parts = [
-            Rows(fused, q_width, 0, all_rows),
-            Rows(fused, kv_width, q_width, all_rows),
-            Rows(fused, kv_width, q_width + kv_width, all_rows),
-        ]
-    else:
-        parts = [Rows(f"{name}q", q_width), Rows(f"{name}k", kv_width), Rows(f"{name}v", kv_width)]
-    q, k, v = (plan.linear(normed, rows, dst, join=dst != "v") for rows, dst in zip(parts, "qkv", strict=True))
-    if block.width_norms:
+def attention(
+    plan: Plan, hyper: Hyper, blocks: Sequence[Block], layer: int, normed: str, *, join: bool = False
+) -> str:
+    """Emit the attention of a block, projected. `join`: the next op does not read it."""
+    block, name = blocks[layer], f"blk.{layer}.attn_"
+    n_kv_head, head_dim = _heads(hyper, block)
+    parts = _projections(plan, block, name, hyper.n_head * head_dim, n_kv_head * head_dim)
+    made = {part: plan.linear(normed, rows, part, join=part != list(parts)[-1]) for part, rows in parts.items()}
+    q, k = made["q"], made.get("k")
+    v = made.get("v", k)
+    if block.width_norms and k:
         plan.norm_buffer(q, f"{name}q_norm", hyper.eps, join=True)
         plan.norm_buffer(k, f"{name}k_norm", hyper.eps)
     attended = plan.attention(
         q,
         k,
         v,
-        layer,
+        _kv_layer(blocks, layer),
         n_head=hyper.n_head,
-        scale=hyper.head_dim**-0.5 if block.scale is None else block.scale,
+        scale=head_dim**-0.5 if block.scale is None else block.scale,
         rope=plan.rope(*block.rope) if block.rope else None,
         neox=block.neox,
         window=block.window,
         softcap=block.softcap,
         q_norm=f"{name}q_norm.weight" if block.head_norms else None,
-        k_norm=f"{name}k_norm.weight" if block.head_norms else None,
+        k_norm=f"{name}k_norm.weight" if block.head_norms and k else None,
+        value_norm=block.value_norm,
         sinks=f"{name}sinks.weight" if plan.has(f"{name}sinks.weight") else None,
         eps=hyper.eps,
     )
-    return plan.linear(attended, Rows(f"{name}output", hyper.n_embd), "projected", scale=block.residual_scale)
+    output = Rows(f"{name}output", hyper.n_embd)
+    return plan.linear(attended, output, "projected", scale=block.residual_scale, join=join)
+
+
+def _projections(plan: Plan, block: Block, name: str, q_width: int, kv_width: int) -> dict[str, Rows]:
+    """Where q is, and k and v unless they are another layer's; v may be missing where it is k."""
+    if block.kv_of is not None:
+        return {"q": Rows(f"{name}q", q_width)}
+    if plan.has(f"{name}qkv.weight"):
+        fused, all_rows = f"{name}qkv", q_width + 2 * kv_width
+        return {
+            "q": Rows(fused, q_width, 0, all_rows),
+            "k": Rows(fused, kv_width, q_width, all_rows),
+            "v": Rows(fused, kv_width, q_width + kv_width, all_rows),
+        }
+    parts = {"q": Rows(f"{name}q", q_width), "k": Rows(f"{name}k", kv_width), "v": Rows(f"{name}v", kv_width)}
+    if block.value_norm and not plan.has(f"{name}v.weight"):
+        del parts["v"]
+    return parts
 
 
 def _feed_forward(stream: _Stream, block: Block, layer: int, normed: str, dst: str) -> str:

@@ -17,15 +17,18 @@ from ollamacore import (
 )
 from ollamacore.arch import build_plan, supports
 from ollamacore.gguf import GGUFFile
+from tests.generate.gemmas import GEMMAS, gemma_model
 from tests.generate.moe import MOE_SHAPES, moe_model
 from tests.generate.tiny import tiny_model
 
 TOKENS = array("i", [(7 * i + 3) % 300 for i in range(90)])
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3", "qwen2moe", "gpt-oss"])
+@pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3", "qwen2moe", "gpt-oss", "gemma3n", "gemma4-26b-a4b"])
 def path(request, tmp_path_factory):
     target = tmp_path_factory.mktemp("engine") / f"{request.param}.gguf"
+    if request.param in GEMMAS:
+        return gemma_model(target, request.param, "Q8_0")
     make = moe_model if request.param in MOE_SHAPES else tiny_model
     return make(target, request.param, tensor_type="Q8_0")
 
