@@ -12,7 +12,7 @@ from ollamacore.arch.hyper import Hyper, Metadata
 from ollamacore.arch.per_layer import PerLayerInputs, kv_owners, windowed_layers
 from ollamacore.arch.plan import Experts, KVLayer, Plan, Routing, Rows
 from ollamacore.arch.rope import Rope, model_rope, rope_frequencies
-from ollamacore.errors import InvalidFileError
+from ollamacore.errors import InvalidFileError, UnsupportedModelError
 
 #: layers for each of full attention, where the file does not say
 DEFAULT_PATTERN = 6
@@ -99,7 +99,7 @@ def _local_head(meta: Metadata, hyper: Hyper) -> int:
     """The length of heads in layers with a window."""
     head_dim = meta.integer("attention.key_length_swa", 1, 1024, hyper.head_dim)
     if meta.integer("attention.value_length_swa", 1, 1024, head_dim) != head_dim:
-        raise InvalidFileError("keys and values of different length in layers with a window")
+        raise UnsupportedModelError("keys and values of different length are not supported")
     return head_dim
 
 

@@ -5,7 +5,8 @@
 tests/data/make_gemma_goldens.py gives the same weights to transformers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from statistics import NormalDist
@@ -151,12 +152,28 @@ def _add_experts(weights: Weights, model: Gemma, block: str) -> None:
     weights.found |= {f"{block}ffn_{name}_exps.weight": values for name, values in experts.items()}
 
 
-def gemma_model(path: str | PathLike[str], name: str, tensor_type: str = "F32") -> Path:
-    """Write the model GEMMAS[name] and return its path. `tensor_type` is that of the matrices but small ones."""
-    model = GEMMAS[name]
+def gemma_model(
+    path: str | PathLike[str],
+    name: str,
+    tensor_type: str = "F32",
+    *,
+    tensors: Mapping[str, np.ndarray | None] | None = None,
+    metadata: Mapping[str, int] | None = None,
+    **changes: object,
+) -> Path:
+    """Write a model and return its path. `tensor_type` is that of the matrices but small ones.
+
+    `changes` replace fields of GEMMAS[name], `tensors` and `metadata` what the file has; None leaves a tensor out.
+    """
+    model = replace(GEMMAS[name], **changes)
     writer = gguf.GGUFWriter(Path(path), model.architecture)
     _write_metadata(writer, model)
-    for tensor, values in gemma_tensors(model).items():
+    for key, value in (metadata or {}).items():
+        writer.kv_data[0].pop(f"{model.architecture}.{key}", None)
+        writer.add_uint32(f"{model.architecture}.{key}", value)
+    for tensor, values in (gemma_tensors(model) | dict(tensors or {})).items():
+        if values is None:
+            continue
         if values.ndim == 1 or "_coef" in tensor or "_inp." in tensor:
             writer.add_tensor(tensor, values)
         else:
