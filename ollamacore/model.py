@@ -146,9 +146,7 @@ class Model:
             max_tokens=sizes.limits.tokens,
             max_outputs=sizes.limits.outputs,
             max_seqs=sizes.limits.sequences,
-            n_layer=plan.kv.n_layer,
-            n_kv_head=plan.kv.n_kv_head,
-            head_dim=plan.kv.head_dim,
+            kv=plan.kv,
             kv_type=sizes.kv_type,
             kv_blocks=blocks,
         )

@@ -49,7 +49,28 @@ static void run_embed(walker *w) {
     }
 }
 
+/* ---- GATHER ---- */
+
+static void gather_column(const walker *w, int64_t c) {
+    const oc_matrix *table = &w->engine->tables[w->op->matrix];
+    const int32_t token = w->engine->step.token[c];
+    float *x = column(w, w->op->dst, c), *row = w->engine->threads[w->thread].column;
+    weight_row(table, token < table->n_rows ? token : 0, row);
+    for (int64_t i = 0; i < table->k; i++) x[i] += w->op->scale * row[i];
+}
+
+static void run_gather(walker *w) {
+    oc_share columns = share_columns(w);
+    while (oc_share_next(&columns)) gather_column(w, columns.begin);
+}
+
 /* ---- NORM ---- */
+
+/* The norm of x, or of each of its parts. */
+static void norm_parts(const oc_op *op, const float *x, const float *weights, float *y, int64_t n) {
+    const int64_t part = op->n_head > 0 ? n / op->n_head : n;
+    for (int64_t at = 0; at < n; at += part) oc_kernels.rmsnorm(x + at, weights, y + at, part, op->eps);
+}
 
 /* Column `from` of the residual and of the addend gives column `to` of dst. */
 static void norm_column(const walker *w, int64_t from, int64_t to) {
@@ -66,23 +87,24 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
         oc_kernels.add(x, addend, n);
     }
     if (op->src2 >= 0) oc_kernels.add(x, column(w, op->src2, from), n);
+    for (int64_t i = 0; op->scale != 1.0f && i < n; i++) x[i] *= op->scale;
     float *y = column(w, op->dst, to);
+    const float *weights = vector(w, op->vector);
     if (op->flags & OC_FLAG_CENTER)
-        oc_kernels.layernorm(x, vector(w, op->vector), vector(w, op->vector2), y, n, op->eps);
+        oc_kernels.layernorm(x, weights, vector(w, op->vector2), y, n, op->eps);
     else if (!(op->flags & OC_FLAG_PLAIN))
-        oc_kernels.rmsnorm(x, vector(w, op->vector), y, n, op->eps);
+        norm_parts(op, x, weights, y, n);
+    else
+        for (int64_t i = 0; weights && i < n; i++) y[i] = x[i] * weights[i];
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
 }
-
-/* Every thread norms a private column for itself; other columns, and those of larger steps, are shared out. */
-static int is_own_norm(const walker *w) { return w->is_solo && w->engine->buffers[w->op->dst].is_private; }
 
 static void run_norm(walker *w) {
     const oc_step_state *step = &w->engine->step;
     int select = w->op->flags & OC_FLAG_SELECT;
     if (select) w->n = step->n_outputs;
     if (w->n == 0) return;
-    if (is_own_norm(w)) {
+    if (is_own(w, w->op->dst)) {
         norm_column(w, 0, 0);
         return;
     }
@@ -158,6 +180,10 @@ static void finish_linear(const walker *w, const oc_op *op, int64_t c, int64_t f
     for (int64_t i = 0; op->softcap > 0 && i < rows; i++) y[i] = op->softcap * oc_tanhf(y[i] / op->softcap);
     if (op->flags & OC_FLAG_ERF) oc_kernels.gelu(y, rows);
     if (op->flags & OC_FLAG_GELU) oc_kernels.gelu_tanh(y, rows);
+    if (op->src2 >= 0) {
+        const float *factors = column(w, op->src2, c) + op->offset + first;
+        for (int64_t i = 0; i < rows; i++) y[i] *= factors[i];
+    }
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
 }
 
@@ -236,6 +262,49 @@ static void run_glu(walker *w) {
     w->is_away = groups.is_away;
 }
 
+/* ---- SPARSE_GLU ---- */
+
+#define PIECE 512L /* values of a lone column that a thread takes at a time */
+
+static float mean_of(const float *sums, int64_t n) {
+    float total = 0;
+    for (int j = 0; j < OC_GROUP; j++) total += sums[j];
+    return total / (float)n;
+}
+
+/* The value above which a normal distribution with the mean and deviation of x has a fixed part of its values; n is a
+ * multiple of OC_GROUP, in as many chains the sums run. */
+static float cutoff_of(const float *x, int64_t n, float deviations) {
+    float sums[OC_GROUP] = {0}, squares[OC_GROUP] = {0};
+    for (int64_t i = 0; i < n; i += OC_GROUP)
+        for (int j = 0; j < OC_GROUP; j++) sums[j] += x[i + j];
+    const float mean = mean_of(sums, n);
+    for (int64_t i = 0; i < n; i += OC_GROUP)
+        for (int j = 0; j < OC_GROUP; j++) squares[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    return mean + deviations * sqrtf(mean_of(squares, n));
+}
+
+static void sparse_glu_piece(const walker *w, int64_t c, int64_t first, int64_t n, float cutoff) {
+    const float *gate = column(w, w->op->src, c) + first, *up = column(w, w->op->src2, c) + first;
+    float *y = column(w, w->op->dst, c) + first;
+    for (int64_t i = 0; i < n; i++) y[i] = gate[i] > cutoff ? gate[i] - cutoff : 0.0f;
+    oc_kernels.geglu(y, up, y, n);
+    if (w->op->flags & OC_FLAG_QUANTIZE) quantize(w, w->op->dst, c, first, n);
+}
+
+/* Columns are shared out; a lone one in pieces, for which every thread finds the cutoff. */
+static void run_sparse_glu(walker *w) {
+    const int64_t n = w->engine->buffers[w->op->dst].width;
+    const long pieces = w->is_solo ? (long)((n + PIECE - 1) / PIECE) : 1;
+    float cutoff = w->is_solo ? cutoff_of(column(w, w->op->src, 0), n, w->op->scale) : 0.0f;
+    oc_share items = share(w, w->is_solo ? pieces : w->n, 1);
+    while (oc_share_next(&items)) {
+        const int64_t c = w->is_solo ? 0 : items.begin, first = w->is_solo ? items.begin * PIECE : 0;
+        if (!w->is_solo) cutoff = cutoff_of(column(w, w->op->src, c), n, w->op->scale);
+        sparse_glu_piece(w, c, first, w->is_solo && n - first > PIECE ? PIECE : n - first, cutoff);
+    }
+}
+
 /* ---- ROPE_KV ---- */
 
 static void rope_head(const walker *w, const oc_op *op, float *x, int32_t norm, int64_t c) {
@@ -265,7 +334,13 @@ static void spread_head(float *x, int64_t d) {
 static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head) {
     const oc_step_state *step = &w->engine->step;
     int32_t d = op->head_dim;
-    float *k = column(w, op->src2, c) + (int64_t)head * d, *v = column(w, op->src3, c) + (int64_t)head * d;
+    float *k = column(w, op->src2, c) + (int64_t)head * d;
+    const float *v = column(w, op->src3, c) + (int64_t)head * d;
+    if (op->flags & OC_FLAG_NORM_VALUE) { /* aside: keys and values may be made of the same */
+        float *normed = w->engine->threads[w->thread].column;
+        oc_kernels.rmsnorm(v, NULL, normed, d, op->eps);
+        v = normed;
+    }
     rope_head(w, op, k, op->vector2, c);
     if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(k, d);
     int64_t position = step->position[c];
@@ -273,7 +348,7 @@ static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head
     unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
     const oc_kv_store_fn store[] = {[OC_KV_F16] = oc_kernels.kv_store_f16, [OC_KV_F32] = oc_kernels.kv_store_f32,
                                     [OC_KV_Q8_0] = oc_kernels.kv_store_q8_0};
-    store[w->engine->params.kv_type](k, v, tile, tile + w->engine->kv.tile_bytes, position % OC_TILE, d);
+    store[w->engine->params.kv_type](k, v, tile, tile + w->engine->kv.layers[op->layer].tile_bytes, position % OC_TILE, d);
 }
 
 /* True when another thread gave up a prompt chunk, or every sequence of the step. */
@@ -293,7 +368,7 @@ static void run_rope_kv(walker *w) {
     oc_step_state *step = &w->engine->step;
     if (w->thread == 0 && should_stop(step)) atomic_store(&step->stop, 1);
     long n = (long)w->n * op->n_kv_head;
-    if (step->decode_only) return; /* the thread that attends to the last key stores it: see attend */
+    if (op->src2 < 0 || step->decode_only) return; /* the thread that attends to the last key stores it: see attend */
     oc_share heads = share(w, n, op->n_kv_head);
     while (oc_share_next(&heads))
         for (long i = heads.begin; i < heads.end; i++) store_head(w, op, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
@@ -357,7 +432,7 @@ static void attend_part(const walker *w, const oc_span *span, int32_t head, int6
     }
     for (int64_t i = lowest / OC_TILE; i * OC_TILE < highest; i++) {
         own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, head);
-        own->v_tiles[i] = (const char *)own->k_tiles[i] + engine->kv.tile_bytes;
+        own->v_tiles[i] = (const char *)own->k_tiles[i] + engine->kv.layers[op->layer].tile_bytes;
     }
     const oc_attention_fn attention[] = {[OC_KV_F16] = oc_kernels.attention_f16, [OC_KV_F32] = oc_kernels.attention_f32,
                                          [OC_KV_Q8_0] = oc_kernels.attention_q8_0};
@@ -445,7 +520,8 @@ static void attend(const walker *w, const oc_attention_work *work, int32_t head)
     key_range(w, span, span->n_tokens - 1, &unused, &last);
     int64_t begin = first / OC_PART, end = (last + OC_PART - 1) / OC_PART;
     if (work->part >= 0 && (work->part < begin || work->part >= end)) return; /* outside the window */
-    if (step->decode_only && (work->part < 0 || work->part == end - 1)) store_head(w, heads_of(w), span->column, head);
+    const int stores = step->decode_only && heads_of(w)->src2 >= 0;
+    if (stores && (work->part < 0 || work->part == end - 1)) store_head(w, heads_of(w), span->column, head);
     take_queries(w, span, head);
     if (work->part < 0)
         attend_whole(w, span, head, begin, end);
@@ -476,13 +552,20 @@ static void (*const run_op[])(walker *) = {
     [OC_OP_EMBED] = run_embed,     [OC_OP_NORM] = run_norm,           [OC_OP_LINEAR] = run_linear,     [OC_OP_GLU] = run_glu,
     [OC_OP_ROPE_KV] = run_rope_kv, [OC_OP_ATTENTION] = run_attention, [OC_OP_QUANTIZE] = run_quantize,
     [OC_OP_ROUTE] = oc_run_route,  [OC_OP_EXPERT_GLU] = oc_run_expert_glu, [OC_OP_EXPERT_SUM] = oc_run_expert_sum,
+    [OC_OP_GATHER] = run_gather,   [OC_OP_SPARSE_GLU] = run_sparse_glu,  [OC_OP_PREDICT] = oc_run_predict,
+    [OC_OP_CORRECT] = oc_run_correct, [OC_OP_MATCH] = oc_run_match,
 };
 
 /* A phase is shared by the threads. What is not, every thread does for itself, or somebody does on the way. */
 static int is_phase(const walker *w) {
-    if (w->op->kind == OC_OP_NORM) return !is_own_norm(w);
-    if (w->op->kind == OC_OP_ROPE_KV) return !w->engine->step.decode_only;
-    return 1;
+    switch (w->op->kind) {
+    case OC_OP_NORM:
+    case OC_OP_PREDICT:
+    case OC_OP_CORRECT:
+    case OC_OP_MATCH: return !is_own(w, w->op->dst);
+    case OC_OP_ROPE_KV: return w->op->src2 >= 0 && !w->engine->step.decode_only;
+    default: return 1;
+    }
 }
 
 /* ---- a step of one token ----

@@ -57,7 +57,7 @@ int32_t oc_rows_per_token(const oc_engine *engine) {
 static void lay_attention(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     const oc_engine_params *p = &engine->params;
-    int64_t used = 0, rows_per_token = (int64_t)oc_rows_per_token(engine) * p->n_kv_head;
+    int64_t used = 0, rows_per_token = (int64_t)oc_rows_per_token(engine) * engine->n_kv_head;
     step->n_work = 0;
     for (int32_t i = 0; i < step->n_spans; i++) {
         oc_span *span = &step->spans[i];

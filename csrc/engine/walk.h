@@ -1,4 +1,5 @@
-/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c and moe.c. */
+/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c, moe.c
+ * and altup.c. */
 #ifndef OC_ENGINE_WALK_H
 #define OC_ENGINE_WALK_H
 
@@ -60,6 +61,14 @@ static inline oc_matrix rows_of(const oc_matrix *m, int64_t from, int64_t n) {
     else rows.source = (const char *)m->source + (size_t)from * oc_format_row_bytes(m->format, m->k);
     return rows;
 }
+
+/* Every thread computes a private column for itself; others, and those of larger steps, are shared out. */
+static inline int is_own(const walker *w, int32_t dst) { return w->is_solo && w->engine->buffers[dst].is_private; }
+
+/* altup.c */
+void oc_run_predict(walker *w);
+void oc_run_correct(walker *w);
+void oc_run_match(walker *w);
 
 /* moe.c */
 void oc_run_route(walker *w);

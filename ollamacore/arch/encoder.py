@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ollamacore.arch.decoder import FeedForward, PlainFeedForward, project_heads
+from ollamacore.arch.decoder import FeedForward, PlainFeedForward, head_rows, project
 from ollamacore.arch.hyper import Hyper
-from ollamacore.arch.plan import KVShape, Plan, Rows
+from ollamacore.arch.plan import KVLayer, Plan, Rows
 from ollamacore.arch.rope import Rope
 from ollamacore.gguf import GGUFFile
 
@@ -40,7 +40,7 @@ def alibi_slopes(n_head: int) -> npt.NDArray[np.float64]:
 def post_norm_encoder(file: GGUFFile, hyper: Hyper, blocks: Sequence[PostNormBlock]) -> Plan:
     """An encoder of these blocks."""
     # A whole text passes in one step, so every layer may use the same keys and values in turn.
-    plan = Plan(file, KVShape(1, hyper.n_kv_head, hyper.head_dim), is_encoder=True)
+    plan = Plan(file, [KVLayer(hyper.n_kv_head, hyper.head_dim)], is_encoder=True)
     if plan.has("position_embd.weight"):
         plan.context_limit = plan.rows("position_embd.weight")
     plan.embed(
@@ -64,14 +64,13 @@ def _add_block(plan: Plan, hyper: Hyper, block: PostNormBlock, name: str, *, is_
         norm = "attn_norm_2"
     hidden = plan.norm(f"{name}{norm}", hyper.eps, add=(added,), center=True, in_place=True)
     added = block.feed_forward(plan, hyper, f"{name}ffn_", hidden, "projected", 1.0)
-    plan.norm(
-        f"{name}layer_output_norm", hyper.eps, add=(added,), center=True, select=is_last, in_place=not is_last
-    )
+    plan.norm(f"{name}layer_output_norm", hyper.eps, add=(added,), center=True, select=is_last, in_place=not is_last)
 
 
 def _attention(plan: Plan, hyper: Hyper, block: PostNormBlock, name: str) -> str:
     """Attention of every token to every other one of its text, projected."""
-    q, k, v = project_heads(plan, hyper, name, "residual")
+    width = hyper.n_head * hyper.head_dim
+    q, k, v = project(plan, head_rows(plan, name, width, width), "residual").values()
     for heads, norm in ((q, f"{name}q_norm"), (k, f"{name}k_norm")):
         if plan.has(f"{norm}.weight"):
             plan.norm_buffer(heads, norm, hyper.eps, center=True)

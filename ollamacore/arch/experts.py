@@ -62,5 +62,5 @@ class ExpertFeedForward:
             gate = Experts(f"{name}gate_exps", n_expert, self.n_ff)
             chosen = plan.expert_glu(normed, gate, up, self.routing.n_used, clamp=self.clamp)
         else:
-            chosen = plan.expert_glu(normed, up, None, self.routing.n_used)
+            chosen = plan.expert_glu(normed, up, None, self.routing.n_used, erf=True)
         return plan.expert_sum(chosen, down, self.routing.n_used, dst, shared=shared, share=share)
