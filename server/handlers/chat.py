@@ -8,6 +8,7 @@ from typing import Any
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.body import receive
+from server.handlers.prompt import conversation, render, thinking
 from server.handlers.reference import Target, find_model
 from server.handlers.run import (
     Clock,
@@ -15,7 +16,6 @@ from server.handlers.run import (
     Plan,
     check_abilities,
     check_logprobs,
-    check_template,
     chunks_of,
     fit,
     joined_logprobs,
@@ -23,12 +23,11 @@ from server.handlers.run import (
     plan_run,
     progress_field,
     stamp,
-    thinking_variables,
 )
 from server.handlers.stream import Records, stream_records
 from server.http import Request, Response, StreamResponse, json_response
 from server.models.engine import Engine, Progress
-from server.schema import ChatRequest, Message
+from server.schema import ChatRequest
 
 
 async def chat(request: Request, context: Context) -> Response | StreamResponse:
@@ -60,7 +59,6 @@ def _check(wanted: ChatRequest, target: Target) -> None:
     if wanted.tools and not target.supports("tools"):
         raise ApiError(400, f"{target.stored.name.full} does not support tools")
     check_abilities(wanted, target, images=any(message.images for message in wanted.messages))
-    check_template(target)
 
 
 def _record(wanted: ChatRequest, content: str) -> dict[str, Any]:
@@ -106,12 +104,11 @@ class _Prompt:
 
     def __init__(self, engine: Engine, target: Target, plan: Plan, wanted: ChatRequest):
         self._engine = engine
-        self._template = target.description.chat_template
+        self._target = target
         self._limit = plan.context - 1
         self._truncate = plan.truncate
-        self._variables = thinking_variables(wanted, target)
-        if wanted.tools:
-            self._variables["tools"] = list(wanted.tools)
+        self._think = thinking(wanted, target)
+        self._tools = wanted.tools
         self._messages = conversation(target, wanted.messages)
 
     async def fitting(self) -> _Rendered:
@@ -140,20 +137,9 @@ class _Prompt:
         """The prompt without what comes before a message, system messages excepted; all would be `whole` tokens."""
         kept = [message for message in self._messages[:start] if message["role"] == "system"]
         messages = kept + self._messages[start:]
-        if self._template:
-            text = await self._engine.render(messages, **self._variables)
-        else:  # a base model: its template is the prompt itself
-            text = "".join(message["content"] for message in messages if message["role"] != "system")
+        text = await render(self._engine, self._target, messages, think=self._think, tools=self._tools)
         tokens = await self._engine.tokenize(text)
         return _Rendered(text, tokens, Dropped(start - len(kept), max(whole - len(tokens), 0)))
-
-
-def conversation(target: Target, given: Sequence[Message]) -> list[dict[str, Any]]:
-    """The model's own messages, then the request's; its system text only if the request brings none."""
-    messages = [*target.messages, *(message.for_template() for message in given)]
-    if target.system and given[0].role != "system":
-        messages.insert(0, {"role": "system", "content": target.system})
-    return messages
 
 
 def _joined(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from server.errors import ApiError
 from server.handlers.reference import Target
 from server.metrics import Metrics
 from server.models.engine import Engine, Progress
-from server.schema import RunRequest, TokenizeRequest
+from server.schema import RunRequest
 from server.times import format_now
 
 MIN_CONTEXT = 4
@@ -46,17 +46,6 @@ def check_abilities(request: RunRequest, target: Target, *, images: bool) -> Non
     if wanted != "json" and not isinstance(wanted, dict):
         raise ApiError(500, f'invalid format: {wanted!r}; expected "json" or a valid JSON Schema object')
     raise ApiError(400, "format is not supported by this server: generation cannot be constrained to JSON")
-
-
-def check_template(target: Target) -> None:
-    """Refuse a model whose only prompt template is one that cannot be run here."""
-    if target.has_go_template and not target.description.chat_template:
-        name = target.stored.name.short
-        raise ApiError(
-            400,
-            f'"{name}" has a Go template and its GGUF file has no chat template; '
-            "Go templates are not supported by this server, use raw mode",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +90,6 @@ def context_size(context: Context, target: Target, options: SamplingOptions) -> 
     if target.description.context_length:
         size = min(size, target.description.context_length)
     return max(size, MIN_CONTEXT)
-
-
-def thinking_variables(request: RunRequest | TokenizeRequest, target: Target) -> dict[str, Any]:
-    """What a thinking model's template is told; thinking is on unless the request turns it off."""
-    if not target.supports("thinking"):
-        return {}
-    think = True if request.think is None else request.think
-    variables: dict[str, Any] = {"enable_thinking": bool(think)}
-    if isinstance(think, str):
-        variables["reasoning_effort"] = think
-    return variables
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ollamacore.errors import InvalidFileError, UnsupportedModelError
+from ollamacore.errors import InvalidFileError, TemplateError, UnsupportedModelError
 from server.store import disk
 from server.store.describe import GGUFDescription, describe_gguf
 from server.store.digest import format_digest, parse_digest
@@ -16,6 +16,7 @@ from server.store.errors import CreateError, DamagedManifestError, InvalidDigest
 from server.store.manifests import Layer
 from server.store.names import ModelName
 from server.store.store import Store, StoredModel
+from server.store.template import parsed
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -47,6 +48,7 @@ class CreateSpec:
 def create_model(store: Store, spec: CreateSpec, on_progress: Progress) -> StoredModel:
     """Make the model and report each step; raises CreateError with Ollama's text, or another StoreError."""
     _check(spec)
+    _check_template(spec.template)
     with store.hold():
         build = _Build(store, on_progress)
         if spec.base is not None:
@@ -84,6 +86,13 @@ def _check(spec: CreateSpec) -> None:
         raise CreateError("adapters are not supported")
     if spec.quantize:
         raise CreateError("quantization is not supported; supply a quantized GGUF file")
+
+
+def _check_template(source: str) -> None:
+    try:
+        parsed(source)
+    except TemplateError as error:
+        raise CreateError(f"template error: {error}") from error
 
 
 def _replaced_model(store: Store, name: ModelName) -> StoredModel | None:
