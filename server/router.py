@@ -77,12 +77,16 @@ class Router:
             return text_response("405 method not allowed", 405, (("Allow", ", ".join(methods)),))
         if self._context.config.read_only and route.writes:
             return json_response({"error": "this server is read-only"}, 403)
-        meter = _Meter(self._context.metrics, name, request.method)
+        metrics, began = self._context.metrics, time.perf_counter()
         try:
             answer = route.handler(request, self._context)
         except Exception as error:  # noqa: BLE001  every error is an answer
             answer = _failure(error)
-        return meter.of(answer) if isinstance(answer, Response | StreamResponse) else _guarded(answer, meter)
+        if isinstance(answer, Response):
+            metrics.answered(name, request.method, answer.status, time.perf_counter() - began)
+            return answer
+        meter = _Meter(metrics, name, request.method, began)
+        return meter.of(answer) if isinstance(answer, StreamResponse) else _guarded(answer, meter)
 
 
 class _Meter:
@@ -90,8 +94,8 @@ class _Meter:
 
     __slots__ = ("_began", "_method", "_metrics", "_route")
 
-    def __init__(self, metrics: Metrics, route: str, method: str):
-        self._began = time.perf_counter()
+    def __init__(self, metrics: Metrics, route: str, method: str, began: float):
+        self._began = began
         self._metrics = metrics
         self._route = route
         self._method = method
