@@ -46,6 +46,7 @@ VARIABLES = {
     "OLLAMA_NO_CLOUD": "1 is what this server does anyway; /api/status then says that the environment wants it",
     "OLLAMA_NOPRUNE": "1 keeps blobs that no model uses (default 0)",
     "OLLAMA_DEBUG": "1 logs requests and model loads, 2 logs more",
+    "OLLAMA_DEBUG_LOG_REQUESTS": "1 keeps bodies of requests to models, and scripts that repeat them, in a new folder",
     "OLLAMACORE_API_KEYS": "keys that clients must bring, comma separated, or @file with one a line (default: none)",
     "OLLAMACORE_TLS_CERT": "PEM file of a certificate chain: serve HTTPS",
     "OLLAMACORE_TLS_KEY": "PEM file of its private key (default: in the certificate's file)",
@@ -81,6 +82,7 @@ class Config:
     prune: bool = True
     no_cloud: bool = False  # somebody asked for it; there is none in any case
     debug: int = 0
+    log_requests: bool = False
     num_parallel: int = 0  # as many as the engine can usefully run
     max_loaded_models: int = 3
     max_queue: int = 512
@@ -130,6 +132,7 @@ class Config:
             no_cloud=bool(_level(env["OLLAMA_NO_CLOUD"])),
             prune=not _level(env["OLLAMA_NOPRUNE"]),
             debug=_level(env["OLLAMA_DEBUG"]),
+            log_requests=bool(_level(env["OLLAMA_DEBUG_LOG_REQUESTS"])),
             num_parallel=_number(env, "OLLAMA_NUM_PARALLEL", 0),
             max_loaded_models=_number(env, "OLLAMA_MAX_LOADED_MODELS", 0) or 3,
             max_queue=_number(env, "OLLAMA_MAX_QUEUE", 512),
