@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 #: Blobs that no model uses are kept this long: a client uploads them before it creates the model.
 GRACE_S = 3600
 _DESCRIPTIONS = 64
+#: one of these is in every list of capabilities that is complete
+_KINDS = {"completion", "embedding", "rerank"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -268,7 +270,7 @@ class Store:
                 context = context or self.describe(model).context_length
                 embedding = embedding or self.describe(model).embedding_length
                 capabilities[:] = self._with_template(model, capabilities)
-            elif not (capabilities and context):  # a model made here has them in its config
+            elif not (context and _KINDS & set(capabilities)):  # a model made here has them in its config
                 description = self.describe(model)
                 capabilities += description.capabilities
                 context = context or description.context_length
