@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from server.context import Context
@@ -14,19 +15,17 @@ from server.handlers.run import (
     Clock,
     Dropped,
     Plan,
+    Run,
     check_abilities,
     check_logprobs,
-    chunks_of,
     fit,
     joined_logprobs,
-    logprobs_field,
     plan_run,
-    progress_field,
     stamp,
 )
 from server.handlers.stream import Records, stream_records
 from server.http import Request, Response, StreamResponse, json_response
-from server.models.engine import Engine, Progress
+from server.models.engine import Engine
 from server.schema import ChatRequest
 
 
@@ -68,26 +67,17 @@ def _record(wanted: ChatRequest, content: str) -> dict[str, Any]:
 
 async def _records(context: Context, target: Target, plan: Plan, wanted: ChatRequest) -> Records:
     """The records of one run, from the lease of the model to the metrics."""
-    clock = Clock()
+    clock = Clock(context.metrics, "/api/chat")
     async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns) as lease:
         clock.ready()
         rendered = await _Prompt(lease.engine, target, plan, wanted).fitting()
         if wanted.debug_render_only:
             yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": rendered.text}}
             return
-        prompt = fit(rendered.tokens, plan, rendered.dropped)
-        progress = wanted.progress and wanted.stream
-        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options, progress=progress)) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, Progress):
-                    yield {**_record(wanted, ""), "done": False, **progress_field(chunk)}
-                    continue
-                clock.first_token(context.metrics, "/api/chat")
-                if chunk.text or chunk.logprobs:
-                    yield {**_record(wanted, chunk.text), "done": False, **logprobs_field(chunk)}
-                if chunk.done_reason is not None:
-                    final = {**_record(wanted, ""), "done": True, "done_reason": chunk.done_reason}
-                    yield {**final, **clock.metrics(chunk), **prompt.truncated(chunk)}
+        run = Run(lease.engine, wanted, plan, clock, partial(_record, wanted))
+        async with aclosing(run.records(fit(rendered.tokens, plan, rendered.dropped))) as records:
+            async for record in records:
+                yield record
 
 
 @dataclass(frozen=True, slots=True)

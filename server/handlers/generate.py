@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from ollamacore import InsertMarks, ModelfileTemplate
@@ -16,20 +17,18 @@ from server.handlers.run import (
     Dropped,
     Fitted,
     Plan,
+    Run,
     check_abilities,
     check_logprobs,
-    chunks_of,
     fit,
     fitting_length,
     joined_logprobs,
-    logprobs_field,
     plan_run,
-    progress_field,
     stamp,
 )
 from server.handlers.stream import Records, stream_records
 from server.http import Request, Response, StreamResponse, json_response
-from server.models.engine import Engine, Progress
+from server.models.engine import Engine
 from server.schema import GenerateRequest
 
 
@@ -42,12 +41,12 @@ async def generate(request: Request, context: Context) -> Response | StreamRespo
     target = await find_model(context, wanted.model)
     if not wanted.prompt and wanted.keep_alive_ns == 0:
         await context.models.unload(target.source.path)
-        return json_response({**stamp(wanted), "response": "", "done": True, "done_reason": "unload"})
+        return json_response({**_record(wanted, ""), "done": True, "done_reason": "unload"})
     _check(wanted, target)
     plan = plan_run(context, target, wanted)
     if not wanted.prompt:
         async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns):
-            return json_response({**stamp(wanted), "response": "", "done": True, "done_reason": "load"})
+            return json_response({**_record(wanted, ""), "done": True, "done_reason": "load"})
     records = _records(context, target, plan, wanted)
     if wanted.stream and not wanted.debug_render_only:
         return await stream_records(records)
@@ -68,35 +67,32 @@ def _check(wanted: GenerateRequest, target: Target) -> None:
 
 async def _records(context: Context, target: Target, plan: Plan, wanted: GenerateRequest) -> Records:
     """The records of one run, from the lease of the model to the metrics."""
-    clock = Clock()
+    clock = Clock(context.metrics, "/api/generate")
     template = await asyncio.to_thread(ModelfileTemplate, wanted.template) if wanted.template else target.template
     marks = _marks(wanted, target, template)
     async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns) as lease:
         clock.ready()
         text = _with_marks(marks, wanted) if marks else await _prompt(lease.engine, target, wanted, template)
         if wanted.debug_render_only:
-            yield {**stamp(wanted), "response": "", "done": False, "_debug_info": {"rendered_template": text}}
+            yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": text}}
             return
         if marks:
             prompt = await _around_gap(lease.engine, marks, plan, wanted)
         else:
             prompt = fit(await _tokens(lease.engine, text, wanted), plan)
-        answer: list[int] = []
-        progress = wanted.progress and wanted.stream
-        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options, progress=progress)) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, Progress):
-                    yield {**stamp(wanted), "response": "", "done": False, **progress_field(chunk)}
-                    continue
-                clock.first_token(context.metrics, "/api/generate")
-                answer.extend(chunk.tokens)
-                if chunk.text or chunk.logprobs:
-                    yield {**stamp(wanted), "response": chunk.text, "done": False, **logprobs_field(chunk)}
-                if chunk.done_reason is not None:
-                    final = {**stamp(wanted), "response": "", "done": True, "done_reason": chunk.done_reason}
-                    if not wanted.raw:
-                        final["context"] = [*prompt.tokens, *answer]
-                    yield {**final, **clock.metrics(chunk), **prompt.truncated(chunk)}
+
+        def closing(tokens: Sequence[int]) -> dict[str, Any]:
+            return {} if wanted.raw else {"context": [*prompt.tokens, *tokens]}
+
+        run = Run(lease.engine, wanted, plan, clock, partial(_record, wanted), closing)
+        async with aclosing(run.records(prompt)) as records:
+            async for record in records:
+                yield record
+
+
+def _record(wanted: GenerateRequest, text: str) -> dict[str, Any]:
+    """The beginning of a record, up to the text."""
+    return {**stamp(wanted), "response": text}
 
 
 async def _prompt(
