@@ -35,7 +35,7 @@ def test_go_says_the_same(example):
     assert outcome(example["template"]) == wanted
 
 
-def test_dates(monkeypatch):
+def test_dates():
     days = GoTemplate('{{ currentDate }} {{ yesterdayDate "ignored" }}').render({}).split()
     today, yesterday = (time.strptime(day, "%Y-%m-%d") for day in days)
     assert time.mktime(today) > time.mktime(yesterday)
