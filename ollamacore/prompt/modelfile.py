@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ollamacore.prompt.gotemplate import GoTemplate
-from ollamacore.prompt.gotemplate.parser import (
+from ollamacore.prompt.gotemplate.tree import (
     Action,
     Block,
     Branch,

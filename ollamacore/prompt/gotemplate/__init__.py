@@ -11,7 +11,8 @@ from typing import Any
 from ollamacore.errors import TemplateError
 from ollamacore.prompt.budget import BudgetError, measure, started
 from ollamacore.prompt.gotemplate.execute import NAMES, Run
-from ollamacore.prompt.gotemplate.parser import Block, Tree, parse
+from ollamacore.prompt.gotemplate.parser import parse
+from ollamacore.prompt.gotemplate.tree import Block, Tree
 
 MAX_SOURCE = 128 << 10
 

@@ -7,7 +7,7 @@ from ollamacore.errors import TemplateError
 from ollamacore.prompt.budget import OUTPUT_BYTES, BudgetError, current, items
 from ollamacore.prompt.gotemplate.functions import FUNCTIONS, FunctionError
 from ollamacore.prompt.gotemplate.lexer import line_of, quoted
-from ollamacore.prompt.gotemplate.parser import (
+from ollamacore.prompt.gotemplate.tree import (
     Action,
     Block,
     Branch,
