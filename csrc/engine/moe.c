@@ -106,23 +106,15 @@ static void group_by_expert(const walker *w) {
 void oc_run_route(walker *w) {
     oc_routes *routes = &w->engine->step.routes;
     oc_share columns = share_columns(w);
-    int done = 0;
-    while (oc_share_next(&columns))
-        for (long c = columns.begin; c < columns.end; c++, done++) route_column(w, c);
-    if (done == 0 || atomic_fetch_add(&routes->n_routed, done) + done < w->n) return;
-    atomic_store(&routes->n_routed, 0);
-    group_by_expert(w);
+    while (oc_share_next(&columns)) {
+        route_column(w, columns.begin);
+        if (atomic_fetch_add(&routes->n_routed, 1) + 1 < w->n) continue;
+        atomic_store(&routes->n_routed, 0);
+        group_by_expert(w);
+    }
 }
 
 /* ---- EXPERT_GLU ---- */
-
-/* `n` rows of a matrix from row `from` on, both multiples of a group: rows of one expert. */
-static oc_matrix rows_of(const oc_matrix *m, int64_t from, int64_t n) {
-    oc_matrix rows = {.format = m->format, .n_rows = n, .k = m->k};
-    if (m->packed) rows.packed = (const char *)m->packed + oc_format_packed_bytes(m->format, from, m->k);
-    else rows.source = (const char *)m->source + (size_t)from * oc_format_row_bytes(m->format, m->k);
-    return rows;
-}
 
 /* Columns of pairs or tokens, from column c on. */
 static oc_act act_at(const oc_columns *at, int64_t c, int64_t n, int64_t k) {
