@@ -35,6 +35,10 @@ def test_go_says_the_same(example):
     assert outcome(example["template"]) == wanted
 
 
+def test_a_number_that_is_too_long_is_an_error():
+    assert outcome("{{ " + "9" * 100_000 + " }}").startswith("error: template: :1: integer overflow")
+
+
 def test_dates():
     days = GoTemplate('{{ currentDate }} {{ yesterdayDate "ignored" }}').render({}).split()
     today, yesterday = (time.strptime(day, "%Y-%m-%d") for day in days)

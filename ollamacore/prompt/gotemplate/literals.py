@@ -12,6 +12,8 @@ _INTEGER = re.compile(
 _DECIMAL = re.compile(r"[+-]?(?:[0-9](?:_?[0-9])*)?(?:\.(?:[0-9](?:_?[0-9])*)?)?(?:[eE][+-]?[0-9](?:_?[0-9])*)?")
 _HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9a-fA-F_]*(?:\.[0-9a-fA-F_]*)?[pP][+-]?[0-9]+")
 _MAX_INT = 2**63
+#: characters of a literal, underscores and leading zeros included
+_LONGEST = 256
 
 
 def unquoted(source: str) -> str:
@@ -66,9 +68,9 @@ def character(source: str) -> int:
 def number(source: str) -> int | float:
     """A whole number, or a float where the source has a point or an exponent."""
     if _INTEGER.fullmatch(source):
-        found = int(_base(source.replace("_", "")), 0)
+        found = int(_base(source.replace("_", "")), 0) if len(source) <= _LONGEST else _MAX_INT
         if not -_MAX_INT <= found < _MAX_INT:
-            raise ValueError(f"integer overflow: {source!r}".replace("'", '"'))
+            raise ValueError(f'integer overflow: "{source[:_LONGEST]}"')
         return found
     if _HEXADECIMAL.fullmatch(source):
         return float.fromhex(source.replace("_", ""))
