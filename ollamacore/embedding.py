@@ -114,6 +114,9 @@ class Embedder:
         else:
             ids = array("i", self._tokenizer.encode(text))
             added = self._tokenizer.n_added
+            if not ids:  # an empty text of a model that adds nothing: the mark of a beginning, or of an end
+                marks = (self._tokenizer.bos, self._tokenizer.eos)
+                ids.extend([mark for mark in marks if mark is not None][:1])
         if not ids:
             raise InvalidPromptError("a text to embed has no tokens")
         if len(ids) <= num_ctx:
