@@ -16,8 +16,12 @@ OC_INLINE __m256i oc_dot(__m256i codes, __m256i a) { return _mm256_maddubs_epi16
 
 OC_INLINE __m256i oc_dot_sum(__m256i x, __m256i y) { return _mm256_add_epi16(x, y); }
 
+/* The compiler must take the sum here: left alone it does all multiplications first, and their results, more
+ * than the registers hold, go through the stack. */
 OC_INLINE __m256i oc_dot_add(__m256i sum, __m256i codes, __m256i a) {
-    return oc_dot_sum(sum, oc_dot(codes, a));
+    __m256i both = oc_dot_sum(sum, oc_dot(codes, a));
+    __asm__("" : "+x"(both));
+    return both;
 }
 
 /* The sum that stands for the same int16 value in every int32 lane */
