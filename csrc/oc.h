@@ -172,10 +172,11 @@ typedef struct oc_batch_item {
  * sequence has changed. */
 oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
                   char *err);
-/* Of the step just made, what the NORM with SELECT wrote: (sum of n_outputs, width) floats, valid until the next. */
-const float *oc_engine_hidden(const oc_engine *engine, int64_t *width);
-/* mean[i] = the mean of x[r * width + i] over the rows r < n, summed in double. */
-void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean);
+/* Of the step just made, what the NORM with SELECT wrote: (sum of n_outputs) columns of `width` floats, `stride` apart,
+ * valid until the next. */
+const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride);
+/* mean[i] = the mean of x[r * stride + i] over the rows r < n, i < width, summed in double. */
+void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean);
 
 /* ==== Sampler ======================================================================================================= */
 

@@ -98,8 +98,8 @@ cdef extern from "oc.h" nogil:
     oc_status oc_block_add(oc_engine *engine, const void *data, int32_t *block) noexcept
     oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
                       int64_t *stride, char *err) noexcept
-    const float *oc_engine_hidden(const oc_engine *engine, int64_t *width) noexcept
-    void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) noexcept
+    const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) noexcept
+    void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean) noexcept
 
     # ---- sampler ----
     enum: OC_RUN

@@ -57,7 +57,7 @@ static void run_embed(walker *w) {
 /* Column `from` of the residual and of the addend gives column `to` of dst. */
 static void norm_column(const walker *w, int64_t from, int64_t to) {
     const oc_op *op = w->op;
-    int64_t n = w->engine->buffers[op->dst2].width;
+    int64_t n = w->engine->buffers[op->dst2].n;
     float *x = column(w, op->dst2, from);
     if (op->src >= 0) {
         const float *addend = column(w, op->src, from);
@@ -427,7 +427,7 @@ static void run_attention(walker *w) {
 
 static void run_quantize(walker *w) {
     oc_share columns = share_columns(w);
-    while (oc_share_next(&columns)) quantize(w, w->op->src, columns.begin, 0, w->engine->buffers[w->op->src].width);
+    while (oc_share_next(&columns)) quantize(w, w->op->src, columns.begin, 0, w->engine->buffers[w->op->src].n);
 }
 
 /* ---- the walk ---- */

@@ -117,7 +117,7 @@ oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, 
 
 oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) {
     if (width < 1 || width > MAX_WIDTH) return oc_fail(OC_ERR_FORMAT, err, "buffer of %a values is out of range", width, 0);
-    oc_buffer buffer = {.width = (width + OC_GROUP - 1) / OC_GROUP * OC_GROUP, .is_private = 1};
+    oc_buffer buffer = {.n = width, .width = (width + OC_GROUP - 1) / OC_GROUP * OC_GROUP, .is_private = 1};
     *index = engine->n_buffers;
     APPEND(engine->buffers, engine->n_buffers, buffer);
     return OC_OK;
@@ -160,23 +160,22 @@ static int vector_fits(const check *c, int32_t index, int64_t n) {
     return index < 0 || (index < c->engine->n_vectors && c->engine->vectors[index].n == n);
 }
 
-static int aligned32(const oc_buffer *buffer) { return buffer->width % OC_TILE == 0; }
+static int aligned32(const oc_buffer *buffer) { return buffer->n % OC_TILE == 0; }
 
-/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. Columns of an oc_act are k
- * apart, so k itself must be the buffer's width. */
+/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. */
 static int columns_read(const oc_matrix *matrix, const oc_buffer *src) {
     if (!matrix->format->needs_f32 && !(src->is_quantized && matrix->k % OC_TILE == 0)) return 0;
-    return matrix->k == src->width;
+    return matrix->k == src->n;
 }
 
 static int matrix_reads(const oc_matrix *matrix, const oc_buffer *src, const oc_buffer *dst) {
-    return matrix->n_rows <= dst->width && columns_read(matrix, src);
+    return matrix->n_rows <= dst->n && columns_read(matrix, src);
 }
 
 static int check_embed(check *c) {
     const oc_matrix *m = matrix_at(c, c->op->matrix);
     oc_buffer *dst = buffer_at(c, c->op->dst);
-    if (c->op != c->engine->ops || !m || !dst || m->k != dst->width || !vector_fits(c, c->op->vector, m->k)) return 0;
+    if (c->op != c->engine->ops || !m || !dst || m->k != dst->n || !vector_fits(c, c->op->vector, m->k)) return 0;
     const oc_matrix *positions = matrix_at(c, c->op->matrix2);
     if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k)) return 0;
     c->engine->embedding = c->op->matrix;
@@ -188,10 +187,10 @@ static int check_norm(check *c) {
     const oc_op *op = c->op;
     oc_buffer *x = buffer_at(c, op->dst2), *dst = buffer_at(c, op->dst), *src = buffer_at(c, op->src);
     oc_buffer *src2 = buffer_at(c, op->src2);
-    if (!x || !dst || x->width != dst->width || !vector_fits(c, op->vector, x->width)) return 0;
-    if (op->src >= 0 && (!src || src == x || src->width != x->width)) return 0;
-    if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->width != x->width)) return 0;
-    if (!vector_fits(c, op->vector2, x->width)) return 0;
+    if (!x || !dst || x->n != dst->n || !vector_fits(c, op->vector, x->n)) return 0;
+    if (op->src >= 0 && (!src || src == x || src->n != x->n)) return 0;
+    if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->n != x->n)) return 0;
+    if (!vector_fits(c, op->vector2, x->n)) return 0;
     if ((op->flags & OC_FLAG_CENTER) && op->vector < 0) return 0;
     if ((op->flags & OC_FLAG_PLAIN) && (x != dst || op->flags & OC_FLAG_SELECT)) return 0;
     if (op->flags & OC_FLAG_SELECT) { /* moves columns, so not in place */
@@ -222,7 +221,7 @@ static int check_glu(check *c) {
     const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst), *scratch = buffer_at(c, op->dst2);
     if (!gate || !up || !src || !dst || !scratch || src == dst || src == scratch || dst == scratch || c->n_selected) return 0;
-    if (gate->n_rows != up->n_rows || gate->n_rows > dst->width || scratch->width != dst->width) return 0;
+    if (gate->n_rows != up->n_rows || gate->n_rows > dst->n || scratch->n != dst->n) return 0;
     if (!matrix_reads(gate, src, dst) || !matrix_reads(up, src, scratch)) return 0;
     dst->is_private = scratch->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
@@ -241,7 +240,7 @@ static int check_rope_kv(check *c) {
     oc_buffer *q = buffer_at(c, op->src), *k = buffer_at(c, op->src2), *v = buffer_at(c, op->src3);
     if (!check_heads(c) || !q || !k || !v || q == k || k == v || q == v) return 0;
     int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
-    if (q->width < (int64_t)op->n_head * op->head_dim || k->width < kv_width || v->width < kv_width) return 0;
+    if (q->n < (int64_t)op->n_head * op->head_dim || k->n < kv_width || v->n < kv_width) return 0;
     if (!vector_fits(c, op->vector, op->head_dim) || !vector_fits(c, op->vector2, op->head_dim)) return 0;
     return op->rope < c->engine->n_ropes && (op->rope < 0 || 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim);
 }
@@ -250,7 +249,7 @@ static int check_attention(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     int64_t width = (int64_t)op->n_head * op->head_dim;
-    if (!check_heads(c) || !q || !dst || q == dst || q->width < width || dst->width < width || op->window < 0) return 0;
+    if (!check_heads(c) || !q || !dst || q == dst || q->n < width || dst->n < width || op->window < 0) return 0;
     /* exec.c finds what q, k and v need in the op before */
     const oc_op *made = op - 1;
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
@@ -277,7 +276,7 @@ static int check_quantize(check *c) {
 static int check_route(check *c) {
     const oc_op *op = c->op;
     oc_buffer *src = buffer_at(c, op->src);
-    if (!src || src->is_private || c->n_selected || op->n_expert < 1 || op->n_expert > src->width) return 0;
+    if (!src || src->is_private || c->n_selected || op->n_expert < 1 || op->n_expert > src->n) return 0;
     if (op->n_used < 1 || op->n_used > op->n_expert || op->n_used > OC_MAX_USED) return 0;
     if (!vector_fits(c, op->vector, op->n_expert) || op->n_group < 0 || op->n_group > OC_MAX_GROUPS) return 0;
     if (op->n_group > 1 && (op->n_expert % op->n_group || op->n_group_used < 1 || op->n_group_used > op->n_group)) return 0;
@@ -303,7 +302,7 @@ static int check_expert_glu(check *c) {
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     if (!is_routed(c) || !gate || !up || !src || !dst || src == dst) return 0;
     int64_t n_ff = expert_rows(op, gate);
-    if (n_ff == 0 || n_ff != expert_rows(op, up) || dst->width != op->n_used * n_ff) return 0;
+    if (n_ff == 0 || n_ff != expert_rows(op, up) || dst->n != op->n_used * n_ff) return 0;
     if (!columns_read(gate, src) || !columns_read(up, src)) return 0;
     if (!vector_fits(c, op->vector, gate->n_rows) || !vector_fits(c, op->vector2, up->n_rows)) return 0;
     dst->is_private = 0;
@@ -320,9 +319,9 @@ static int check_expert_sum(check *c) {
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     oc_buffer *shared = buffer_at(c, op->src2), *gate = buffer_at(c, op->src3);
     if (!is_routed(c) || !down || !src || !dst || src == dst || src->is_private) return 0;
-    if (expert_rows(op, down) == 0 || expert_rows(op, down) > dst->width || src->width != op->n_used * down->k) return 0;
+    if (expert_rows(op, down) == 0 || expert_rows(op, down) > dst->n || src->n != op->n_used * down->k) return 0;
     if (!down->format->needs_f32 && !(src->is_quantized && down->k % OC_TILE == 0)) return 0;
-    if (op->src2 >= 0 && (!shared || shared == dst || shared->width < expert_rows(op, down))) return 0;
+    if (op->src2 >= 0 && (!shared || shared == dst || shared->n < expert_rows(op, down))) return 0;
     if (op->src3 >= 0 && (!gate || gate == dst || op->src2 < 0)) return 0;
     dst->is_private = 0;
     return vector_fits(c, op->vector, down->n_rows);
@@ -378,9 +377,9 @@ static void *take(layout *l, int64_t n, size_t size) {
 static void lay_columns(layout *l, oc_columns *columns, const oc_buffer *buffer, int64_t n) {
     columns->f32 = take(l, n * buffer->width, sizeof(float));
     if (!buffer->is_quantized) return;
-    columns->codes = take(l, n * buffer->width, 1);
-    columns->scale = take(l, n * (buffer->width / OC_ACT_BLOCK), sizeof(float));
-    columns->sum = take(l, n * (buffer->width / OC_TILE), sizeof(float));
+    columns->codes = take(l, n * buffer->n, 1);
+    columns->scale = take(l, n * (buffer->n / OC_ACT_BLOCK), sizeof(float));
+    columns->sum = take(l, n * (buffer->n / OC_TILE), sizeof(float));
 }
 
 static oc_partial lay_partial(layout *l, int64_t head_dim) {
@@ -417,7 +416,7 @@ static void lay_experts(layout *l, oc_engine *engine) {
     routes->weight = take(l, pairs, sizeof *routes->weight);
     routes->first = take(l, n_expert + 1, sizeof *routes->first);
     routes->active = take(l, n_expert, sizeof *routes->active);
-    const oc_buffer gathered = {.width = (int32_t)width, .is_quantized = 1};
+    const oc_buffer gathered = {.n = (int32_t)width, .width = (int32_t)width, .is_quantized = 1};
     for (int32_t t = 0; t < engine->params.n_threads; t++) {
         lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
         engine->threads[t].rows = take(l, OC_SLICE * OC_EXPERT_ROWS, sizeof(float));

@@ -18,7 +18,7 @@ OC_INLINE __m256 load_bf16(const oc_packed_16 *w) {
 #define DEFINE_FLOAT(suffix, block)                                                                          \
     OC_INLINE void tile_##suffix(const block *w, const oc_act *x, int64_t c, float *out, int64_t ldy,        \
                                  const int cols) {                                                           \
-        const float *f = x->f32 + c * x->k;                                                                  \
+        const float *f = x->f32 + c * x->stride;                                                             \
         __m256 acc[3][4];                                                                                    \
         for (int i = 0; i < cols; i++)                                                                       \
             for (int j = 0; j < 4; j++) acc[i][j] = _mm256_setzero_ps();                                     \
@@ -28,14 +28,14 @@ OC_INLINE __m256 load_bf16(const oc_packed_16 *w) {
             for (int j = 0; j < 4; j++) {                                                                    \
                 const __m256 v = load_##suffix(w + at + j);                                                  \
                 for (int i = 0; i < cols; i++)                                                               \
-                    acc[i][j] = _mm256_fmadd_ps(v, _mm256_set1_ps(f[i * x->k + at + j]), acc[i][j]);         \
+                    acc[i][j] = _mm256_fmadd_ps(v, _mm256_set1_ps(f[i * x->stride + at + j]), acc[i][j]);    \
             }                                                                                                \
         }                                                                                                    \
         for (int j = 0; j < 3; j++) {                                                                        \
             if (at + j >= x->k) break;                                                                       \
             const __m256 v = load_##suffix(w + at + j);                                                      \
             for (int i = 0; i < cols; i++)                                                                   \
-                acc[i][j] = _mm256_fmadd_ps(v, _mm256_set1_ps(f[i * x->k + at + j]), acc[i][j]);             \
+                acc[i][j] = _mm256_fmadd_ps(v, _mm256_set1_ps(f[i * x->stride + at + j]), acc[i][j]);        \
         }                                                                                                    \
         for (int i = 0; i < cols; i++)                                                                       \
             _mm256_storeu_ps(out + i * ldy, _mm256_add_ps(_mm256_add_ps(acc[i][0], acc[i][1]),               \
@@ -48,11 +48,11 @@ OC_INLINE __m256 load_bf16(const oc_packed_16 *w) {
         for (int j = 0; j < 4; j++) {                                                                        \
             for (int i = 0; i < cols; i++) acc[i][0] = acc[i][1] = _mm256_setzero_ps();                      \
             const float *f[WIDE / 3]; /* of every third column: two more are in reach of an address */       \
-            for (int i = 0; i < cols / 3; i++) f[i] = x->f32 + (c + 3 * i) * x->k + j;                       \
+            for (int i = 0; i < cols / 3; i++) f[i] = x->f32 + (c + 3 * i) * x->stride + j;                  \
             for (int64_t at = j; at < x->k; at += 4) {                                                       \
                 const __m256 u = load_##suffix(w + at), v = load_##suffix(w1 + at);                          \
                 for (int i = 0; i < cols; i++) {                                                             \
-                    const __m256 a = _mm256_set1_ps(f[i / 3][i % 3 * x->k]);                                 \
+                    const __m256 a = _mm256_set1_ps(f[i / 3][i % 3 * x->stride]);                            \
                     acc[i][0] = _mm256_fmadd_ps(u, a, acc[i][0]);                                            \
                     acc[i][1] = _mm256_fmadd_ps(v, a, acc[i][1]);                                            \
                 }                                                                                            \

@@ -25,7 +25,7 @@ OC_INLINE __m512 load_bf16(const oc_packed_16 *w0, const oc_packed_16 *w1) {
 #define DEFINE_FLOAT(suffix, block)                                                                          \
     OC_INLINE void tile_##suffix(const block *w0, const block *w1, const oc_act *x, int64_t c, float *out,   \
                                  int64_t ldy, const int cols, const int pair) {                              \
-        const float *f = x->f32 + c * x->k;                                                                  \
+        const float *f = x->f32 + c * x->stride;                                                             \
         __m512 acc[4][4];                                                                                    \
         for (int i = 0; i < cols; i++)                                                                       \
             for (int j = 0; j < 4; j++) acc[i][j] = _mm512_setzero_ps();                                     \
@@ -36,14 +36,14 @@ OC_INLINE __m512 load_bf16(const oc_packed_16 *w0, const oc_packed_16 *w1) {
             for (int j = 0; j < 4; j++) {                                                                    \
                 const __m512 v = load_##suffix(w0 + at + j, w1 + at + j);                                    \
                 for (int i = 0; i < cols; i++)                                                               \
-                    acc[i][j] = _mm512_fmadd_ps(v, _mm512_set1_ps(f[i * x->k + at + j]), acc[i][j]);         \
+                    acc[i][j] = _mm512_fmadd_ps(v, _mm512_set1_ps(f[i * x->stride + at + j]), acc[i][j]);    \
             }                                                                                                \
         }                                                                                                    \
         for (int j = 0; j < 3; j++) {                                                                        \
             if (at + j >= x->k) break;                                                                       \
             const __m512 v = load_##suffix(w0 + at + j, w1 + at + j);                                        \
             for (int i = 0; i < cols; i++)                                                                   \
-                acc[i][j] = _mm512_fmadd_ps(v, _mm512_set1_ps(f[i * x->k + at + j]), acc[i][j]);             \
+                acc[i][j] = _mm512_fmadd_ps(v, _mm512_set1_ps(f[i * x->stride + at + j]), acc[i][j]);        \
         }                                                                                                    \
         for (int i = 0; i < cols; i++)                                                                       \
             oc_store2(out + i * ldy, _mm512_add_ps(_mm512_add_ps(acc[i][0], acc[i][1]),                      \
@@ -56,11 +56,11 @@ OC_INLINE __m512 load_bf16(const oc_packed_16 *w0, const oc_packed_16 *w1) {
         for (int j = 0; j < 4; j++) {                                                                        \
             for (int i = 0; i < cols; i++) acc[i][0] = acc[i][1] = _mm512_setzero_ps();                      \
             const float *f[WIDE / 3]; /* of every third column: two more are in reach of an address */       \
-            for (int i = 0; i < cols / 3; i++) f[i] = x->f32 + (c + 3 * i) * x->k + j;                       \
+            for (int i = 0; i < cols / 3; i++) f[i] = x->f32 + (c + 3 * i) * x->stride + j;                  \
             for (int64_t at = j; at < x->k; at += 4) {                                                       \
                 const __m512 u = load_##suffix(w + at, w1 + at), v = load_##suffix(w2 + at, w3 + at);        \
                 for (int i = 0; i < cols; i++) {                                                             \
-                    const __m512 a = _mm512_set1_ps(f[i / 3][i % 3 * x->k]);                                 \
+                    const __m512 a = _mm512_set1_ps(f[i / 3][i % 3 * x->stride]);                            \
                     acc[i][0] = _mm512_fmadd_ps(u, a, acc[i][0]);                                            \
                     acc[i][1] = _mm512_fmadd_ps(v, a, acc[i][1]);                                            \
                 }                                                                                            \
