@@ -218,9 +218,9 @@ static oc_status load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err) {
     if (status) return status;
     switch (vocab->model) {
     case OC_TOKENS_WPM: return OC_OK;
-    case OC_TOKENS_UGM: oc_spm_load_joins(vocab); return oc_ugm_load(vocab, spec, err);
+    case OC_TOKENS_UGM: oc_spm_load_neighbours(vocab); return oc_ugm_load(vocab, spec, err);
     case OC_TOKENS_SPM:
-        oc_spm_load_joins(vocab);
+        oc_spm_load_neighbours(vocab);
         if (spec->scores) return oc_spm_load_scores(vocab, spec->scores);
         break;
     case OC_TOKENS_BPE: break;
@@ -239,12 +239,9 @@ oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) 
     }
     if (spec->unknown < OC_NO_TOKEN || spec->unknown >= (int64_t)spec->tokens.count) return OC_ERR_ARGUMENT;
     if (spec->model == OC_TOKENS_UGM && !spec->scores) return OC_ERR_ARGUMENT;
-    const oc_pretokenizer *pre = spec->model == OC_TOKENS_BPE ? oc_pretokenizer_find(spec->pre) : NULL;
-    if (spec->model == OC_TOKENS_BPE && !pre) return OC_ERR_ARGUMENT;
     oc_vocab *vocab = calloc(1, sizeof *vocab);
     if (!vocab) return OC_ERR_NOMEM;
     vocab->model = spec->model;
-    vocab->pre = pre;
     vocab->ignore_merges = spec->ignore_merges != 0;
     vocab->lowercase = spec->lowercase != 0;
     vocab->add_space_prefix = spec->add_space_prefix != 0;
@@ -253,7 +250,8 @@ oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) 
     vocab->count = (uint32_t)spec->tokens.count;
     for (int i = 0; i < 256; i++) vocab->byte_ids[i] = OC_NO_TOKEN;
     atomic_flag_clear(&vocab->busy);
-    oc_status status = load(vocab, spec, err);
+    oc_status status = spec->model == OC_TOKENS_BPE ? oc_pretokenizer_create(spec->pre, &vocab->pre) : OC_OK;
+    if (!status) status = load(vocab, spec, err);
     if (status) {
         oc_vocab_free(vocab);
         return status;
@@ -266,6 +264,7 @@ int32_t oc_vocab_count(const oc_vocab *vocab) { return (int32_t)vocab->count; }
 
 void oc_vocab_free(oc_vocab *vocab) {
     if (!vocab) return;
+    free(vocab->pre);
     free(vocab->pieces);
     free(vocab->types);
     free(vocab->arena);
@@ -273,7 +272,7 @@ void oc_vocab_free(oc_vocab *vocab) {
     free(vocab->merges);
     free(vocab->priorities);
     free(vocab->scores);
-    free(vocab->reach);
+    free(vocab->prefixes);
     free(vocab->charsmap);
     free(vocab->trie);
     free(vocab->encoder.cache);

@@ -3,6 +3,7 @@
 import threading
 import unicodedata
 from array import array
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -229,6 +230,27 @@ def test_piece_across_words_is_still_merged():
     assert texts(vocabulary, "> </a a") == [">▁</", "a", "▁a"]
     assert texts(vocabulary, ">  a") == [">▁", "▁a"]
     assert texts(vocabulary, "a  a") == ["a", "▁", "▁a"]
+
+
+def merged_at_once(pieces, text):
+    """The pieces of a whole text, spaces escaped, merged best first as SentencePiece defines it."""
+    rank = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    parts = list(text)
+    while pairs := [(rank[a + b], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in rank]:
+        _, at = min(pairs)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts
+
+
+crossing = st.text(st.sampled_from("ab,.\u2581é字"), min_size=2, max_size=5)
+
+
+@given(st.lists(crossing, max_size=12), st.lists(crossing, max_size=30).map("".join), st.booleans())
+def test_spm_equals_merging_a_text_at_once(pieces, text, prefix):
+    expected = merged_at_once(pieces, "\u2581" * prefix + text if text else "")
+    vocabulary = spm(*dict.fromkeys([*pieces, *"ab,.\u2581é字"]), add_space_prefix=prefix)
+    assert texts(vocabulary, text.replace("\u2581", " ")) == expected
+    assert texts(vocabulary, text) == expected
 
 
 def test_user_defined_token_with_spaces_matches_either_spelling_in_the_file():
