@@ -191,11 +191,16 @@ cdef extern from "oc.h" nogil:
         const uint8_t *charsmap
         size_t charsmap_size
         const int32_t *types
+        oc_strings control
     oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) noexcept
     void oc_vocab_free(oc_vocab *vocab) noexcept
     const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
     const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
     oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id) noexcept
+    cdef enum:
+        OC_STRIP_LEFT
+        OC_STRIP_RIGHT
+    oc_status oc_vocab_strip(oc_vocab *vocab, int32_t id, int sides) noexcept
     ctypedef struct oc_tokens:
         int32_t *ids
         size_t count

@@ -58,11 +58,13 @@ def has_rank_head(file: GGUFFile) -> bool:
 def pair(tokenizer: Tokenizer, query: str, document: str, limit: int) -> array[int]:
     """The ids of a query and a document; a long document loses its end. ContextLengthError where none fits."""
     ids = array("i", tokenizer.encode(query))
-    separator = ids[len(ids) - 1 :] if tokenizer.add_eos else array("i")
-    room = limit - len(ids) - len(separator)
+    end = ids[len(ids) - 1 :] if tokenizer.add_eos else array("i")
+    if tokenizer.separator is not None:
+        ids.append(tokenizer.separator)
+    room = limit - len(ids) - len(end)
     if room < 1:
         raise ContextLengthError(f"the query has {len(ids)} tokens, the context holds {limit}")
-    return ids + array("i", tokenizer.encode(document, add_special=False))[:room] + separator
+    return ids + array("i", tokenizer.encode(document, add_special=False))[:room] + end
 
 
 def _layer(file: GGUFFile, name: str, width: int) -> tuple[_Matrix, _Matrix]:

@@ -84,21 +84,25 @@ static oc_status encode_fragment(const oc_vocab *vocab, oc_encoder *encoder, con
     return status;
 }
 
+static bool is_stripped(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
 static oc_status encode_text(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, size_t length,
                              bool parse_special, oc_tokens *out) {
     while (length) {
         int32_t special;
-        size_t plain = oc_special_find(vocab, text, length, parse_special, &special);
+        size_t at = oc_special_find(vocab, text, length, parse_special, &special), plain = at, width = 0;
+        const int sides = special != OC_NO_TOKEN && vocab->strips ? vocab->strips[special] : 0;
+        while (sides & OC_STRIP_LEFT && plain && is_stripped(text[plain - 1])) plain--;
         oc_status status = plain ? encode_fragment(vocab, encoder, text, plain, out) : OC_OK;
         if (!status && special != OC_NO_TOKEN) {
-            size_t width;
             oc_vocab_bytes(vocab, special, &width);
-            plain += width;
             status = oc_tokens_push(out, special);
         }
         if (status) return status;
-        text += plain;
-        length -= plain;
+        at += width;
+        while (sides & OC_STRIP_RIGHT && at < length && is_stripped(text[at])) at++;
+        text += at;
+        length -= at;
     }
     return OC_OK;
 }

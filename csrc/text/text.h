@@ -98,6 +98,7 @@ struct oc_vocab {
     uint32_t longest; // bytes of the longest key in the index
     oc_piece *pieces; // (count)
     uint8_t *types;   // (count) oc_token_type
+    uint8_t *strips;  // (count) sides, or NULL where no token strips
     uint8_t *arena;
     size_t arena_used, arena_capacity;
     oc_index_slot *index; // key -> id; the key is a piece's bytes with BPE, else its text

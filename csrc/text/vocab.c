@@ -134,11 +134,20 @@ static oc_status build_index(oc_vocab *vocab, char *err) {
 
 /* ---- Pieces ------------------------------------------------------------------------------------------------------ */
 
-static oc_status load_type(oc_vocab *vocab, uint32_t id, const int32_t *types, const uint8_t *text, size_t length,
+static bool is_listed(const oc_strings *strings, const uint8_t *text, size_t length) {
+    const uint8_t *listed;
+    size_t n;
+    for (size_t i = 0; i < strings->count; i++) {
+        if (oc_strings_get(strings, i, &listed, &n) && n == length && memcmp(listed, text, n) == 0) return true;
+    }
+    return false;
+}
+
+static oc_status load_type(oc_vocab *vocab, uint32_t id, const oc_vocab_spec *spec, const uint8_t *text, size_t length,
                            char *err) {
     int byte = oc_spm_byte(text, length);
     int32_t type = OC_TOKEN_NORMAL;
-    if (types) type = types[id];
+    if (spec->types) type = spec->types[id];
     else if (byte >= 0 && (vocab->model == OC_TOKENS_SPM || vocab->model == OC_TOKENS_UGM)) type = OC_TOKEN_BYTE;
     if (type < OC_TOKEN_UNDEFINED || type > OC_TOKEN_BYTE) {
         return oc_text_fail(err, "token ", id, " has an unknown type", text, length);
@@ -147,6 +156,7 @@ static oc_status load_type(oc_vocab *vocab, uint32_t id, const int32_t *types, c
         if (byte < 0) return oc_text_fail(err, "token ", id, " is a byte token, but not spelled <0xXX>:", text, length);
         if (vocab->byte_ids[byte] == OC_NO_TOKEN) vocab->byte_ids[byte] = (int32_t)id;
     }
+    if (type == OC_TOKEN_USER_DEFINED && is_listed(&spec->control, text, length)) type = OC_TOKEN_CONTROL;
     vocab->types[id] = (uint8_t)type;
     return OC_OK;
 }
@@ -172,7 +182,7 @@ static oc_status load_piece(oc_vocab *vocab, uint32_t id, const oc_vocab_spec *s
         return oc_text_fail(err, "token ", id, " lies outside the file", NULL, 0);
     }
     if (length > OC_PIECE_MAX) return oc_text_fail(err, "token ", id, " is longer than 65535 bytes", NULL, 0);
-    oc_status status = load_type(vocab, id, spec->types, text, length, err);
+    oc_status status = load_type(vocab, id, spec, text, length, err);
     if (status) return status;
     size_t used = vocab->arena_used;
     if (used + 2 * length > UINT32_MAX) return oc_text_fail(err, "token ", id, " exceeds 4 GiB of text", NULL, 0);
@@ -267,6 +277,7 @@ void oc_vocab_free(oc_vocab *vocab) {
     free(vocab->pre);
     free(vocab->pieces);
     free(vocab->types);
+    free(vocab->strips);
     free(vocab->arena);
     free(vocab->index);
     free(vocab->merges);
@@ -294,3 +305,10 @@ const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length)
 }
 
 oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id) { return vocab->types[id]; }
+
+oc_status oc_vocab_strip(oc_vocab *vocab, int32_t id, int sides) {
+    if (!vocab->strips) vocab->strips = calloc(vocab->count, 1);
+    if (!vocab->strips) return OC_ERR_NOMEM;
+    vocab->strips[id] = (uint8_t)sides;
+    return OC_OK;
+}

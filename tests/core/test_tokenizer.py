@@ -18,6 +18,7 @@ from tests.core.vocabularies import (
     NORMAL,
     UNKNOWN,
     USER_DEFINED,
+    Metadata,
     Region,
     bpe,
     spell,
@@ -197,6 +198,51 @@ def test_end_of_message_does_not_end_where_return_and_call_do():
     harmony = [("<|end|>", CONTROL), ("<|return|>", CONTROL), ("<|call|>", CONTROL)]
     assert tokenizer(bpe(special=harmony)).end_ids == {257, 258}
     assert tokenizer(bpe(special=harmony[:1])).end_ids == {256}
+
+
+def test_user_defined_end_is_a_control_token():
+    special = [(text, USER_DEFINED) for text in ("<|im_end|>", "<fim_middle>", "<b>", "</s>")]
+    tokens = tokenizer(bpe(special=special))
+    text = "<|im_end|><fim_middle><b></s>"
+    assert tokens.encode(text) == [256, 257, 258, 259]
+    assert tokens.encode(text, parse_special=False) == [*text[:22].encode(), 258, 259]
+
+
+# ---- white space that special tokens take with them ----
+
+SPACED = "a \n<mask>\t <x> b <s> c <unk> d<mask><mask> e"
+
+
+def spaced(**keys):
+    metadata = spm(*"abcde▁", special=[("<mask>", CONTROL), ("<x>", USER_DEFINED)], add_space_prefix=False)
+    tokens = tokenizer(Metadata(metadata.metadata | {key.replace("_", ".", 1): text for key, text in keys.items()}))
+    ids = tokens.encode(SPACED, add_special=False)
+    return tokens.decode(ids, special=True)
+
+
+def test_mask_takes_the_white_space_before_it():
+    expected = "a<mask>\t <x> b <s> c <unk> d<mask><mask> e"
+    assert spaced(general_architecture="nomic-bert-moe") == expected
+    assert spaced(general_architecture="bert") == SPACED
+    bare = bpe(special=[("<mask>", CONTROL)], pre="jina-v2-code")
+    assert encode(bare, "a \n<mask> b") == [97, 256, 32, 98]
+    assert encode(bare, "a <mask>", parse_special=False) == list(b"a <mask>")
+
+
+def test_phi_3_tokens_take_the_white_space_behind_them():
+    expected = "a \n<mask><x>b <s> c <unk> d<mask><mask>e"
+    assert spaced(general_name="Phi-3 mini") == expected
+    assert spaced(general_name="My phi3") == expected
+
+
+def test_separator_between_texts_follows_the_metadata():
+    special = [("</s>", CONTROL), ("<sep>", CONTROL)]
+    ends = {"eos_token_id": 256, "seperator_token_id": 257}
+    assert tokenizer(bpe(special=special, **ends)).separator is None
+    assert tokenizer(bpe(special=special, add_sep_token=True, **ends)).separator == 257
+    assert tokenizer(bpe(special=special, add_sep_token=True, eos_token_id=256)).separator == 256
+    assert tokenizer(bpe(special=special, pre="roberta-bpe", **ends)).separator == 257
+    assert tokenizer(bpe(special=special, pre="roberta-bpe", add_sep_token=False, **ends)).separator is None
 
 
 # ---- SentencePiece ----
