@@ -53,17 +53,10 @@ def perplexity(model: Path, threads: int, chunks: list[list[int]]) -> float:
     return float(np.exp(np.mean(losses)))
 
 
-def embed(model: Path, threads: int, texts: list[list[int]]) -> list[list[list[float]]]:
-    """The vectors of tokenised texts: those of the file decoded to F32, and those of the file itself."""
-    with tempfile.TemporaryDirectory() as scratch:
-        decoded = Path(scratch, "decoded.gguf")
-        convert_gguf(model, decoded, "F32")
-        return [_vectors(path, threads, texts) for path in (decoded, model)]
-
-
-def _vectors(path: Path, threads: int, texts: list[list[int]]) -> list[list[float]]:
-    embedder = Embedder(str(path), threads, 512)
-    return [list(np.frombuffer(embedder.run([text])[0], np.float32).astype(float)) for text in texts]
+def embed(model: Path, threads: int, texts: list[list[int]]) -> list[list[float]]:
+    """The vectors of tokenised texts, one by one."""
+    embedder = Embedder(str(model), threads, 512)
+    return [np.frombuffer(embedder.run([text])[0], np.float32).astype(float).tolist() for text in texts]
 
 
 def main() -> None:

@@ -5,8 +5,10 @@
 The exact answer is the file decoded to F32, computed by llama.cpp with an F32 cache. A generative model is measured by
 the KL divergence and the mean difference of the ten best log-probabilities at the last positions of each prompt of
 tests/data/prompts.json (from the kept answers of tests/data where they are of this file, else made anew), and by its
-perplexity on the second halves of chunks of 512 tokens of bench/data/war-and-peace.txt; an encoder by the angle
-between its vectors and the exact ones. llama.cpp is found as in bench.compare; its Python needs gguf and numpy too.
+perplexity on the second halves of chunks of 512 tokens of bench/data/war-and-peace.txt. A BERT encoder with mean
+pooling is measured by the sine of the angle between its vectors and those computed by numpy in float64, for llama.cpp's
+GELU is the tanh form, tabulated, where the models have the one with the error function. llama.cpp is found as in
+bench.compare; its Python needs gguf and numpy too.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import numpy as np
 
 import ollamacore
 from bench.machine import ROOT, save
+from tests.generate.bert import BertReference
 from tests.goldens import DATA, Golden, differences, divergence, load_golden, log_softmax
 
 TEXT = Path(__file__).parent / "data" / "war-and-peace.txt"
@@ -106,7 +109,9 @@ def measure_encoder(args: argparse.Namespace) -> dict[str, Any]:
     with closing(ollamacore.Model.load(args.model, threads=args.threads)) as model:
         texts = [model.tokenize(text)[:args.longest] for text in prompts.values()]
         ours = model.embed(texts).vectors.astype(np.float64)
-    exact, theirs = (np.array(rows) for rows in peer(args, "embed", texts=texts))
+    reference = BertReference(args.model)
+    exact = np.array([reference.hidden(text).mean(axis=0) for text in texts])
+    theirs = np.array(peer(args, "embed", texts=texts))
 
     def angles(vectors: np.ndarray) -> dict[str, float]:
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
