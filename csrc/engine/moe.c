@@ -123,13 +123,14 @@ static oc_act act_at(const oc_columns *at, int64_t c, int64_t n, int64_t k) {
                     .scale = at->scale ? at->scale + c * k / OC_ACT_BLOCK : NULL,
                     .sum = at->sum ? at->sum + c * k / OC_TILE : NULL,
                     .n = n,
-                    .k = k};
+                    .k = k,
+                    .stride = k};
 }
 
 /* The inputs of n pairs side by side, as matmul wants them. */
 static oc_act gather(const walker *w, int32_t index, const int32_t *from, int32_t n, int with_f32) {
     const oc_columns *at = columns_of(w, index), *to = &w->engine->threads[w->thread].gathered;
-    const int64_t k = w->engine->buffers[index].width;
+    const int64_t k = w->engine->buffers[index].n;
     if (n == 1) return act_at(at, from[0], 1, k);
     for (int32_t i = 0; i < n; i++) {
         const oc_act x = act_at(at, from[i], 1, k), y = act_at(to, i, 1, k);
@@ -153,7 +154,7 @@ static void clamp_gate(float *gate, float *up, int64_t n) {
 }
 
 /* Values that each expert of an EXPERT_GLU makes. */
-static int64_t ff_width(const walker *w) { return w->engine->buffers[w->op->dst].width / w->op->n_used; }
+static int64_t ff_width(const walker *w) { return w->engine->buffers[w->op->dst].n / w->op->n_used; }
 
 /* Rows [row, row + n) of the GLU of pairs [p0, p1), of one expert. */
 static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
