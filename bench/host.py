@@ -2,34 +2,38 @@
 
     python -m bench.host MODEL.gguf [--tokens 256] [--threads 2]
 
-Default sampling options, one stream. The step is timed inside, the token outside; the difference is the host's.
+Default sampling options, one stream. `between` is the time between two steps, when no thread computes; `beside` is the
+time that the calling thread spends on the last token while the other threads have begun the next step.
 """
-
-from __future__ import annotations
 
 import argparse
 import statistics
 import time
-from array import array
 from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
 import ollamacore
-from ollamacore import _core
+from ollamacore import _core, scheduler
 
 
-class TimedEngine(_core.Engine):
-    """An engine that notes when each step begins and ends."""
+class TimedStream(_core.Stream):
+    """A stream that notes what happens between its steps."""
 
-    times: ClassVar[list[tuple[int, int]]] = []
+    steps: ClassVar[list[int]] = []
+    between: ClassVar[list[int]] = []
+    beside: ClassVar[list[int]] = []
 
-    def step(self, batch: list[tuple[_core.Sequence, array[int] | int, int]]) -> int:
+    def advance(self, most: int) -> list[int]:
         """One step, timed."""
-        start = time.perf_counter_ns()
-        status = super().step(batch)
-        self.times.append((start, time.perf_counter_ns()))
-        return status
+        joined = time.monotonic_ns()
+        began, ended_before = self.step_ns
+        tokens = super().advance(most)
+        if ended_before:
+            self.steps.append(self.step_ns[1] - began)
+            self.between.append(began - ended_before)
+            self.beside.append(joined - began)
+        return tokens
 
 
 def main() -> None:
@@ -40,14 +44,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    _core.Engine = TimedEngine  # type: ignore[misc]
+    scheduler.Stream = TimedStream  # type: ignore[misc]
     with closing(ollamacore.Model.load(args.model, threads=args.threads)) as model:
         model.generate("Once upon a time", num_predict=args.tokens, seed=1).text()
-    gaps = [
-        (begin - end) / 1000 for (_, end), (begin, _) in zip(TimedEngine.times, TimedEngine.times[1:], strict=False)
-    ]
-    steps = [(end - begin) / 1000 for begin, end in TimedEngine.times[1:]]
-    print(f"{len(gaps)} tokens: step {statistics.median(steps):.0f} us, host {statistics.median(gaps):.1f} us (median)")
+    step, between, beside = (
+        statistics.median(times) / 1000 for times in (TimedStream.steps, TimedStream.between, TimedStream.beside)
+    )
+    print(f"{len(TimedStream.steps)} steps of {step:.0f} us, host {between:.1f} us between, {beside:.1f} us beside (medians)")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ollamacore._core import STEP_FULL, STEP_OK, Engine, Sampler, Sequence, logprobs
+from ollamacore._core import (
+    STEP_FULL,
+    STEP_OK,
+    Engine,
+    PromptLookup,
+    Sampler,
+    Sequence,
+    StepCosts,
+    Stream,
+    logprobs,
+)
 from ollamacore.constraint import TokenConstraint
 from ollamacore.context import crop, kept
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
@@ -26,7 +36,6 @@ from ollamacore.prefix import BLOCK, PrefixCache
 from ollamacore.prefix_store import PrefixFile
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
-from ollamacore.speculation import PromptLookup, StepCosts
 from ollamacore.state import Counters, ModelState
 from ollamacore.tokenizer import Tokenizer
 
@@ -36,9 +45,6 @@ log = logging.getLogger(__name__)
 RECLAIMED_AT_ONCE = 16
 #: a generation without a limit of its own ends after so many contexts
 MAX_CONTEXTS = 10
-#: the logits of a token that has no rival: sampling them moves the random numbers as any draw does
-_NO_RIVAL = array("f", [0.0])
-_NO_DRAFT = array("i")
 
 #: what Engine.step takes: sequences, their tokens, and how many of these have logits
 _Batch: TypeAlias = "list[tuple[Sequence, array[int] | int, int]]"
@@ -50,7 +56,7 @@ class _Run:
 
     generation: Generation
     sequence: Sequence
-    sampler: Sampler
+    stream: Stream
     assembler: TextAssembler
     pending: array[int]  # tokens to prefill; one token while decoding
     tokens: array[int]  # every token of the sequence, prompt and answer
@@ -60,8 +66,6 @@ class _Run:
     started_ns: int = 0
     first_ns: int = 0
     generated: int = 0
-    drafted: int = 0  # tokens proposed by lookup
-    accepted: int = 0  # of them, those that were sampled too
     cached: int = 0  # prompt tokens whose keys and values came from the prefix cache
     shifts: int = 0  # times that the context was full
     unsent: list[int] = field(default_factory=list)  # tokens whose text is not out yet
@@ -259,12 +263,13 @@ class Scheduler:
         sampler = Sampler(options, generation.num_ctx, self._tokenizer.vocabulary)
         prompt = array("i", generation.prompt)
         sampler.accept_all(prompt)
+        lookup = PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None
         self._prefixes.take(prompt, sequence)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
             sequence,
-            sampler,
+            Stream(sequence, sampler, lookup, self._costs),
             TextAssembler(self._tokenizer.stream(), options.stop),
             pending=prompt[len(sequence) :],
             tokens=prompt,
@@ -272,7 +277,7 @@ class Scheduler:
             started_ns=time.monotonic_ns(),
             limit=options.num_predict if 0 <= options.num_predict < most else most,
             threads=min(options.num_thread, 64) if options.num_thread > 0 else self._threads,
-            lookup=PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None,
+            lookup=lookup,
             logprobs=[] if options.logprobs else None,
         )
 
@@ -281,8 +286,9 @@ class Scheduler:
         return sorted(self._active, key=lambda run: not run.is_decoding)
 
     def _pass(self) -> None:
-        if len(self._active) == 1 and self._active[0].is_decoding:
-            self._stream_alone(self._active[0])
+        run = self._active[0]
+        if len(self._active) == 1 and run.is_decoding and run.generation.constraint is None:
+            self._stream_alone(run)
             return
         batch: _Batch = []
         runs: list[tuple[_Run, int]] = []
@@ -304,44 +310,46 @@ class Scheduler:
     def _stream_alone(self, run: _Run) -> None:
         """One stream, until there is something else to do.
 
-        A step leaves nothing in the caches but weights: what is touched between two steps is what they cost.
+        Each step brings its next token and what is likely to follow it; beside others such a draft would take their
+        time. The engine goes from step to step by itself: a token is looked at while the next step is under way, which
+        is given up if it turns out that none is wanted.
         """
         self._engine.n_threads = run.threads
-        while self._pass_alone(run):
-            if self._waiting or self._calls or self._closing or run.generation.cancelled:
-                break
+        if not self._compute(lambda: run.stream.begin(run.pending[0], self._wanted(run)), (run,)):
+            return
+        while run.stream.under_way and not run.generation.cancelled:
+            self._counters.steps += 1
+            self._advance(run)
+        run.stream.give_up()
         if self._costs.single:
             self._pace.note(1, 0, self._costs.single)
 
-    def _pass_alone(self, run: _Run) -> bool:
-        """Its next token and what is likely to follow it; whether it can go on so. Beside others a draft would take
-        their time.
-        """
-        draft = self._draft(run)
-        columns = 1 + len(draft)
-        started = time.perf_counter()
-        tokens = run.pending + draft if draft else run.pending[0]
-        if not self._compute([(run.sequence, tokens, columns)], (run,)):
-            return False
-        self._costs.observe(columns, time.perf_counter() - started)
-        run.pending.pop()
-        self._sample(run, 0, draft)
-        return len(run.pending) == 1
+    def _advance(self, run: _Run) -> None:
+        """Take what the step under way brings, at a request's boundary."""
+        try:
+            wanted = -1 if self._has_other_work() else self._wanted(run)
+            for row, token in enumerate(run.stream.advance(wanted)):
+                run.pending.pop()
+                if not self._take(run, token, row) or run.generation.cancelled:
+                    break
+        except Exception as error:  # noqa: BLE001 - one request's boundary
+            self._finish(run, "error", error)
+        if self._has_other_work():
+            run.stream.give_up()
 
-    def _draft(self, run: _Run) -> array[int]:
-        """Tokens to try beside the next one, never beyond the pool, the context or num_predict."""
-        if run.lookup is None or self._engine.kv_blocks_free == 0:
-            return _NO_DRAFT
-        most = min(run.limit - run.generated - 1, run.generation.num_ctx - len(run.tokens))
-        draft = run.lookup.propose(most, self._costs)
-        run.drafted += len(draft)
-        return draft
+    def _has_other_work(self) -> bool:
+        return bool(self._waiting or self._calls or self._closing)
+
+    def _wanted(self, run: _Run) -> int:
+        """Tokens that may come after the next one before num_predict or the context ends."""
+        return min(run.limit - run.generated - 1, run.generation.num_ctx - len(run.tokens))
 
     def _step(self, batch: _Batch, runs: list[tuple[_Run, int]]) -> None:
         streams = sum(run.is_decoding for run, _ in runs)
         began = time.perf_counter()
-        if not self._compute(batch, [run for run, _ in runs]):
+        if not self._compute(lambda: self._engine.step(batch), [run for run, _ in runs]):
             return
+        self._counters.steps += 1
         self._pace.note(streams, sum(take for _, take in runs) - streams, time.perf_counter() - began)
         row = 0
         for run, take in runs:
@@ -349,20 +357,19 @@ class Scheduler:
             if run.pending:
                 self._report(run)
                 continue
-            self._sample(run, row, _NO_DRAFT)
+            self._sample(run, row)
             row += 1
 
-    def _compute(self, batch: _Batch, runs: Iterable[_Run]) -> bool:
-        """Run a step; whether there are logits."""
+    def _compute(self, step: Callable[[], int], runs: Iterable[_Run]) -> bool:
+        """Make a step of these runs, or begin it; whether that went well."""
         try:
-            status = self._engine.step(batch)
+            status = step()
         except OllamaCoreError as error:
             log.exception("engine step failed")
             for run in runs:
                 self._finish(run, "error", error)
             return False
         if status == STEP_OK:
-            self._counters.steps += 1
             return True
         if status == STEP_FULL:
             self._make_room()
@@ -396,15 +403,16 @@ class Scheduler:
 
     # ---- one token of one run ----
 
-    def _sample(self, run: _Run, row: int, draft: array[int]) -> None:
+    def _sample(self, run: _Run, row: int) -> None:
         """Choose what follows, at a request's boundary: what fails here ends this run alone."""
         try:
             if run.first_ns == 0 and not self._begin(run, row):
                 return
-            if draft or run.generation.constraint is not None:
-                self._sample_checked(run, row, draft)
-            else:
-                self._take(run, run.sampler.sample(self._engine, row), row)
+            constraint = run.generation.constraint
+            mask = constraint.allowed(self._engine.n_vocab) if constraint else None
+            goes_on = self._take(run, run.stream.choose(row, mask), row)
+            if goes_on and constraint and run.logprobs is None:
+                self._fast_forward(run, constraint)
         except Exception as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
@@ -417,26 +425,10 @@ class Scheduler:
             self._finish(run, "length")
         return run.limit != 0
 
-    def _sample_checked(self, run: _Run, row: int, draft: array[int]) -> None:
-        """As long as what follows is what the draft has, the next row of logits is good too."""
-        constraint = run.generation.constraint
-        for at in range(len(draft) + 1):
-            mask = constraint.allowed(self._engine.n_vocab) if constraint else None
-            token = run.sampler.sample(self._engine, row + at, mask)
-            if not self._take(run, token, row + at):
-                return
-            if at == len(draft) or token != draft[at] or run.generation.cancelled:
-                break
-            run.accepted += 1
-            del run.pending[:]
-        run.sequence.truncate(len(run.tokens) - 1)
-        if constraint and run.logprobs is None:
-            self._fast_forward(run, constraint)
-
     def _fast_forward(self, run: _Run, constraint: TokenConstraint) -> None:
         """Take the tokens that leave no choice; the next step computes them all."""
         while (token := constraint.forced()) is not None:
-            run.sampler.sample_from(_NO_RIVAL)
+            run.stream.accept(token)
             if not self._take(run, token):
                 return
 
@@ -446,7 +438,6 @@ class Scheduler:
         if token in self._tokenizer.end_ids:
             self._finish(run, "stop")
             return False
-        run.sampler.accept(token)
         run.unsent.append(token)
         if run.logprobs is not None and row is not None:
             run.logprobs.append(self._logprob(run.generation.options, row, token))
@@ -476,8 +467,6 @@ class Scheduler:
         if len(run.tokens) > run.generation.num_ctx:
             self._shift(run)
             return False
-        if run.lookup is not None:
-            run.lookup.accept(token)
         return True
 
     def _shift(self, run: _Run) -> None:
@@ -523,13 +512,14 @@ class Scheduler:
             now - first,
             run.generation.dropped_tokens,
             run.shifts,
-            run.drafted,
-            run.accepted,
+            run.stream.drafted,
+            run.stream.accepted,
         )
 
     def _finish(
         self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
     ) -> None:
+        run.stream.give_up()
         (self._active if run in self._active else self._parked).remove(run)
         self._count(run, reason)
         if reason != "error":

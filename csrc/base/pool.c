@@ -166,7 +166,7 @@ static int start_workers(int n_threads) {
     return 0;
 }
 
-int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
+int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context) {
     if (n_threads < 1) n_threads = 1;
     if (n_threads > OC_MAX_THREADS) n_threads = OC_MAX_THREADS;
     pthread_mutex_lock(&pool.run_lock);
@@ -178,8 +178,17 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
     pool.context = context;
     pool.n_threads = n_threads;
     if (n_threads > 1) announce(&pool.job, ((atomic_load(&pool.job) >> 8) + 1) << 8 | (unsigned)n_threads);
-    take_part(0, n_threads);
+    return 0;
+}
+
+void oc_pool_finish(void) {
+    take_part(0, pool.n_threads);
     pthread_mutex_unlock(&pool.run_lock);
+}
+
+int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
+    if (oc_pool_begin(n_threads, fn, context) != 0) return -1;
+    oc_pool_finish();
     return 0;
 }
 

@@ -16,6 +16,9 @@ typedef void (*oc_pool_fn)(void *context, int thread, int n_threads);
 /* Runs fn on n_threads threads (the caller is thread 0) and returns when all are done. 0, or -1 if a worker could not
  * be started. One run at a time: a second caller waits. */
 int oc_pool_run(int n_threads, oc_pool_fn fn, void *context);
+/* The same in two halves: the workers begin, and the caller, who still is thread 0, joins them in the second one. */
+int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context);
+void oc_pool_finish(void);
 
 /* Inside fn: returns when every thread of the run has called it. Writes before it are visible after it. */
 void oc_pool_barrier(void);

@@ -109,6 +109,7 @@ typedef struct oc_routes {
 } oc_routes;
 
 typedef struct oc_step_state {
+    int is_begun; /* and not finished */
     const oc_batch_item *items;
     int32_t n_items, n_columns, n_outputs, n_spans;
     int decode_only;     /* every item has one token: attention stores its key and value itself */
@@ -182,7 +183,9 @@ static inline unsigned char *oc_kv_tile(const struct oc_engine *engine, int32_t 
     return kv->arena.base + (size_t)block * kv->block_bytes + pair * 2 * kv->tile_bytes;
 }
 
-/* exec.c: runs the plan over engine->step on all threads. */
-oc_status oc_exec(struct oc_engine *engine);
+/* exec.c: runs the plan over engine->step on all threads, in two halves as oc_pool_begin; with `give_up` to the end of the
+ * first layer only. */
+oc_status oc_exec_begin(struct oc_engine *engine);
+oc_status oc_exec_finish(struct oc_engine *engine, int give_up);
 
 #endif

@@ -13,6 +13,9 @@
 #define CHUNK_BYTES 32768  /* weight bytes of one chunk of a GEMV, at least */
 #define PANEL_GROUPS 8     /* the same for GLU: outputs of all columns stay in cache between its two matmuls */
 
+/* Every thread embeds and norms a private column for itself; other columns, and those of larger steps, are shared out. */
+static int is_own(const walker *w) { return w->is_solo && w->engine->buffers[w->op->dst].is_private; }
+
 /* ---- EMBED ---- */
 
 static void rope_table(const walker *w, const oc_rope *rope, int64_t c) {
@@ -77,15 +80,13 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
 }
 
-/* Every thread norms a private column for itself; other columns, and those of larger steps, are shared out. */
-static int is_own_norm(const walker *w) { return w->is_solo && w->engine->buffers[w->op->dst].is_private; }
 
 static void run_norm(walker *w) {
     const oc_step_state *step = &w->engine->step;
     int select = w->op->flags & OC_FLAG_SELECT;
     if (select) w->n = step->n_outputs;
     if (w->n == 0) return;
-    if (is_own_norm(w)) {
+    if (is_own(w)) {
         norm_column(w, 0, 0);
         return;
     }
@@ -440,7 +441,7 @@ static void (*const run_op[])(walker *) = {
 
 static int needs_barrier(const walker *w) {
     if (w->op->flags & OC_FLAG_JOIN) return 0;
-    if (w->op->kind == OC_OP_NORM) return !is_own_norm(w);
+    if (w->op->kind == OC_OP_EMBED || w->op->kind == OC_OP_NORM) return !is_own(w);
     if (w->op->kind == OC_OP_ROPE_KV) return !w->engine->step.decode_only;
     return 1;
 }
@@ -456,10 +457,16 @@ static void walk(void *context, int thread, int n_threads) {
     }
 }
 
-oc_status oc_exec(oc_engine *engine) {
+oc_status oc_exec_begin(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     if (++step->epoch == 0) step->epoch = 1;
     atomic_store(&step->stop, 0);
-    if (oc_pool_run(engine->n_threads, walk, engine) != 0) return OC_ERR_THREAD;
-    return atomic_load(&step->stop) ? OC_ERR_CANCELLED : OC_OK;
+    return oc_pool_begin(engine->n_threads, walk, engine) == 0 ? OC_OK : OC_ERR_THREAD;
+}
+
+oc_status oc_exec_finish(oc_engine *engine, int give_up) {
+    atomic_int *stop = &engine->step.stop;
+    if (give_up) atomic_store(stop, 1); /* no thread looks at it before this one has passed a barrier */
+    oc_pool_finish();
+    return atomic_load(stop) ? OC_ERR_CANCELLED : OC_OK;
 }
