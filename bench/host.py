@@ -8,32 +8,12 @@ time that the calling thread spends on the last token while the other threads ha
 
 import argparse
 import statistics
-import time
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import ollamacore
 from ollamacore import _core, scheduler
-
-
-class TimedStream(_core.Stream):
-    """A stream that notes what happens between its steps."""
-
-    steps: ClassVar[list[int]] = []
-    between: ClassVar[list[int]] = []
-    beside: ClassVar[list[int]] = []
-
-    def advance(self, most: int) -> list[int]:
-        """One step, timed."""
-        joined = time.monotonic_ns()
-        began, ended_before = self.step_ns
-        tokens = super().advance(most)
-        if ended_before:
-            self.steps.append(self.step_ns[1] - began)
-            self.between.append(began - ended_before)
-            self.beside.append(joined - began)
-        return tokens
 
 
 def main() -> None:
@@ -44,13 +24,22 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    scheduler.Stream = TimedStream  # type: ignore[misc]
+    streams: list[_core.Stream] = []
+
+    def kept(*parts: Any) -> _core.Stream:
+        streams.append(_core.Stream(*parts))
+        return streams[-1]
+
+    scheduler.Stream = kept  # type: ignore[assignment, misc]
+    times = []
     with closing(ollamacore.Model.load(args.model, threads=args.threads)) as model:
-        model.generate("Once upon a time", num_predict=args.tokens, seed=1).text()
-    step, between, beside = (
-        statistics.median(times) / 1000 for times in (TimedStream.steps, TimedStream.between, TimedStream.beside)
+        for _ in model.generate("Once upon a time", num_predict=args.tokens, seed=1):
+            times.append(streams[0].step_ns)  # while the next step is under way
+    times = [(began, joined, ended) for began, joined, ended in times if ended < began < joined]
+    print(
+        f"{len(times)} tokens: {statistics.median(began - ended for began, _, ended in times) / 1000:.1f} us between steps,"
+        f" {statistics.median(joined - began for began, joined, _ in times) / 1000:.1f} us beside them (medians)"
     )
-    print(f"{len(TimedStream.steps)} steps of {step:.0f} us, host {between:.1f} us between, {beside:.1f} us beside (medians)")
 
 
 if __name__ == "__main__":

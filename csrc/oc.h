@@ -308,20 +308,22 @@ typedef struct oc_stream {
     oc_batch_item item;    /* of the step under way */
     int32_t tokens[1 + OC_LONGEST_DRAFT]; /* of it: the token before, and a draft of those to be chosen */
     int32_t is_begun;      /* whether a step is under way */
+    int64_t wanted;        /* tokens that may be wanted after those of this step */
     int64_t drafted, accepted; /* tokens that lookup proposed; of them those that were chosen */
-    int64_t began, ended;  /* the last step, in nanoseconds on the monotonic clock */
+    int64_t began, joined, ended; /* the last time that a step was begun, that the caller joined one, and that one
+                                     ended: nanoseconds on the monotonic clock */
 } oc_stream;
 
 /* The next token by output `row` of the engine's last step, and `allowed` as in oc_sampler_sample. */
 oc_status oc_stream_choose(oc_stream *stream, int32_t row, const uint32_t *allowed, int32_t *token);
 /* A token that somebody else has chosen. */
 oc_status oc_stream_accept(oc_stream *stream, int32_t token);
-/* Begins the step that computes what follows `token`; `most`: further tokens that may be wanted after that. */
-oc_status oc_stream_begin(oc_stream *stream, int32_t token, int64_t most, char *err);
-/* Finishes it and writes the *n tokens that follow, at most 1 + OC_LONGEST_DRAFT. If not more than `most` of them came,
- * the next step is under way then (unless it cannot be begun: oc_stream_begin says why). The sequence ends before the
- * last of the tokens. */
-oc_status oc_stream_advance(oc_stream *stream, int64_t most, int32_t *tokens, int32_t *n, char *err);
+/* Begins the step that computes what follows `token`; `wanted`: further tokens that may be wanted after the next. */
+oc_status oc_stream_begin(oc_stream *stream, int32_t token, int64_t wanted, char *err);
+/* Finishes it and writes the *n tokens that follow, at most 1 + OC_LONGEST_DRAFT; the sequence ends before the last of
+ * them. Then the next step is under way, unless no more tokens are wanted or it cannot be begun: oc_stream_begin would
+ * say why. */
+oc_status oc_stream_advance(oc_stream *stream, int32_t *tokens, int32_t *n, char *err);
 /* Ends the step under way, if there is one, as if it had not been begun. */
 void oc_stream_give_up(oc_stream *stream);
 

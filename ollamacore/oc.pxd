@@ -170,7 +170,7 @@ cdef extern from "oc.h" nogil:
         oc_lookup *lookup
         oc_costs *costs
         int32_t is_begun
-        int64_t drafted, accepted, began, ended
+        int64_t drafted, accepted, began, joined, ended
     void oc_costs_observe(oc_costs *costs, int32_t columns, double seconds) noexcept
     oc_status oc_lookup_create(oc_lookup **lookup) noexcept
     void oc_lookup_destroy(oc_lookup *lookup) noexcept
@@ -179,8 +179,8 @@ cdef extern from "oc.h" nogil:
     int32_t oc_lookup_propose(const oc_lookup *lookup, int64_t most, oc_costs *costs, int32_t *draft) noexcept
     oc_status oc_stream_choose(oc_stream *stream, int32_t row, const uint32_t *allowed, int32_t *token) noexcept
     oc_status oc_stream_accept(oc_stream *stream, int32_t token) noexcept
-    oc_status oc_stream_begin(oc_stream *stream, int32_t token, int64_t most, char *err) noexcept
-    oc_status oc_stream_advance(oc_stream *stream, int64_t most, int32_t *tokens, int32_t *n, char *err) noexcept
+    oc_status oc_stream_begin(oc_stream *stream, int32_t token, int64_t wanted, char *err) noexcept
+    oc_status oc_stream_advance(oc_stream *stream, int32_t *tokens, int32_t *n, char *err) noexcept
     void oc_stream_give_up(oc_stream *stream) noexcept
 
     # ---- text ----

@@ -58,8 +58,8 @@ class _Run:
     sequence: Sequence
     stream: Stream
     assembler: TextAssembler
-    pending: array[int]  # tokens to prefill; one token while decoding
-    tokens: array[int]  # every token of the sequence, prompt and answer
+    push: Callable[[int], str]  # the assembler's, or where nothing can be held back its stream's
+    tokens: array[int]  # prompt and answer; those that the sequence lacks are to be computed
     limit: int  # tokens to generate
     threads: int
     lookup: PromptLookup | None = None
@@ -72,8 +72,13 @@ class _Run:
     logprobs: list[TokenLogprob] | None = None  # of unsent tokens, where they are wanted
 
     @property
+    def left(self) -> int:
+        """Tokens to compute before the next one can be chosen."""
+        return len(self.tokens) - len(self.sequence)
+
+    @property
     def is_decoding(self) -> bool:
-        return self.first_ns != 0 and len(self.pending) == 1
+        return self.first_ns != 0 and self.left == 1
 
 
 class Scheduler:
@@ -93,6 +98,7 @@ class Scheduler:
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
+        self._end_ids = tokenizer.end_ids
         self._prefixes = PrefixCache(engine, limit=int(engine.kv_blocks_free * prefix_share))
         self._prefix_file = prefix_file
         self._max_tokens = max_tokens
@@ -265,13 +271,14 @@ class Scheduler:
         sampler.accept_all(prompt)
         lookup = PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None
         self._prefixes.take(prompt, sequence)
+        assembler = TextAssembler(self._tokenizer.stream(), options.stop)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
             sequence,
             Stream(sequence, sampler, lookup, self._costs),
-            TextAssembler(self._tokenizer.stream(), options.stop),
-            pending=prompt[len(sequence) :],
+            assembler,
+            assembler.push if options.stop else assembler.stream.push,
             tokens=prompt,
             cached=len(sequence),
             started_ns=time.monotonic_ns(),
@@ -297,12 +304,12 @@ class Scheduler:
         if streams:
             budget = min(budget, streams + self._pace.prompt_tokens(streams))
         for run in self._compose():
-            take = min(budget, len(run.pending))
+            take = min(budget, run.left)
             if take == 0:
                 break
             budget -= take
-            is_last = take == len(run.pending)
-            batch.append((run.sequence, run.pending[0] if take == 1 else run.pending[:take], int(is_last)))
+            done = len(run.sequence)
+            batch.append((run.sequence, run.tokens[done : done + take], int(take == run.left)))
             runs.append((run, take))
         self._engine.n_threads = max(run.threads for run, _ in runs)
         self._step(batch, runs)
@@ -315,34 +322,25 @@ class Scheduler:
         is given up if it turns out that none is wanted.
         """
         self._engine.n_threads = run.threads
-        if not self._compute(lambda: run.stream.begin(run.pending[0], self._wanted(run)), (run,)):
+        wanted = min(run.limit - run.generated - 1, run.generation.num_ctx - len(run.tokens))
+        if not self._compute(lambda: run.stream.begin(run.tokens[-1], wanted), (run,)):
             return
-        while run.stream.under_way and not run.generation.cancelled:
+        while run.stream.under_way:
             self._counters.steps += 1
             self._advance(run)
-        run.stream.give_up()
+            if self._waiting or self._calls or self._closing or run.generation.cancelled:
+                run.stream.give_up()
         if self._costs.single:
             self._pace.note(1, 0, self._costs.single)
 
     def _advance(self, run: _Run) -> None:
         """Take what the step under way brings, at a request's boundary."""
         try:
-            wanted = -1 if self._has_other_work() else self._wanted(run)
-            for row, token in enumerate(run.stream.advance(wanted)):
-                run.pending.pop()
+            for row, token in enumerate(run.stream.advance()):
                 if not self._take(run, token, row) or run.generation.cancelled:
                     break
         except Exception as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
-        if self._has_other_work():
-            run.stream.give_up()
-
-    def _has_other_work(self) -> bool:
-        return bool(self._waiting or self._calls or self._closing)
-
-    def _wanted(self, run: _Run) -> int:
-        """Tokens that may come after the next one before num_predict or the context ends."""
-        return min(run.limit - run.generated - 1, run.generation.num_ctx - len(run.tokens))
 
     def _step(self, batch: _Batch, runs: list[tuple[_Run, int]]) -> None:
         streams = sum(run.is_decoding for run, _ in runs)
@@ -352,9 +350,8 @@ class Scheduler:
         self._counters.steps += 1
         self._pace.note(streams, sum(take for _, take in runs) - streams, time.perf_counter() - began)
         row = 0
-        for run, take in runs:
-            del run.pending[:take]
-            if run.pending:
+        for run, _ in runs:
+            if run.left:
                 self._report(run)
                 continue
             self._sample(run, row)
@@ -380,7 +377,7 @@ class Scheduler:
         if run.first_ns != 0:
             return
         try:
-            run.generation.report(len(run.tokens) - len(run.pending))
+            run.generation.report(len(run.sequence))
         except Exception as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
@@ -396,7 +393,6 @@ class Scheduler:
             self._finish(run, "length")
             return
         run.sequence.truncate(0)
-        run.pending = run.tokens[:]
         self._active.remove(run)
         self._parked.append(run)
         self._counters.parked += 1
@@ -435,39 +431,32 @@ class Scheduler:
     def _take(self, run: _Run, token: int, row: int | None = None) -> bool:
         """One token more, with its log-probability by `row`; whether the sequence goes on as it is."""
         run.generated += 1
-        if token in self._tokenizer.end_ids:
+        if token in self._end_ids:
             self._finish(run, "stop")
             return False
         run.unsent.append(token)
         if run.logprobs is not None and row is not None:
             run.logprobs.append(self._logprob(run.generation.options, row, token))
-        text = run.assembler.push(token)
+        text = run.push(token)
         if run.assembler.stopped:
             self._finish(run, "stop", text=text)
-        elif self._is_complete(run, token):
+        elif run.generation.constraint is not None and self._is_complete(run.generation.constraint, token):
             self._finish(run, "stop", text=text + run.assembler.flush())
         elif run.generated >= run.limit:
             self._finish(run, "length", text=text + run.assembler.flush())
         else:
             if text:
                 self._deliver(run.generation, self._chunk(run, text))
-            return self._append(run, token)
+            run.tokens.append(token)
+            if len(run.tokens) <= run.generation.num_ctx:
+                return True
+            self._shift(run)
         return False
 
-    def _is_complete(self, run: _Run, token: int) -> bool:
-        constraint = run.generation.constraint
-        if constraint is None:
-            return False
+    @staticmethod
+    def _is_complete(constraint: TokenConstraint, token: int) -> bool:
         constraint.accept(token)
         return constraint.finished
-
-    def _append(self, run: _Run, token: int) -> bool:
-        run.tokens.append(token)
-        run.pending.append(token)
-        if len(run.tokens) > run.generation.num_ctx:
-            self._shift(run)
-            return False
-        return True
 
     def _shift(self, run: _Run) -> None:
         """The context is full: keep num_keep tokens and the newer half of the rest, computed anew at its new place."""
@@ -481,7 +470,6 @@ class Scheduler:
         run.sequence.truncate(kept(context, wanted))
         if run.lookup is not None:
             run.lookup.restart(run.tokens)
-        run.pending = run.tokens[len(run.sequence) :]
 
     def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
         chosen, ids, values = logprobs(self._engine, row, token, options.top_logprobs)
@@ -495,7 +483,8 @@ class Scheduler:
     # ---- ends ----
 
     def _chunk(self, run: _Run, text: str) -> Chunk:
-        tokens, run.unsent = tuple(run.unsent), []
+        tokens = tuple(run.unsent)
+        run.unsent.clear()
         if run.logprobs is None:
             return Chunk(text, tokens)
         logprobs, run.logprobs = tuple(run.logprobs), []

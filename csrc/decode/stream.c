@@ -25,11 +25,12 @@ oc_status oc_stream_choose(oc_stream *s, int32_t row, const uint32_t *allowed, i
     return status == OC_OK ? oc_stream_accept(s, *token) : status;
 }
 
-oc_status oc_stream_begin(oc_stream *s, int32_t token, int64_t most, char *err) {
+oc_status oc_stream_begin(oc_stream *s, int32_t token, int64_t wanted, char *err) {
     int32_t n = 1;
+    s->wanted = wanted;
     s->tokens[0] = token;
     if (s->lookup && oc_engine_kv_blocks_free(s->engine) > 0)
-        n += oc_lookup_propose(s->lookup, most, s->costs, s->tokens + 1);
+        n += oc_lookup_propose(s->lookup, wanted, s->costs, s->tokens + 1);
     s->item = (oc_batch_item){.seq = s->seq, .tokens = s->tokens, .n_tokens = n, .n_outputs = n, .cancel = s->cancel};
     s->began = now_ns();
     oc_status status = oc_step_begin(s->engine, &s->item, 1, err);
@@ -50,11 +51,12 @@ static oc_status follow(oc_stream *s, int32_t *tokens, int32_t *n) {
     return OC_OK;
 }
 
-oc_status oc_stream_advance(oc_stream *s, int64_t most, int32_t *tokens, int32_t *n, char *err) {
+oc_status oc_stream_advance(oc_stream *s, int32_t *tokens, int32_t *n, char *err) {
     const float *logits;
     int64_t stride;
     *n = 0;
     s->is_begun = 0;
+    s->joined = now_ns();
     oc_status status = oc_step_finish(s->engine, 0, &logits, &stride, err);
     if (status != OC_OK) return status;
     s->ended = now_ns();
@@ -63,7 +65,7 @@ oc_status oc_stream_advance(oc_stream *s, int64_t most, int32_t *tokens, int32_t
     if (status != OC_OK) return status;
     oc_seq_truncate(s->seq, oc_seq_length(s->seq) - s->item.n_tokens + *n);
     char unheard[OC_ERR_LEN];
-    if (*n <= most) oc_stream_begin(s, tokens[*n - 1], most - *n, unheard);
+    if (*n <= s->wanted) oc_stream_begin(s, tokens[*n - 1], s->wanted - *n, unheard);
     return OC_OK;
 }
 

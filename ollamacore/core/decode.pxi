@@ -27,7 +27,7 @@ cdef class StepCosts:
 
 
 cdef class PromptLookup:
-    """The proposals of one generation: what followed its last tokens when they came before. See csrc/decode/lookup.c."""
+    """The proposals of one generation: what followed its last tokens when they came before (csrc/decode/lookup.c)."""
     cdef oc_lookup *_lookup
 
     def __cinit__(self, const int32_t[::1] tokens):
@@ -90,24 +90,24 @@ cdef class Stream:
         _check(oc_sampler_sample(self._c.sampler, &only, NULL, &chosen))
         _check(oc_stream_accept(&self._c, token))
 
-    def begin(self, int token, long long most) -> int:
+    def begin(self, int token, long long wanted) -> int:
         """Begin the step that computes what follows `token`, with a draft if one promises to win.
 
-        `most` is how many tokens may be wanted after the next. Returns STEP_OK or STEP_FULL; other failures raise.
+        `wanted` is how many tokens may be wanted after the next. Returns STEP_OK or STEP_FULL; other failures raise.
         """
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
         err[0] = 0
         with nogil:
-            status = oc_stream_begin(&self._c, token, most, err)
+            status = oc_stream_begin(&self._c, token, wanted, err)
         if status != OC_ERR_FULL:
             _check(status, err)
         return status
 
-    def advance(self, long long most) -> list:
-        """The tokens that the step under way brings, none if it was cancelled; the next step is under way then.
+    def advance(self) -> list:
+        """The tokens that the step under way brings, none if it was cancelled.
 
-        It is not if more than `most` tokens have come, or if there is no room for it.
+        The next step is under way then, if more tokens are wanted and there is room for them.
         """
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
@@ -115,7 +115,7 @@ cdef class Stream:
         cdef int32_t n = 0, i
         err[0] = 0
         with nogil:
-            status = oc_stream_advance(&self._c, most, tokens, &n, err)
+            status = oc_stream_advance(&self._c, tokens, &n, err)
         if status != OC_ERR_CANCELLED:
             _check(status, err)
         return [tokens[i] for i in range(n)]
@@ -142,5 +142,5 @@ cdef class Stream:
 
     @property
     def step_ns(self) -> tuple:
-        """When the last step was begun, and when one ended last, on the monotonic clock."""
-        return self._c.began, self._c.ended
+        """When a step was last begun, when its caller joined it, and when it ended, on the monotonic clock."""
+        return self._c.began, self._c.joined, self._c.ended
