@@ -31,15 +31,12 @@ def main() -> None:
         return streams[-1]
 
     scheduler.Stream = kept  # type: ignore[assignment, misc]
-    times = []
     with closing(ollamacore.Model.load(args.model, threads=args.threads)) as model:
-        for _ in model.generate("Once upon a time", num_predict=args.tokens, seed=1):
-            times.append(streams[0].step_ns)  # while the next step is under way
-    times = [(began, joined, ended) for began, joined, ended in times if ended < began < joined]
-    print(
-        f"{len(times)} tokens: {statistics.median(began - ended for began, _, ended in times) / 1000:.1f} us between steps,"
-        f" {statistics.median(joined - began for began, joined, _ in times) / 1000:.1f} us beside them (medians)"
-    )
+        # read while the next step is under way
+        seen = [streams[0].step_ns for _ in model.generate("Once upon a time", num_predict=args.tokens, seed=1)]
+    times = [(began - ended, joined - began) for began, joined, ended in seen if ended < began < joined]
+    between, beside = (statistics.median(column) / 1000 for column in zip(*times, strict=True))
+    print(f"{len(times)} tokens: {between:.1f} us between two steps, {beside:.1f} us beside one (medians)")
 
 
 if __name__ == "__main__":
