@@ -7,8 +7,8 @@ no number depends on how a prompt is cut into chunks.
 
 #: of a hundred steps with prompt tokens one may take longer than this many times a step of the streams alone
 SLOWDOWN = 3.6
-#: prompt tokens of one step: a prompt always moves on, among many streams by half as many tokens as they have (a step reads
-#: all keys of the prompt, however few its tokens are), and full GEMM tiles need no more
+#: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every second of them (a step
+#: reads all keys of the prompt, however few its tokens are), and full GEMM tiles need no more
 LEAST, MOST = 1, 64
 #: before anything was measured
 FIRST = 16
