@@ -5,15 +5,14 @@ magnitude: the size of a prompt's next chunk comes from the times of the steps b
 no number depends on how a prompt is cut into chunks.
 """
 
-#: of a hundred steps with prompt tokens one may take longer than this many times a step of the streams alone
-SLOWDOWN = 3.6
+#: a step with prompt tokens may take this many times as long as one of the streams alone, in the mean: the slowest of a
+#: hundred take 1.6 to 1.8 times as long as that
+SLOWDOWN = 2.2
 #: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every second of them (a step
 #: reads all keys of the prompt, however few its tokens are), and full GEMM tiles need no more
 LEAST, MOST = 1, 64
 #: before anything was measured
 FIRST = 16
-#: how far the slowest of a hundred steps lies from what was expected, in mean distances
-_TAIL = 4.0
 #: weight of a new measurement in running means
 _NEWEST = 0.1
 #: a step without prompt tokens counts as at most so many times as slow as those before
@@ -26,7 +25,6 @@ class Pace:
     def __init__(self) -> None:
         self._alone: dict[int, float] = {}  # streams -> seconds of a step without prompt tokens
         self._token = 0.0  # seconds that one prompt token adds
-        self._spread = 0.15  # mean distance of steps from what was expected, as a part of it
 
     def note(self, streams: int, prompt_tokens: int, seconds: float) -> None:
         """A step has taken so long. A pause of the machine counts little."""
@@ -38,9 +36,7 @@ class Pace:
             return
         alone = self._step(streams)
         if self._token:
-            expected = alone + self._token * prompt_tokens
-            seconds = min(seconds, 2 * expected)
-            self._spread += _NEWEST * (abs(seconds / expected - 1) - self._spread)
+            seconds = min(seconds, 2 * (alone + self._token * prompt_tokens))
         added = max(seconds - alone, 0.0) / prompt_tokens
         self._token = self._token + _NEWEST * (added - self._token) if self._token else added
 
@@ -49,8 +45,7 @@ class Pace:
         step = self._step(streams)
         if not step or not self._token:
             return FIRST
-        mean = SLOWDOWN / (1 + _TAIL * self._spread)
-        tokens = int((mean - 1) * step / self._token)
+        tokens = int((SLOWDOWN - 1) * step / self._token)
         if tokens > 8:
             tokens -= tokens % 8
         return min(max(tokens, LEAST, streams // 2), MOST)
