@@ -206,6 +206,12 @@ typedef struct oc_batch_item {
  * sequence has changed. */
 oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
                   char *err);
+/* The same in two halves: other threads begin, and the caller, one of them, joins in the second half. In between the
+ * logits of the step before stay; items, the tokens and the sequences must stay as they are. Every step that was begun is
+ * to be finished, soon, by the same thread: no engine can make another one meanwhile. With `give_up` it ends within one
+ * layer with OC_ERR_CANCELLED, and no sequence has changed. */
+oc_status oc_step_begin(oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err);
+oc_status oc_step_finish(oc_engine *engine, int give_up, const float **logits, int64_t *stride, char *err);
 /* Of the step just made, what the NORM with SELECT wrote: (sum of n_outputs) columns of `width` floats, `stride` apart,
  * valid until the next. */
 const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride);
@@ -297,6 +303,64 @@ oc_status oc_sampler_candidates(oc_sampler *sampler, const oc_logits *logits, co
  * -infinity are left out. Values below -9999, and NaN, become -9999. */
 int32_t oc_logprobs(const oc_logits *logits, int32_t token, int32_t n_top, float *logprob, int32_t *top_ids,
                     float *top_logprobs);
+
+/* ==== Decoding: one sequence that answers by itself ================================================================ */
+
+#define OC_LONGEST_DRAFT 8 /* tokens proposed at most */
+
+/* What steps of one sequence cost on an engine: of one token, and more for each further one. */
+typedef struct oc_costs {
+    double single; /* seconds of a step of one token; 0: none was measured */
+    double extra;  /* what a further column costs, as a part of that */
+    double weight; /* of a new observation in these running means */
+} oc_costs;
+
+/* A step of one sequence with so many tokens took so long. A pause of the machine counts little. */
+void oc_costs_observe(oc_costs *costs, int32_t columns, double seconds);
+
+/* Prompt lookup: what followed the last tokens earlier in a sequence is proposed as what follows now. */
+typedef struct oc_lookup oc_lookup;
+
+oc_status oc_lookup_create(oc_lookup **lookup);
+void oc_lookup_destroy(oc_lookup *lookup); /* NULL is fine */
+/* The sequence is another one now, such as after a context shift. What was learned about its proposals stays. */
+oc_status oc_lookup_restart(oc_lookup *lookup, const int32_t *tokens, int64_t n);
+/* One token more. Every token goes through here, so hit rates are learned without drafts too. */
+oc_status oc_lookup_accept(oc_lookup *lookup, int32_t token);
+/* The next tokens, at most `most` and OC_LONGEST_DRAFT: as many as are worth their columns, often none. Returns their
+ * number. */
+int32_t oc_lookup_propose(const oc_lookup *lookup, int64_t most, oc_costs *costs, int32_t *draft);
+
+/* A stream: what the next tokens of a sequence come from, and the step that computes them while the caller does other
+ * things. The caller fills in the first six; the rest starts at 0. */
+typedef struct oc_stream {
+    oc_engine *engine;
+    oc_seq *seq;
+    const int32_t *cancel; /* as in oc_batch_item */
+    oc_sampler *sampler;
+    oc_lookup *lookup; /* NULL: no drafts */
+    oc_costs *costs;
+    oc_batch_item item;    /* of the step under way */
+    int32_t tokens[1 + OC_LONGEST_DRAFT]; /* of it: the token before, and a draft of those to be chosen */
+    int32_t is_begun;      /* whether a step is under way */
+    int64_t wanted;        /* tokens that may be wanted after those of this step */
+    int64_t drafted, accepted; /* tokens that lookup proposed; of them those that were chosen */
+    int64_t began, joined, ended; /* the last time that a step was begun, that the caller joined one, and that one
+                                     ended: nanoseconds on the monotonic clock */
+} oc_stream;
+
+/* The next token by output `row` of the engine's last step, and `allowed` as in oc_sampler_sample. */
+oc_status oc_stream_choose(oc_stream *stream, int32_t row, const uint32_t *allowed, int32_t *token);
+/* A token that somebody else has chosen. */
+oc_status oc_stream_accept(oc_stream *stream, int32_t token);
+/* Begins the step that computes what follows `token`; `wanted`: further tokens that may be wanted after the next. */
+oc_status oc_stream_begin(oc_stream *stream, int32_t token, int64_t wanted, char *err);
+/* Finishes it and writes the *n tokens that follow, at most 1 + OC_LONGEST_DRAFT; the sequence ends before the last of
+ * them. Then the next step is under way, unless no more tokens are wanted or it cannot be begun: oc_stream_begin would
+ * say why. */
+oc_status oc_stream_advance(oc_stream *stream, int32_t *tokens, int32_t *n, char *err);
+/* Ends the step under way, if there is one, as if it had not been begun. */
+void oc_stream_give_up(oc_stream *stream);
 
 /* ==== Text: tokenizers and string tables ============================================================================ */
 

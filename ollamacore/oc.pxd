@@ -167,6 +167,33 @@ cdef extern from "oc.h" nogil:
     int32_t oc_logprobs(const oc_logits *logits, int32_t token, int32_t n_top, float *logprob, int32_t *top_ids,
                         float *top_logprobs) noexcept
 
+    # ---- decoding ----
+    enum: OC_LONGEST_DRAFT
+    ctypedef struct oc_costs:
+        double single, extra, weight
+    ctypedef struct oc_lookup:
+        pass
+    ctypedef struct oc_stream:
+        oc_engine *engine
+        oc_seq *seq
+        const int32_t *cancel
+        oc_sampler *sampler
+        oc_lookup *lookup
+        oc_costs *costs
+        int32_t is_begun
+        int64_t drafted, accepted, began, joined, ended
+    void oc_costs_observe(oc_costs *costs, int32_t columns, double seconds) noexcept
+    oc_status oc_lookup_create(oc_lookup **lookup) noexcept
+    void oc_lookup_destroy(oc_lookup *lookup) noexcept
+    oc_status oc_lookup_restart(oc_lookup *lookup, const int32_t *tokens, int64_t n) noexcept
+    oc_status oc_lookup_accept(oc_lookup *lookup, int32_t token) noexcept
+    int32_t oc_lookup_propose(const oc_lookup *lookup, int64_t most, oc_costs *costs, int32_t *draft) noexcept
+    oc_status oc_stream_choose(oc_stream *stream, int32_t row, const uint32_t *allowed, int32_t *token) noexcept
+    oc_status oc_stream_accept(oc_stream *stream, int32_t token) noexcept
+    oc_status oc_stream_begin(oc_stream *stream, int32_t token, int64_t wanted, char *err) noexcept
+    oc_status oc_stream_advance(oc_stream *stream, int32_t *tokens, int32_t *n, char *err) noexcept
+    void oc_stream_give_up(oc_stream *stream) noexcept
+
     # ---- text ----
     oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint64_t max_bytes,
                                uint64_t *offsets) noexcept

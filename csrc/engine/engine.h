@@ -117,6 +117,7 @@ typedef struct oc_routes {
 } oc_routes;
 
 typedef struct oc_step_state {
+    int is_begun; /* and not finished */
     const oc_batch_item *items;
     int32_t n_items, n_columns, n_outputs, n_spans;
     int decode_only;     /* every item has one token: attention stores its key and value itself */
@@ -133,7 +134,7 @@ typedef struct oc_step_state {
     oc_lane *lanes;      /* (n_ops, n_threads): work sharing inside one op */
     unsigned epoch;      /* of the step, for the lanes */
     atomic_ullong front; /* of a step of one token: the last phase that a thread has come to, and which: see exec.c */
-    atomic_int stop;
+    atomic_int stop, is_joined; /* given up; the caller has come to the second half of the step */
     oc_routes routes;
 } oc_step_state;
 
@@ -208,7 +209,9 @@ static inline long oc_gemv_chunk(const oc_matrix *m, long least) {
     return least;
 }
 
-/* exec.c: runs the plan over engine->step on all threads. */
-oc_status oc_exec(struct oc_engine *engine);
+/* exec.c: runs the plan over engine->step on all threads, in two halves as oc_pool_begin; with `give_up` to the end of the
+ * first layer only. */
+oc_status oc_exec_begin(struct oc_engine *engine);
+oc_status oc_exec_finish(struct oc_engine *engine, int give_up);
 
 #endif

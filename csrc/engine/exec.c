@@ -584,11 +584,10 @@ static int come_to_phase(const walker *w) {
     oc_engine *engine = w->engine;
     const unsigned long long here = place_of(w);
     atomic_store(&engine->threads[w->thread].settled, here);
-    oc_pool_wake();
     unsigned long long front = atomic_load(&engine->step.front);
-    while (front >> 8 < here)
-        if (atomic_compare_exchange_weak(&engine->step.front, &front, here << 8 | (unsigned)w->thread)) return 1;
-    return front >> 8 == here;
+    while (front >> 8 < here && !atomic_compare_exchange_weak(&engine->step.front, &front, here << 8 | (unsigned)w->thread)) continue;
+    oc_pool_wake(); /* those who wait for the front to settle: catch_up */
+    return front >> 8 <= here;
 }
 
 /* Goes on to what a thread does for itself. */
@@ -643,9 +642,18 @@ static int is_last(const walker *w) {
     return w->n == 0 || (w->op->kind == OC_OP_ATTENTION && atomic_load(&w->engine->step.stop));
 }
 
+static int is_joined(const void *step) { return atomic_load(&((const oc_step_state *)step)->is_joined); }
+
+/* The caller may still look at the logits of the step before: nobody writes new ones until it has joined. 0: no need to. */
+static int may_begin_head(const walker *w) {
+    oc_pool_wait(is_joined, &w->engine->step);
+    return !atomic_load(&w->engine->step.stop);
+}
+
 static void walk_alone(walker *w) {
     const oc_op *end = w->engine->ops + w->engine->n_ops;
     while (w->op < end) {
+        if (is_head(w, w->op) && !may_begin_head(w)) break;
         if (!is_phase(w)) leave_phase(w);
         else if (!come_to_phase(w)) catch_up(w);
         if (w->op == end) return;
@@ -653,7 +661,8 @@ static void walk_alone(walker *w) {
         if (w->is_away) return;
         w->op = is_last(w) ? end : w->op + 1;
     }
-    come_to_phase(w); /* the end is one: a place to take those to who are late */
+    w->op = end; /* a phase as well: a place to take those to who are late */
+    come_to_phase(w);
 }
 
 static void walk_together(walker *w) {
@@ -672,13 +681,20 @@ static void walk(void *context, int thread, int n_threads) {
     else walk_together(&w);
 }
 
-oc_status oc_exec(oc_engine *engine) {
+oc_status oc_exec_begin(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     if (++step->epoch == 0) step->epoch = 1;
     atomic_store(&step->front, (unsigned long long)step->epoch << 32);
     atomic_store(&step->stop, 0);
-    const int failed = step->n_columns == 1 ? oc_pool_run_loosely(engine->n_threads, walk, engine)
-                                            : oc_pool_run(engine->n_threads, walk, engine);
-    if (failed) return OC_ERR_THREAD;
+    atomic_store(&step->is_joined, 0);
+    return oc_pool_begin(engine->n_threads, walk, engine, step->n_columns == 1) == 0 ? OC_OK : OC_ERR_THREAD;
+}
+
+oc_status oc_exec_finish(oc_engine *engine, int give_up) {
+    oc_step_state *step = &engine->step;
+    if (give_up) atomic_store(&step->stop, 1);
+    atomic_store(&step->is_joined, 1);
+    oc_pool_wake();
+    oc_pool_finish();
     return atomic_load(&step->stop) ? OC_ERR_CANCELLED : OC_OK;
 }

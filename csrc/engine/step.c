@@ -98,28 +98,51 @@ static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n
     step->n_columns = column;
 }
 
-oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride, char *err) {
-    oc_status status = check_batch(engine, items, n_items, err);
-    if (status != OC_OK) return status;
+static oc_status lay_out(oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err) {
     for (int32_t i = 0; i < n_items; i++) {
-        status = oc_seq_reserve(items[i].seq, items[i].seq->length + items[i].n_tokens);
-        if (status == OC_OK) continue;
-        roll_back(items, n_items);
-        return oc_fail(status, err, "the KV pool is full: %a blocks free", engine->kv.n_free, 0);
+        oc_status status = oc_seq_reserve(items[i].seq, items[i].seq->length + items[i].n_tokens);
+        if (status != OC_OK) return oc_fail(status, err, "the KV pool is full: %a blocks free", engine->kv.n_free, 0);
     }
     lay_columns(engine, items, n_items);
     lay_attention(engine);
-    status = oc_exec(engine);
+    return OC_OK;
+}
+
+oc_status oc_step_begin(oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err) {
+    if (engine->step.is_begun) return oc_fail(OC_ERR_ARGUMENT, err, "a step is under way", 0, 0);
+    oc_status status = check_batch(engine, items, n_items, err);
+    if (status != OC_OK) return status;
+    status = lay_out(engine, items, n_items, err);
+    if (status == OC_OK) {
+        status = oc_exec_begin(engine);
+        if (status != OC_OK) oc_fail(status, err, oc_status_text(status), 0, 0);
+    }
+    if (status != OC_OK) roll_back(items, n_items);
+    engine->step.is_begun = status == OC_OK;
+    return status;
+}
+
+oc_status oc_step_finish(oc_engine *engine, int give_up, const float **logits, int64_t *stride, char *err) {
+    const oc_step_state *step = &engine->step;
+    if (!step->is_begun) return oc_fail(OC_ERR_ARGUMENT, err, "no step is under way", 0, 0);
+    oc_status status = oc_exec_finish(engine, give_up);
+    engine->step.is_begun = 0;
     if (status != OC_OK) {
-        roll_back(items, n_items);
+        roll_back(step->items, step->n_items);
         return oc_fail(status, err, oc_status_text(status), 0, 0);
     }
-    for (int32_t i = 0; i < n_items; i++) items[i].seq->length += items[i].n_tokens;
+    for (int32_t i = 0; i < step->n_items; i++) step->items[i].seq->length += step->items[i].n_tokens;
     const oc_op *last = &engine->ops[engine->n_ops - 1];
     const oc_buffer *out = &engine->buffers[last->dst];
     *logits = last->kind == OC_OP_LINEAR ? out->shared.f32 : NULL;
     *stride = out->width;
     return OC_OK;
+}
+
+oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
+                  char *err) {
+    oc_status status = oc_step_begin(engine, items, n_items, err);
+    return status == OC_OK ? oc_step_finish(engine, 0, logits, stride, err) : status;
 }
 
 const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) {
