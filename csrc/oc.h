@@ -47,9 +47,11 @@ typedef enum oc_op_kind {
      * OC_FLAG_ERF; with softcap > 0 dst = softcap * tanh(dst / softcap) */
     OC_OP_LINEAR = 2,
     OC_OP_GLU = 3,       /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU */
-    OC_OP_ROPE_KV = 4,   /* q (src), k (src2): optional head norms vector / vector2, rope; q *= scale; k and v (src3) into the cache */
-    /* after its ROPE_KV; dst = attention of q (src) over the cache of `layer`: the last `window` keys if > 0, and with
-     * OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step; vector: a sink for each head, one
+    /* q (src), k (src2): optional norms of heads, vector / vector2, of the first rope_at elements if rope_at > 0, and rope
+     * from element rope_at on; q *= scale; k and v (src3; < 0 where values are part of their keys) into the cache */
+    OC_OP_ROPE_KV = 4,
+    /* after its ROPE_KV; dst, value_dim for each head, = attention of q (src) over the cache of `layer`: the last `window`
+     * keys if > 0, and with OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step; vector: a sink for each head, one
      * more score in its softmax */
     OC_OP_ATTENTION = 5,
     OC_OP_QUANTIZE = 6,  /* the quantised form of src, where its producer could not make it */
@@ -62,7 +64,10 @@ typedef enum oc_op_kind {
     OC_OP_EXPERT_GLU = 8,
     /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
      * src3, if >= 0) if src2 >= 0 */
-    OC_OP_EXPERT_SUM = 9
+    OC_OP_EXPERT_SUM = 9,
+    /* a matrix for each of n_head heads, one behind another as they lie in src and dst: of each head
+     * dst = matrix * the first k of its elements in src, and what it has there behind them, unchanged */
+    OC_OP_HEAD_LINEAR = 10
 } oc_op_kind;
 
 enum {
@@ -85,7 +90,7 @@ typedef struct oc_op {
     int32_t src, src2, src3, dst, dst2; /* buffers; -1 = none */
     int32_t matrix, matrix2;            /* from oc_engine_add_matrix */
     int32_t vector, vector2;            /* from oc_engine_add_vector */
-    int32_t layer, n_head, n_kv_head, head_dim, rope, window;
+    int32_t layer, n_head, n_kv_head, head_dim, rope, rope_at, window;
     int32_t n_expert, n_used, n_group, n_group_used;
     float eps, scale, softcap;
 } oc_op;
@@ -98,6 +103,7 @@ typedef struct oc_engine_params {
     int32_t max_outputs; /* columns of logits of one step */
     int32_t max_seqs;    /* batch items of one step */
     int32_t n_layer, n_kv_head, head_dim; /* shape of the KV cache */
+    int32_t value_dim; /* head_dim; or less: a value is the first value_dim elements of its key and not stored itself */
     int32_t kv_type;
     int64_t kv_blocks; /* blocks of 32 positions in the pool */
 } oc_engine_params;
@@ -107,10 +113,11 @@ void oc_engine_destroy(oc_engine *engine);
 /* Loads and steps from now on, between 1 and params.n_threads, with which it begins; not while one of them runs. */
 void oc_engine_set_threads(oc_engine *engine, int32_t n_threads);
 int32_t oc_engine_threads(const oc_engine *engine);
-/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks. `data`, part of a mapped file, stays mapped until loading
- * has returned, or with oc_engine_load_source as long as the engine lives. */
-oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                               size_t n_bytes, int32_t *index, char *err);
+/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks, in n_runs runs of n_bytes and as many rows, each run what
+ * one expert or head has if there are several. They stay in memory until loading has returned, or with
+ * oc_engine_load_source as long as the engine lives. */
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
+                               int32_t n_runs, size_t n_bytes, int32_t *index, char *err);
 /* n floats, copied. */
 oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err);
 oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err);

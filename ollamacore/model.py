@@ -148,6 +148,7 @@ class Model:
             n_layer=plan.kv.n_layer,
             n_kv_head=plan.kv.n_kv_head,
             head_dim=plan.kv.head_dim,
+            value_dim=plan.kv.value_dim,
             kv_type=sizes.kv_type,
             kv_blocks=blocks,
         )

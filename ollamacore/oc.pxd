@@ -32,6 +32,7 @@ cdef extern from "oc.h" nogil:
         OC_OP_ROUTE
         OC_OP_EXPERT_GLU
         OC_OP_EXPERT_SUM
+        OC_OP_HEAD_LINEAR
         OC_FLAG_QUANTIZE
         OC_FLAG_JOIN
         OC_FLAG_NEOX
@@ -51,12 +52,12 @@ cdef extern from "oc.h" nogil:
         int32_t kind, flags
         int32_t src, src2, src3, dst, dst2
         int32_t matrix, matrix2, vector, vector2
-        int32_t layer, n_head, n_kv_head, head_dim, rope, window
+        int32_t layer, n_head, n_kv_head, head_dim, rope, rope_at, window
         int32_t n_expert, n_used, n_group, n_group_used
         float eps, scale, softcap
     ctypedef struct oc_engine_params:
         int32_t n_threads, max_tokens, max_outputs, max_seqs
-        int32_t n_layer, n_kv_head, head_dim, kv_type
+        int32_t n_layer, n_kv_head, head_dim, value_dim, kv_type
         int64_t kv_blocks
     ctypedef struct oc_batch_item:
         oc_seq *seq
@@ -67,8 +68,8 @@ cdef extern from "oc.h" nogil:
     void oc_engine_destroy(oc_engine *engine) noexcept
     void oc_engine_set_threads(oc_engine *engine, int32_t n_threads) noexcept
     int32_t oc_engine_threads(const oc_engine *engine) noexcept
-    oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                                   size_t n_bytes, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k,
+                                   const void *const *runs, int32_t n_runs, size_t n_bytes, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale,

@@ -207,17 +207,22 @@ static void run_glu(walker *w) {
 /* ---- ROPE_KV ---- */
 
 static void rope_head(const walker *w, const oc_op *op, float *x, int32_t norm, int64_t c) {
-    if (norm >= 0) oc_kernels.rmsnorm(x, vector(w, norm), x, op->head_dim, op->eps);
+    if (norm >= 0) oc_kernels.rmsnorm(x, vector(w, norm), x, w->engine->vectors[norm].n, op->eps);
     if (op->rope < 0) return;
     const oc_rope *rope = &w->engine->ropes[op->rope];
     int64_t at = c * rope->n_freq;
-    oc_kernels.rope(x, rope->cos + at, rope->sin + at, 2 * rope->n_freq, (op->flags & OC_FLAG_NEOX) != 0);
+    oc_kernels.rope(x + op->rope_at, rope->cos + at, rope->sin + at, 2 * rope->n_freq, (op->flags & OC_FLAG_NEOX) != 0);
 }
 
-/* The Walsh-Hadamard transform of runs as long as the largest power of two in d, in place: orthogonal, so scores of
- * transformed queries and keys are the same, but no element of a key stands out and takes the precision of its block. */
-static void spread_head(float *x, int64_t d) {
-    const int64_t run = d & -d;
+/* Whether values are the first elements of their keys. */
+static int is_value_in_key(const oc_engine *engine) { return engine->params.value_dim < engine->params.head_dim; }
+
+/* The Walsh-Hadamard transform of the runs of d elements, in place: orthogonal, so scores of transformed queries and keys
+ * are the same, but no element of a key stands out and takes the precision of its block. Runs are as long as the largest
+ * power of two in the length of keys, and of values in them: the transform, which undoes itself, of a sum of those
+ * values is the sum of what they were. */
+static void spread_head(const oc_engine *engine, float *x, int64_t d) {
+    const int64_t lengths = engine->params.head_dim | engine->params.value_dim, run = lengths & -lengths;
     const float unit = 1.0f / sqrtf((float)run);
     for (int64_t half = 1; half < run; half *= 2)
         for (int64_t i = 0; i < d; i += 2 * half)
@@ -233,16 +238,20 @@ static void spread_head(float *x, int64_t d) {
 static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head) {
     const oc_step_state *step = &w->engine->step;
     int32_t d = op->head_dim;
-    float *k = column(w, op->src2, c) + (int64_t)head * d, *v = column(w, op->src3, c) + (int64_t)head * d;
+    float *k = column(w, op->src2, c) + (int64_t)head * d;
+    const float *v = op->src3 < 0 ? NULL : column(w, op->src3, c) + (int64_t)head * d;
     rope_head(w, op, k, op->vector2, c);
-    if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(k, d);
+    if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(w->engine, k, d);
     int64_t position = step->position[c];
     const oc_seq *seq = step->items[step->item[c]].seq;
     unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
     const oc_kv_store_fn store[] = {[OC_KV_F16] = oc_kernels.kv_store_f16, [OC_KV_F32] = oc_kernels.kv_store_f32,
                                     [OC_KV_Q8_0] = oc_kernels.kv_store_q8_0};
-    store[w->engine->params.kv_type](k, v, tile, tile + w->engine->kv.tile_bytes, position % OC_TILE, d);
+    store[w->engine->params.kv_type](k, v, tile, v ? tile + w->engine->kv.tile_bytes : tile, position % OC_TILE, d);
 }
+
+/* In a step of single tokens the thread that attends to the last key stores it; but slices of heads share their keys. */
+static int is_stored_late(const walker *w) { return w->engine->step.decode_only && oc_slices_of(w->op).n == 1; }
 
 /* True when another thread gave up a prompt chunk, or every sequence of the step. */
 static int should_stop(const oc_step_state *step) {
@@ -261,7 +270,7 @@ static void run_rope_kv(walker *w) {
     oc_step_state *step = &w->engine->step;
     if (w->thread == 0 && should_stop(step)) atomic_store(&step->stop, 1);
     long n = (long)w->n * op->n_kv_head;
-    if (step->decode_only) return; /* the thread that attends to the last key stores it: see attend */
+    if (is_stored_late(w)) return;
     oc_share heads = share(w, n, op->n_kv_head);
     while (oc_share_next(&heads))
         for (long i = heads.begin; i < heads.end; i++) store_head(w, op, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
@@ -272,7 +281,17 @@ static void run_rope_kv(walker *w) {
 /* The ROPE_KV in front: how queries, keys and values are made. */
 static const oc_op *heads_of(const walker *w) { return w->op - 1; }
 
-static int32_t group_of(const oc_op *op) { return op->n_head / op->n_kv_head; }
+/* Some query heads of a kv head, see oc_slices: an item of attention is these heads of the tokens of a span. */
+typedef struct slice {
+    int32_t index, kv_head, first, n; /* of all slices; first query head, heads */
+} slice;
+
+static slice slice_at(const oc_op *op, int32_t index) {
+    const oc_slices slices = oc_slices_of(op);
+    const int32_t group = op->n_head / op->n_kv_head, begin = index % slices.n * slices.rows;
+    const int32_t kv_head = index / slices.n, left = group - begin;
+    return (slice){index, kv_head, kv_head * group + begin, left < slices.rows ? left : slices.rows};
+}
 
 /* Keys [*first, *last) that token t of a span attends to. */
 static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *first, int64_t *last) {
@@ -283,28 +302,29 @@ static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *
     if (op->flags & OC_FLAG_BOTH_WAYS) *last = item->seq->length + item->n_tokens;
 }
 
-/* Copies the queries of one kv head to the thread, with norm, rope and scale. */
-static void take_queries(const walker *w, const oc_span *span, int32_t head) {
+/* Copies the queries of some heads to the thread, with norm, rope and scale. */
+static void take_queries(const walker *w, const oc_span *span, const slice *heads) {
     const oc_op *op = heads_of(w);
-    int64_t group = group_of(op), d = op->head_dim;
+    int64_t n = heads->n, d = op->head_dim;
     float *q = w->engine->threads[w->thread].q;
-    for (int32_t t = 0; t < span->n_tokens; t++, q += group * d) {
-        memcpy(q, column(w, op->src, span->column + t) + head * group * d, (size_t)(group * d) * sizeof(float));
-        for (int64_t i = 0; i < group; i++) {
+    for (int32_t t = 0; t < span->n_tokens; t++, q += n * d) {
+        memcpy(q, column(w, op->src, span->column + t) + heads->first * d, (size_t)(n * d) * sizeof(float));
+        for (int64_t i = 0; i < n; i++) {
             rope_head(w, op, q + i * d, op->vector, span->column + t);
-            if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(q + i * d, d);
+            if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(w->engine, q + i * d, d);
         }
-        for (int64_t i = 0; i < group * d; i++) q[i] *= op->scale;
+        for (int64_t i = 0; i < n * d; i++) q[i] *= op->scale;
     }
 }
 
 /* Attention of the thread's queries over one part of the keys. */
-static void attend_part(const walker *w, const oc_span *span, int32_t head, int64_t part, const oc_partial *to) {
+static void attend_part(const walker *w, const oc_span *span, const slice *heads, int64_t part, const oc_partial *to) {
     const oc_op *op = w->op;
     oc_engine *engine = w->engine;
     oc_thread *own = &engine->threads[w->thread];
     const oc_seq *seq = engine->step.items[span->item].seq;
-    int32_t group = group_of(op);
+    const int32_t n = heads->n;
+    const int64_t value_dim = engine->params.value_dim;
     int64_t begin = part * OC_PART, end = begin + OC_PART, lowest = end, highest = begin;
     for (int32_t t = 0; t < span->n_tokens; t++) {
         int64_t first, last;
@@ -313,90 +333,94 @@ static void attend_part(const walker *w, const oc_span *span, int32_t head, int6
         if (last > end) last = end;
         if (first < lowest) lowest = first;
         if (last > highest) highest = last;
-        for (int32_t i = t * group; i < (t + 1) * group; i++) own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
+        for (int32_t i = t * n; i < (t + 1) * n; i++) own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
     }
     for (int64_t i = lowest / OC_TILE; i * OC_TILE < highest; i++) {
-        own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, head);
+        own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, heads->kv_head);
         own->v_tiles[i] = (const char *)own->k_tiles[i] + engine->kv.tile_bytes;
     }
     const oc_attention_fn attention[] = {[OC_KV_F16] = oc_kernels.attention_f16, [OC_KV_F32] = oc_kernels.attention_f32,
                                          [OC_KV_Q8_0] = oc_kernels.attention_q8_0};
     attention[engine->params.kv_type](&(oc_attention_args){
-        .q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles, .v_tiles = own->v_tiles,
-        .out = to->out, .max = to->max, .sum = to->sum, .scratch = own->attention, .n_rows = span->n_tokens * group,
-        .head_dim = op->head_dim, .q_stride = op->head_dim, .out_stride = op->head_dim, .softcap = op->softcap});
+        .q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles,
+        .v_tiles = is_value_in_key(engine) ? NULL : own->v_tiles, .out = to->out, .max = to->max, .sum = to->sum,
+        .scratch = own->attention, .n_rows = span->n_tokens * n, .head_dim = op->head_dim, .value_dim = value_dim,
+        .q_stride = op->head_dim, .out_stride = value_dim, .softcap = op->softcap});
 }
 
 /* Adds the next part of the keys. */
-static void join_part(const oc_partial *whole, const oc_partial *part, int64_t rows, int64_t head_dim) {
+static void join_part(const oc_partial *whole, const oc_partial *part, int64_t rows, int64_t value_dim) {
     for (int64_t row = 0; row < rows; row++) {
         if (part->sum[row] == 0) continue; /* none of its keys are in the part */
-        float *out = whole->out + row * head_dim;
-        const float *more = part->out + row * head_dim;
+        float *out = whole->out + row * value_dim;
+        const float *more = part->out + row * value_dim;
         float max = part->max[row] > whole->max[row] ? part->max[row] : whole->max[row];
         float old = oc_expf(whole->max[row] - max), new = oc_expf(part->max[row] - max);
-        for (int64_t d = 0; d < head_dim; d++) out[d] = out[d] * old + more[d] * new;
+        for (int64_t d = 0; d < value_dim; d++) out[d] = out[d] * old + more[d] * new;
         whole->sum[row] = whole->sum[row] * old + part->sum[row] * new;
         whole->max[row] = max;
     }
 }
 
 /* The quotient of sums, into the columns. A sink is one more key, whose value is zero. */
-static void finish_rows(const walker *w, const oc_span *span, int32_t head, const oc_partial *whole) {
+static void finish_rows(const walker *w, const oc_span *span, const slice *heads, const oc_partial *whole) {
     const oc_op *op = w->op;
-    int64_t group = group_of(op), d = op->head_dim, offset = head * group * d;
+    const oc_engine *engine = w->engine;
+    const int is_spread = engine->params.kv_type == OC_KV_Q8_0 && is_value_in_key(engine);
+    int64_t n = heads->n, d = engine->params.value_dim, offset = heads->first * d;
     const float *sinks = vector(w, op->vector);
     for (int32_t t = 0; t < span->n_tokens; t++) {
         float *to = column(w, op->dst, span->column + t) + offset;
-        for (int64_t i = 0; i < group; i++) {
-            int64_t row = t * group + i;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t row = t * n + i;
             float sum = whole->sum[row];
-            if (sinks) sum += oc_expf(sinks[head * group + i] - whole->max[row]);
+            if (sinks) sum += oc_expf(sinks[heads->first + i] - whole->max[row]);
             for (int64_t j = 0; j < d; j++) to[i * d + j] = whole->out[row * d + j] / sum;
+            if (is_spread) spread_head(engine, to + i * d, d);
         }
-        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, group * d);
+        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, n * d);
     }
 }
 
 /* Where a part of a split span leaves its result. */
-static oc_partial partial_of(const walker *w, const oc_span *span, int32_t head, int64_t part) {
-    const oc_op *op = w->op;
-    int64_t rows = (int64_t)span->n_tokens * group_of(op), d = op->head_dim;
-    int64_t row = span->partials + (part * op->n_kv_head + head) * rows;
-    float *at = w->engine->step.partials + row * (d + 2);
+static oc_partial partial_of(const walker *w, const oc_span *span, const slice *heads, int64_t part) {
+    const oc_slices slices = oc_slices_of(w->op);
+    const int64_t d = w->engine->params.value_dim, all = (int64_t)slices.n * w->op->n_kv_head;
+    int64_t rows = (int64_t)span->n_tokens * slices.rows;
+    float *at = w->engine->step.partials + (span->partials + (part * all + heads->index) * rows) * (d + 2);
     return (oc_partial){.out = at, .max = at + rows * d, .sum = at + rows * d + rows};
 }
 
 /* All parts [begin, end) of the keys, one after the other. */
-static void attend_whole(const walker *w, const oc_span *span, int32_t head, int64_t begin, int64_t end) {
+static void attend_whole(const walker *w, const oc_span *span, const slice *heads, int64_t begin, int64_t end) {
     oc_thread *own = &w->engine->threads[w->thread];
-    attend_part(w, span, head, begin, &own->whole);
+    attend_part(w, span, heads, begin, &own->whole);
     for (int64_t part = begin + 1; part < end; part++) {
-        attend_part(w, span, head, part, &own->part);
-        join_part(&own->whole, &own->part, (int64_t)span->n_tokens * group_of(w->op), w->op->head_dim);
+        attend_part(w, span, heads, part, &own->part);
+        join_part(&own->whole, &own->part, (int64_t)span->n_tokens * heads->n, w->engine->params.value_dim);
     }
-    finish_rows(w, span, head, &own->whole);
+    finish_rows(w, span, heads, &own->whole);
 }
 
 /* One part of [begin, end); whoever is the last joins them all. */
-static void attend_split(const walker *w, int32_t index, int32_t head, int64_t part, int64_t begin, int64_t end) {
+static void attend_split(const walker *w, const oc_attention_work *work, const slice *heads, int64_t begin, int64_t end) {
     const oc_op *op = w->op;
     oc_step_state *step = &w->engine->step;
-    const oc_span *span = &step->spans[index];
-    atomic_int *arrived = &step->arrived[(int64_t)index * op->n_kv_head + head];
-    oc_partial whole = partial_of(w, span, head, part);
-    attend_part(w, span, head, part, &whole);
+    const oc_span *span = &step->spans[work->span];
+    atomic_int *arrived = &step->arrived[(int64_t)work->span * op->n_kv_head * oc_slices_of(op).n + heads->index];
+    oc_partial whole = partial_of(w, span, heads, work->part);
+    attend_part(w, span, heads, work->part, &whole);
     if (atomic_fetch_add(arrived, 1) + 1 < end - begin) return;
     atomic_store(arrived, 0);
-    whole = partial_of(w, span, head, begin);
-    for (part = begin + 1; part < end; part++) {
-        oc_partial more = partial_of(w, span, head, part);
-        join_part(&whole, &more, (int64_t)span->n_tokens * group_of(op), op->head_dim);
+    whole = partial_of(w, span, heads, begin);
+    for (int64_t part = begin + 1; part < end; part++) {
+        oc_partial more = partial_of(w, span, heads, part);
+        join_part(&whole, &more, (int64_t)span->n_tokens * heads->n, w->engine->params.value_dim);
     }
-    finish_rows(w, span, head, &whole);
+    finish_rows(w, span, heads, &whole);
 }
 
-static void attend(const walker *w, const oc_attention_work *work, int32_t head) {
+static void attend(const walker *w, const oc_attention_work *work, const slice *heads) {
     const oc_step_state *step = &w->engine->step;
     const oc_span *span = &step->spans[work->span];
     int64_t first, last, unused;
@@ -404,23 +428,26 @@ static void attend(const walker *w, const oc_attention_work *work, int32_t head)
     key_range(w, span, span->n_tokens - 1, &unused, &last);
     int64_t begin = first / OC_PART, end = (last + OC_PART - 1) / OC_PART;
     if (work->part >= 0 && work->part < begin) return; /* in front of the window */
-    if (step->decode_only && (work->part < 0 || work->part == end - 1)) store_head(w, heads_of(w), span->column, head);
-    take_queries(w, span, head);
+    if (is_stored_late(w) && (work->part < 0 || work->part == end - 1))
+        store_head(w, heads_of(w), span->column, heads->kv_head);
+    take_queries(w, span, heads);
     if (work->part < 0)
-        attend_whole(w, span, head, begin, end);
+        attend_whole(w, span, heads, begin, end);
     else
-        attend_split(w, work->span, head, work->part, begin, end);
+        attend_split(w, work, heads, begin, end);
 }
 
 static void run_attention(walker *w) {
     const oc_step_state *step = &w->engine->step;
-    long n_kv_head = w->op->n_kv_head, n = step->n_work * n_kv_head;
+    long slices = (long)w->op->n_kv_head * oc_slices_of(w->op).n, n = step->n_work * slices;
     oc_share items = share(w, n, 1);
     items.n_threads = 1; /* one range for all, for its items differ in length */
     items.thread = 0;
     /* Later spans of a prompt see more keys: the long ones go first. */
-    while (oc_share_next(&items))
-        attend(w, &step->work[step->n_work - 1 - items.begin / n_kv_head], (int32_t)(items.begin % n_kv_head));
+    while (oc_share_next(&items)) {
+        const slice heads = slice_at(w->op, (int32_t)(items.begin % slices));
+        attend(w, &step->work[step->n_work - 1 - items.begin / slices], &heads);
+    }
 }
 
 /* ---- QUANTIZE ---- */
@@ -436,12 +463,13 @@ static void (*const run_op[])(walker *) = {
     [OC_OP_EMBED] = run_embed,     [OC_OP_NORM] = run_norm,           [OC_OP_LINEAR] = run_linear,     [OC_OP_GLU] = run_glu,
     [OC_OP_ROPE_KV] = run_rope_kv, [OC_OP_ATTENTION] = run_attention, [OC_OP_QUANTIZE] = run_quantize,
     [OC_OP_ROUTE] = oc_run_route,  [OC_OP_EXPERT_GLU] = oc_run_expert_glu, [OC_OP_EXPERT_SUM] = oc_run_expert_sum,
+    [OC_OP_HEAD_LINEAR] = oc_run_head_linear,
 };
 
 static int needs_barrier(const walker *w) {
     if (w->op->flags & OC_FLAG_JOIN) return 0;
     if (w->op->kind == OC_OP_NORM) return !is_own_norm(w);
-    if (w->op->kind == OC_OP_ROPE_KV) return !w->engine->step.decode_only;
+    if (w->op->kind == OC_OP_ROPE_KV) return !is_stored_late(w);
     return 1;
 }
 

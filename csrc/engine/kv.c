@@ -1,7 +1,7 @@
 /* kv.c - the pool of KV blocks and the sequences that hold them.
  *
  * A block is 32 positions of all layers and heads: per (layer, kv head) one K tile, transposed to (head_dim, 32), and
- * one V tile (32, head_dim). Blocks are reference-counted so that sequences can share a prefix.
+ * one V tile (32, head_dim), unless values are part of their keys. Blocks are reference-counted so that sequences can share a prefix.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,13 +12,19 @@ static size_t tile_bytes(const oc_engine_params *params) {
     return oc_arena_round(oc_kv_tile_size((oc_kv_type)params->kv_type, params->head_dim));
 }
 
+/* Bytes of a layer and kv head in a block. */
+static size_t head_bytes(const oc_engine_params *params) {
+    return tile_bytes(params) * (params->value_dim < params->head_dim ? 1 : 2);
+}
+
 int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) {
-    return (int64_t)(tile_bytes(params) * 2 * (size_t)params->n_layer * (size_t)params->n_kv_head);
+    return (int64_t)(head_bytes(params) * (size_t)params->n_layer * (size_t)params->n_kv_head);
 }
 
 oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params) {
     kv->n_blocks = params->kv_blocks;
     kv->tile_bytes = tile_bytes(params);
+    kv->head_bytes = head_bytes(params);
     kv->block_bytes = (size_t)oc_engine_kv_block_bytes(params);
     size_t total;
     if (__builtin_mul_overflow(kv->block_bytes, (size_t)kv->n_blocks, &total)) return OC_ERR_NOMEM;

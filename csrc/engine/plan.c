@@ -55,6 +55,8 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
         return oc_fail(OC_ERR_ARGUMENT, err, "batch limits must be positive", 0, 0);
     if (p->n_layer < 1 || p->n_layer > 1024 || p->n_kv_head < 1 || p->n_kv_head > 1024 || p->head_dim < 1 || p->head_dim > 1024)
         return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers and %b heads is out of range", p->n_layer, p->n_kv_head);
+    if (p->value_dim < 1 || p->value_dim > p->head_dim)
+        return oc_fail(OC_ERR_FORMAT, err, "values of %a elements for keys of %b are out of range", p->value_dim, p->head_dim);
     if (p->kv_type < OC_KV_F16 || p->kv_type > OC_KV_Q8_0) return oc_fail(OC_ERR_ARGUMENT, err, "KV type %a is unknown", p->kv_type, 0);
     if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
     oc_engine *made = calloc(1, sizeof *made);
@@ -79,6 +81,7 @@ int32_t oc_engine_threads(const oc_engine *engine) { return engine->n_threads; }
 
 void oc_engine_destroy(oc_engine *engine) {
     if (!engine) return;
+    for (int32_t i = 0; i < engine->n_matrices; i++) free(engine->matrices[i].runs);
     for (int32_t i = 0; i < engine->n_vectors; i++) free(engine->vectors[i].data);
     for (int32_t i = 0; i < engine->n_ropes; i++) free(engine->ropes[i].freq);
     for (int32_t i = 0; i < engine->n_buffers; i++) free(engine->buffers[i].own);
@@ -90,18 +93,26 @@ void oc_engine_destroy(oc_engine *engine) {
     free(engine);
 }
 
-oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                               size_t n_bytes, int32_t *index, char *err) {
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
+                               int32_t n_runs, size_t n_bytes, int32_t *index, char *err) {
     const oc_format *format = oc_format_get(gguf_type);
     if (!format || !oc_kernels.matmul[gguf_type]) return oc_fail(OC_ERR_FORMAT, err, "tensor type %a is not supported", gguf_type, 0);
     if (n_rows < 1 || n_rows > MAX_WIDTH || k < 1 || k > MAX_WIDTH)
         return oc_fail(OC_ERR_FORMAT, err, "matrix of %a rows and %b columns is out of range", n_rows, k);
     size_t row = oc_format_row_bytes(format, k);
     if (row == 0) return oc_fail(OC_ERR_FORMAT, err, "row of %a values is no whole number of blocks", k, 0);
-    if (row * (size_t)n_rows != n_bytes) return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows);
-    oc_matrix matrix = {.format = format, .n_rows = n_rows, .k = k, .source = data};
+    if (n_runs < 1 || (n_runs > 1 && n_rows % ((int64_t)n_runs * OC_GROUP)))
+        return oc_fail(OC_ERR_FORMAT, err, "%a rows are no %b runs of whole groups", n_rows, n_runs);
+    if (row * (size_t)(n_rows / n_runs) != n_bytes)
+        return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows / n_runs);
+    oc_matrix matrix = {.format = format, .n_rows = n_rows, .k = k, .source = runs[0], .n_runs = n_runs};
     *index = engine->n_matrices;
     APPEND(engine->matrices, engine->n_matrices, matrix);
+    if (n_runs == 1) return OC_OK;
+    const void **copy = malloc((size_t)n_runs * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, runs, (size_t)n_runs * sizeof *copy);
+    engine->matrices[*index].runs = copy;
     return OC_OK;
 }
 
@@ -162,6 +173,9 @@ static int vector_fits(const check *c, int32_t index, int64_t n) {
 
 static int aligned32(const oc_buffer *buffer) { return buffer->width % OC_TILE == 0; }
 
+/* Runs of rows are read each by itself, as those of an expert or a head. */
+static int has_runs(const oc_matrix *matrix, int32_t n) { return matrix->n_runs == 1 || matrix->n_runs == n; }
+
 /* A matmul reads src as codes or as floats, by its format; codes must have been asked for. Columns of an oc_act are k
  * apart, so k itself must be the buffer's width. */
 static int columns_read(const oc_matrix *matrix, const oc_buffer *src) {
@@ -170,15 +184,16 @@ static int columns_read(const oc_matrix *matrix, const oc_buffer *src) {
 }
 
 static int matrix_reads(const oc_matrix *matrix, const oc_buffer *src, const oc_buffer *dst) {
-    return matrix->n_rows <= dst->width && columns_read(matrix, src);
+    return matrix->n_rows <= dst->width && matrix->n_runs == 1 && columns_read(matrix, src);
 }
 
 static int check_embed(check *c) {
     const oc_matrix *m = matrix_at(c, c->op->matrix);
     oc_buffer *dst = buffer_at(c, c->op->dst);
-    if (c->op != c->engine->ops || !m || !dst || m->k != dst->width || !vector_fits(c, c->op->vector, m->k)) return 0;
+    if (c->op != c->engine->ops || !m || !dst || m->k != dst->width || m->n_runs > 1 || !vector_fits(c, c->op->vector, m->k))
+        return 0;
     const oc_matrix *positions = matrix_at(c, c->op->matrix2);
-    if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k)) return 0;
+    if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k || positions->n_runs > 1)) return 0;
     c->engine->embedding = c->op->matrix;
     c->engine->positions = c->op->matrix2;
     return 1;
@@ -233,24 +248,29 @@ static int check_heads(const check *c) {
     const oc_op *op = c->op;
     const oc_engine_params *p = &c->engine->params;
     return op->layer >= 0 && op->layer < p->n_layer && op->n_kv_head == p->n_kv_head && op->head_dim == p->head_dim &&
-           op->n_head >= op->n_kv_head && op->n_head % op->n_kv_head == 0 && op->n_head / op->n_kv_head <= OC_ROWS && !c->n_selected;
+           op->n_head >= op->n_kv_head && op->n_head % op->n_kv_head == 0 && !c->n_selected;
 }
 
 static int check_rope_kv(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *k = buffer_at(c, op->src2), *v = buffer_at(c, op->src3);
-    if (!check_heads(c) || !q || !k || !v || q == k || k == v || q == v) return 0;
+    if (!check_heads(c) || !q || !k || q == k || k == v || q == v) return 0;
     int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
-    if (q->width < (int64_t)op->n_head * op->head_dim || k->width < kv_width || v->width < kv_width) return 0;
-    if (!vector_fits(c, op->vector, op->head_dim) || !vector_fits(c, op->vector2, op->head_dim)) return 0;
-    return op->rope < c->engine->n_ropes && (op->rope < 0 || 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim);
+    if (q->width < (int64_t)op->n_head * op->head_dim || k->width < kv_width) return 0;
+    if (c->engine->params.value_dim < op->head_dim ? op->src3 >= 0 : !v || v->width < kv_width) return 0;
+    if (op->rope_at < 0 || op->rope_at >= op->head_dim) return 0;
+    const int32_t n_norm = op->rope_at > 0 ? op->rope_at : op->head_dim;
+    if (!vector_fits(c, op->vector, n_norm) || !vector_fits(c, op->vector2, n_norm)) return 0;
+    if (op->rope < 0) return 1;
+    return op->rope < c->engine->n_ropes && op->rope_at + 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim;
 }
 
 static int check_attention(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
-    int64_t width = (int64_t)op->n_head * op->head_dim;
-    if (!check_heads(c) || !q || !dst || q == dst || q->width < width || dst->width < width || op->window < 0) return 0;
+    const int32_t value_dim = c->engine->params.value_dim;
+    if (!check_heads(c) || !q || !dst || q == dst || op->window < 0) return 0;
+    if (q->width < (int64_t)op->n_head * op->head_dim || dst->width < (int64_t)op->n_head * value_dim) return 0;
     /* exec.c finds what q, k and v need in the op before */
     const oc_op *made = op - 1;
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
@@ -260,10 +280,28 @@ static int check_attention(check *c) {
     dst->is_private = 0;
     /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
     if (op->flags & OC_FLAG_QUANTIZE) {
-        if (op->head_dim % OC_TILE != 0) return 0;
+        if (value_dim % OC_TILE != 0) return 0;
         dst->is_quantized = 1;
     }
     return !dst->is_quantized || aligned32(dst);
+}
+
+static int check_head_linear(check *c) {
+    const oc_op *op = c->op;
+    const oc_matrix *m = matrix_at(c, op->matrix);
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (!m || !src || !dst || src == dst || src->is_private || c->n_selected || op->n_head < 1) return 0;
+    if (src->width % op->n_head || dst->width % op->n_head || m->n_rows % ((int64_t)op->n_head * OC_GROUP) || !has_runs(m, op->n_head))
+        return 0;
+    const int64_t from = src->width / op->n_head, to = dst->width / op->n_head, rows = m->n_rows / op->n_head;
+    if (m->k > from || rows + from - m->k != to) return 0;
+    if (!m->format->needs_f32 && !(src->is_quantized && m->k % OC_TILE == 0 && from % OC_TILE == 0)) return 0;
+    dst->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) {
+        if (to % OC_TILE != 0) return 0;
+        dst->is_quantized = 1;
+    }
+    return 1;
 }
 
 static int check_quantize(check *c) {
@@ -288,7 +326,7 @@ static int check_route(check *c) {
 /* Rows that each expert has of a matrix, 0 if they are not whole groups. */
 static int64_t expert_rows(const oc_op *op, const oc_matrix *m) {
     int64_t unit = (int64_t)op->n_expert * OC_GROUP;
-    return m && m->n_rows % unit == 0 ? m->n_rows / op->n_expert : 0;
+    return m && m->n_rows % unit == 0 && has_runs(m, op->n_expert) ? m->n_rows / op->n_expert : 0;
 }
 
 /* What all experts' ops share: they follow a ROUTE over as many experts. */
@@ -340,6 +378,7 @@ static int check_op(check *c) {
     case OC_OP_ROUTE: return check_route(c);
     case OC_OP_EXPERT_GLU: return check_expert_glu(c);
     case OC_OP_EXPERT_SUM: return check_expert_sum(c);
+    case OC_OP_HEAD_LINEAR: return check_head_linear(c);
     default: return 0;
     }
 }
@@ -383,8 +422,8 @@ static void lay_columns(layout *l, oc_columns *columns, const oc_buffer *buffer,
     columns->sum = take(l, n * (buffer->width / OC_TILE), sizeof(float));
 }
 
-static oc_partial lay_partial(layout *l, int64_t head_dim) {
-    return (oc_partial){.out = take(l, OC_ROWS * head_dim, sizeof(float)),
+static oc_partial lay_partial(layout *l, int64_t value_dim) {
+    return (oc_partial){.out = take(l, OC_ROWS * value_dim, sizeof(float)),
                         .max = take(l, OC_ROWS, sizeof(float)),
                         .sum = take(l, OC_ROWS, sizeof(float))};
 }
@@ -393,21 +432,34 @@ static oc_partial lay_partial(layout *l, int64_t head_dim) {
 static void lay_attention(layout *l, oc_engine *engine) {
     const oc_engine_params *p = &engine->params;
     oc_step_state *step = &engine->step;
+    const oc_slices most = oc_most_slices(engine);
     int64_t parts = p->kv_blocks * OC_TILE / OC_PART + p->max_seqs;
-    step->n_partials = parts * oc_rows_per_token(engine) * p->n_kv_head;
-    step->partials = take(l, step->n_partials * (p->head_dim + 2), sizeof *step->partials);
+    step->n_partials = parts * most.n * most.rows * p->n_kv_head;
+    step->partials = take(l, step->n_partials * (p->value_dim + 2), sizeof *step->partials);
     step->work = take(l, p->max_tokens + parts, sizeof *step->work);
-    step->arrived = take(l, (int64_t)p->max_tokens * p->n_kv_head, sizeof *step->arrived);
+    step->arrived = take(l, (int64_t)p->max_tokens * p->n_kv_head * most.n, sizeof *step->arrived);
 }
 
-/* What the experts' ops of a plan need at most: of each thread room to gather, of the step the routes. */
+/* Each thread's room to gather columns for an expert or a head. */
+static void lay_gathered(layout *l, oc_engine *engine) {
+    int64_t width = 0;
+    for (int32_t i = 0; i < engine->n_ops; i++) {
+        const oc_op *op = &engine->ops[i];
+        if (op->kind != OC_OP_EXPERT_GLU && op->kind != OC_OP_HEAD_LINEAR) continue;
+        if (engine->matrices[op->matrix].k > width) width = engine->matrices[op->matrix].k;
+    }
+    const oc_buffer gathered = {.width = (int32_t)width, .is_quantized = 1};
+    for (int32_t t = 0; width > 0 && t < engine->params.n_threads; t++)
+        lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
+}
+
+/* What the experts' ops of a plan need at most: of each thread products, of the step the routes. */
 static void lay_experts(layout *l, oc_engine *engine) {
-    int64_t n_expert = 0, pairs = 0, width = 0;
+    int64_t n_expert = 0, pairs = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
         const oc_op *op = &engine->ops[i];
         if (op->kind == OC_OP_ROUTE && op->n_expert > n_expert) n_expert = op->n_expert;
         if (op->kind == OC_OP_ROUTE && op->n_used > pairs) pairs = op->n_used;
-        if (op->kind == OC_OP_EXPERT_GLU && engine->buffers[op->src].width > width) width = engine->buffers[op->src].width;
     }
     if (n_expert == 0) return;
     pairs *= engine->params.max_tokens;
@@ -417,19 +469,16 @@ static void lay_experts(layout *l, oc_engine *engine) {
     routes->weight = take(l, pairs, sizeof *routes->weight);
     routes->first = take(l, n_expert + 1, sizeof *routes->first);
     routes->active = take(l, n_expert, sizeof *routes->active);
-    const oc_buffer gathered = {.width = (int32_t)width, .is_quantized = 1};
-    for (int32_t t = 0; t < engine->params.n_threads; t++) {
-        lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
+    for (int32_t t = 0; t < engine->params.n_threads; t++)
         engine->threads[t].rows = take(l, OC_SLICE * OC_EXPERT_ROWS, sizeof(float));
-    }
 }
 
 static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
-    int64_t head_dim = engine->params.head_dim;
+    int64_t head_dim = engine->params.head_dim, value_dim = engine->params.value_dim;
     thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
     thread->attention = take(l, (int64_t)oc_attention_scratch(head_dim), sizeof(float));
-    thread->whole = lay_partial(l, head_dim);
-    thread->part = lay_partial(l, head_dim);
+    thread->whole = lay_partial(l, value_dim);
+    thread->part = lay_partial(l, value_dim);
     thread->column = take(l, widest, sizeof(float));
     thread->first = take(l, OC_ROWS, sizeof(int32_t));
     thread->last = take(l, OC_ROWS, sizeof(int32_t));
@@ -464,6 +513,7 @@ static size_t lay_scratch(oc_engine *engine) {
     step->spans = take(&l, p->max_tokens, sizeof *step->spans);
     step->lanes = take(&l, (int64_t)engine->n_ops * p->n_threads, sizeof *step->lanes);
     lay_attention(&l, engine);
+    lay_gathered(&l, engine);
     lay_experts(&l, engine);
     return l.total;
 }
@@ -475,7 +525,8 @@ static void drop_unread_codes(oc_engine *engine) {
         for (int32_t i = 0; i < engine->n_ops; i++) {
             const oc_op *op = &engine->ops[i];
             const int has_two = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
-            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_EXPERT_SUM && !has_two) || op->src != b) continue;
+            const int has_one = op->kind == OC_OP_LINEAR || op->kind == OC_OP_EXPERT_SUM || op->kind == OC_OP_HEAD_LINEAR;
+            if ((!has_one && !has_two) || op->src != b) continue;
             is_read |= !engine->matrices[op->matrix].format->needs_f32;
             is_read |= has_two && !engine->matrices[op->matrix2].format->needs_f32;
         }

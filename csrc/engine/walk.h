@@ -1,4 +1,5 @@
-/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c and moe.c. */
+/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c,
+ * moe.c and heads.c. */
 #ifndef OC_ENGINE_WALK_H
 #define OC_ENGINE_WALK_H
 
@@ -49,6 +50,15 @@ static inline oc_share share_columns(const walker *w) { return share(w, w->n, 1)
 
 /* y[c * ldy + r] = rows of groups [g0, g1) times column c of x, from the packed matrix or from its file. */
 void oc_matmul(const walker *w, const oc_matrix *m, const oc_act *x, float *y, int64_t ldy, long g0, long g1);
+
+/* heads.c: `n` rows of a matrix from row `from` on, both multiples of a group. */
+oc_matrix oc_rows_of(const oc_matrix *m, int64_t from, int64_t n);
+/* n columns of k values, from value `at` of the buffer on. */
+oc_act oc_act_at(const oc_columns *columns, int64_t at, int64_t n, int64_t k);
+/* n columns of k values side by side, as matmul wants them, copied unless it is one: they begin at values `at` of a
+ * buffer. */
+oc_act oc_gather(const walker *w, int32_t index, const int64_t *at, int32_t n, int64_t k, int with_f32);
+void oc_run_head_linear(walker *w);
 
 /* moe.c */
 void oc_run_route(walker *w);

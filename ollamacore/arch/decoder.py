@@ -6,6 +6,7 @@ has it: biases, q, k and v in one tensor, gate and up in one tensor, learned pos
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from ollamacore.arch.hyper import Hyper
@@ -19,6 +20,14 @@ class FeedForward(Protocol):
 
     def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str, dst: str, scale: float) -> str:
         """Emit `dst` = `scale` times the output, (n_embd), of `normed`; tensors are called `name`..., "blk.N.ffn_"."""
+        ...
+
+
+class Attention(Protocol):
+    """Attention of another kind than a block has by itself."""
+
+    def __call__(self, plan: Plan, hyper: Hyper, layer: int, normed: str) -> str:
+        """Emit what the matrix called "blk.N.attn_output" reads, of `normed`; tensors are called "blk.N.attn_"..."""
         ...
 
 
@@ -56,6 +65,7 @@ class Block:
     """One layer."""
 
     rope: Rope | None  # None: q and k are not turned
+    attention: Attention | None = None  # None: grouped-query attention, which the fields up to width_norms describe
     neox: bool = False  # rope turns the pairs (i, i + n_rot / 2) of a head instead of (2i, 2i + 1)
     scale: float | None = None  # of q; None: 1 / sqrt(head_dim)
     window: int = 0  # keys that a token attends to; 0: all before it
@@ -80,9 +90,10 @@ def decoder(
     embedding_scale: float = 1.0,
     logit_scale: float = 1.0,
     logit_softcap: float = 0.0,
+    value_dim: int = 0,
 ) -> Plan:
-    """A decoder of these blocks."""
-    plan = Plan(file, KVShape(len(blocks), hyper.n_kv_head, hyper.head_dim))
+    """A decoder of these blocks; `value_dim` as in KVShape."""
+    plan = Plan(file, KVShape(len(blocks), hyper.n_kv_head, hyper.head_dim, value_dim))
     positions = "position_embd" if plan.has("position_embd.weight") else None
     plan.embed("token_embd", hyper.n_embd, hyper.n_vocab, embedding_scale, positions=positions)
     stream = _Stream(plan, hyper)
@@ -142,7 +153,13 @@ def _parallel(stream: _Stream, block: Block, layer: int) -> None:
 
 
 def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
-    plan, hyper, name = stream.plan, stream.hyper, f"blk.{layer}.attn_"
+    attended = (block.attention or partial(_grouped_query, block))(stream.plan, stream.hyper, layer, normed)
+    output = Rows(f"blk.{layer}.attn_output", stream.hyper.n_embd)
+    return stream.plan.linear(attended, output, "projected", scale=block.residual_scale)
+
+
+def _grouped_query(block: Block, plan: Plan, hyper: Hyper, layer: int, normed: str) -> str:
+    name = f"blk.{layer}.attn_"
     q_width, kv_width = hyper.n_head * hyper.head_dim, hyper.n_kv_head * hyper.head_dim
     if plan.has(f"{name}qkv.weight"):
         fused, all_rows = f"{name}qkv", q_width + 2 * kv_width
@@ -157,7 +174,7 @@ def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
     if block.width_norms:
         plan.norm_buffer(q, f"{name}q_norm", hyper.eps, join=True)
         plan.norm_buffer(k, f"{name}k_norm", hyper.eps)
-    attended = plan.attention(
+    return plan.attention(
         q,
         k,
         v,
@@ -173,7 +190,6 @@ def _attention(stream: _Stream, block: Block, layer: int, normed: str) -> str:
         sinks=f"{name}sinks.weight" if plan.has(f"{name}sinks.weight") else None,
         eps=hyper.eps,
     )
-    return plan.linear(attended, Rows(f"{name}output", hyper.n_embd), "projected", scale=block.residual_scale)
 
 
 def _feed_forward(stream: _Stream, block: Block, layer: int, normed: str, dst: str) -> str:

@@ -48,7 +48,7 @@ class ExpertFeedForward:
         is_gated = plan.has(f"{name}gate_inp_shexp.weight")
         router = plan.linear(normed, Rows(f"{name}gate_inp", n_expert), "router", join=is_gated)
         share = plan.linear(normed, Rows(f"{name}gate_inp_shexp", 1), "share") if is_gated else None
-        plan.route(router, self.routing, f"{name}exp_probs_b.bias", scale, join=has_shared)
+        plan.route(router, self.routing, f"{name.removesuffix('ffn_')}exp_probs_b.bias", scale, join=has_shared)
         shared = None
         if has_shared:
             n_shared = plan.rows(f"{name}gate_shexp.weight")

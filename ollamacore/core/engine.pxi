@@ -11,6 +11,7 @@ OP_KINDS = {
     "embed": OC_OP_EMBED, "norm": OC_OP_NORM, "linear": OC_OP_LINEAR, "glu": OC_OP_GLU,
     "rope_kv": OC_OP_ROPE_KV, "attention": OC_OP_ATTENTION, "quantize": OC_OP_QUANTIZE,
     "route": OC_OP_ROUTE, "expert_glu": OC_OP_EXPERT_GLU, "expert_sum": OC_OP_EXPERT_SUM,
+    "head_linear": OC_OP_HEAD_LINEAR,
 }
 OP_FLAGS = {
     "quantize": OC_FLAG_QUANTIZE, "join": OC_FLAG_JOIN, "neox": OC_FLAG_NEOX, "gelu": OC_FLAG_GELU,
@@ -25,17 +26,19 @@ STEP_CANCELLED = OC_ERR_CANCELLED
 STEP_FULL = OC_ERR_FULL
 
 
-def kv_block_bytes(int n_layer, int n_kv_head, int head_dim, str kv_type) -> int:
-    """Bytes of one KV block, 32 positions of all layers."""
+def kv_block_bytes(int n_layer, int n_kv_head, int head_dim, str kv_type, int value_dim=0) -> int:
+    """Bytes of one KV block, 32 positions of all layers; value_dim as for an Engine."""
     cdef oc_engine_params params
     params.n_layer, params.n_kv_head, params.head_dim, params.kv_type = n_layer, n_kv_head, head_dim, KV_TYPES[kv_type]
+    params.value_dim = value_dim or head_dim
     return oc_engine_kv_block_bytes(&params)
 
 
 cdef class Engine:
     """Weights, plan and KV pool of one model.
 
-    Build it with the add_* methods, then finish() and load(); afterwards one thread at a time may call step().
+    Build it with the add_* methods, then finish() and load(); afterwards one thread at a time may call step(). Values are
+    as long as keys, or with value_dim the first elements of their keys.
     """
 
     cdef oc_engine *_engine
@@ -51,13 +54,14 @@ cdef class Engine:
     cdef int64_t _n_outputs  # of the last step
 
     def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
-                  int head_dim, str kv_type, long long kv_blocks):
+                  int head_dim, str kv_type, long long kv_blocks, int value_dim=0):
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
         self._sources = []
         self._params.n_threads, self._params.max_tokens = n_threads, max_tokens
         self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
         self._params.n_layer, self._params.n_kv_head, self._params.head_dim = n_layer, n_kv_head, head_dim
+        self._params.value_dim = value_dim or head_dim
         self._params.kv_type, self._params.kv_blocks = KV_TYPES[kv_type], kv_blocks
         self._items = <oc_batch_item *>malloc(max(max_seqs, 1) * sizeof(oc_batch_item))
         if self._items == NULL:
@@ -105,16 +109,32 @@ cdef class Engine:
         """Sequences of one step."""
         return self._params.max_seqs
 
-    def add_matrix(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
-        """A weight matrix (n_rows, k) in GGUF layout, part of a mapped file; the buffer is held until it is packed."""
+    def add_matrix(self, int gguf_type, long long n_rows, long long k, *runs) -> int:
+        """A weight matrix (n_rows, k) in GGUF layout, in one or several runs of as many rows of a mapped file.
+
+        The buffers are held until they are packed.
+        """
         cdef char err[OC_ERR_LEN]
         cdef int32_t index
-        self._need_open()
-        err[0] = 0
-        if data.shape[0] == 0:
-            raise InvalidFileError("matrix without data")
-        _check(oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, &data[0], data.shape[0], &index, err), err)
-        self._sources.append(data)
+        cdef const unsigned char[::1] data
+        cdef const void **at = <const void **>malloc(max(1, len(runs)) * sizeof(void *))
+        cdef size_t size = 0
+        try:
+            if at == NULL:
+                raise OutOfMemoryError("out of memory")
+            self._need_open()
+            err[0] = 0
+            for i, run in enumerate(runs):
+                data = run
+                if data.shape[0] == 0:
+                    raise InvalidFileError("matrix without data")
+                if i > 0 and <size_t>data.shape[0] != size:
+                    raise InvalidFileError("runs of rows differ in size")
+                at[i], size = &data[0], data.shape[0]
+            _check(oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, at, <int32_t>len(runs), size, &index, err), err)
+        finally:
+            free(at)
+        self._sources.extend(runs)
         return index
 
     def add_vector(self, const float[::1] data) -> int:
@@ -150,7 +170,7 @@ cdef class Engine:
 
     def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1,
                int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0,
-               int n_kv_head=0, int head_dim=0, int rope=-1, int window=0, float eps=0, float scale=1,
+               int n_kv_head=0, int head_dim=0, int rope=-1, int rope_at=0, int window=0, float eps=0, float scale=1,
                float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0):
         """One op of the plan; oc.h says what each kind reads and writes."""
         cdef char err[OC_ERR_LEN]
@@ -162,7 +182,8 @@ cdef class Engine:
         op.src, op.src2, op.src3, op.dst, op.dst2 = src, src2, src3, dst, dst2
         op.matrix, op.matrix2, op.vector, op.vector2 = matrix, matrix2, vector, vector2
         op.layer, op.n_head, op.n_kv_head, op.head_dim = layer, n_head, n_kv_head, head_dim
-        op.rope, op.window, op.eps, op.scale, op.softcap = rope, window, eps, scale, softcap
+        op.rope, op.rope_at, op.window = rope, rope_at, window
+        op.eps, op.scale, op.softcap = eps, scale, softcap
         op.n_expert, op.n_used, op.n_group, op.n_group_used = n_expert, n_used, n_group, n_group_used
         err[0] = 0
         _check(oc_engine_add_op(self._engine, &op, err), err)

@@ -1,0 +1,38 @@
+"""deepseek2: DeepSeek V2, V3 and R1, and others that GGUF files call so (Moonlight, Kimi VL, GLM 4.7 Flash).
+
+Latent attention, rope over adjacent pairs of a part of each head, experts behind a few dense layers.
+"""
+
+import math
+from dataclasses import replace
+
+from ollamacore.arch.decoder import Block, GatedFeedForward, decoder
+from ollamacore.arch.experts import ExpertFeedForward
+from ollamacore.arch.hyper import Hyper, Metadata
+from ollamacore.arch.latent import LatentAttention, LatentShape
+from ollamacore.arch.plan import Plan
+from ollamacore.arch.rope import model_rope
+
+
+def build(meta: Metadata) -> Plan:
+    """The plan of a DeepSeek model."""
+    shape = LatentShape.read(meta)
+    hyper = Hyper.read(meta, kv_heads=(1, shape.cached))
+    attention = _attention(meta, hyper, shape)
+    dense = Block(rope=attention.rope, attention=attention, feed_forward=GatedFeedForward())
+    sparse = replace(dense, feed_forward=ExpertFeedForward.read(meta, normalize=False))
+    n_layer = max(hyper.n_layer - meta.integer("nextn_predict_layers", 0, 512, 0), 1)  # those behind draft tokens
+    n_dense = meta.integer("leading_dense_block_count", 0, 512, 0)
+    blocks = [dense if layer < n_dense else sparse for layer in range(n_layer)]
+    return decoder(meta.file, hyper, blocks, value_dim=shape.latent)
+
+
+def _attention(meta: Metadata, hyper: Hyper, shape: LatentShape) -> LatentAttention:
+    """YaRN makes scores larger by the file's multiplier, which here is that of ln(factor), and not cos and sin."""
+    rope, scale = model_rope(meta, hyper), (shape.plain + shape.turned) ** -0.5
+    multiplier = meta.number("rope.scaling.yarn_log_multiplier", 0.0, 1e3, 0.0)
+    if multiplier and meta.text("rope.scaling.type", "none") == "yarn":
+        factor = meta.number("rope.scaling.factor", 0.0, 1e6, 1.0) or 1.0
+        scale *= (1.0 + multiplier * math.log(factor)) ** 2
+        rope = rope._replace(mscale=1.0)
+    return LatentAttention(shape, rope, scale)
