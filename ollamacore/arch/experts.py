@@ -52,9 +52,10 @@ class ExpertFeedForward:
         shared = None
         if has_shared:
             n_shared = plan.rows(f"{name}gate_shexp.weight")
-            gated = plan.glu(normed, Rows(f"{name}gate_shexp", n_shared), Rows(f"{name}up_shexp", n_shared))
+            gate, up = Rows(f"{name}gate_shexp", n_shared), Rows(f"{name}up_shexp", n_shared)
+            gated = plan.glu(normed, gate, up, dst="ff_shared")
             shared = plan.linear(gated, Rows(f"{name}down_shexp", n_embd), "shared", scale=scale, join=True)
-        gate, up = Experts(f"{name}gate_exps", n_expert, self.n_ff), Experts(f"{name}up_exps", n_expert, self.n_ff)
+        gates, ups = Experts(f"{name}gate_exps", n_expert, self.n_ff), Experts(f"{name}up_exps", n_expert, self.n_ff)
         down = Experts(f"{name}down_exps", n_expert, n_embd)
-        chosen = plan.expert_glu(normed, gate, up, self.routing.n_used, clamp=self.clamp)
+        chosen = plan.expert_glu(normed, gates, ups, self.routing.n_used, clamp=self.clamp)
         return plan.expert_sum(chosen, down, self.routing.n_used, dst, shared=shared, share=share)

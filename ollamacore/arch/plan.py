@@ -353,7 +353,7 @@ class Plan:
             n_head=n_head,
         )
 
-    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False) -> str:
+    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False, dst: str = "ff") -> str:
         """act(gate * src) * (up * src), (rows of each); act is SiLU or the tanh form of GELU."""
         k = self.buffers[src]
         for rows in (gate, up):
@@ -363,8 +363,8 @@ class Plan:
             "glu",
             flags=(*self._quantize(gate.n), *(("gelu",) if gelu else ())),
             src=src,
-            dst=self.buffer("ff", gate.n),
-            dst2=self.buffer("ff_up", up.n),
+            dst=self.buffer(dst, gate.n),
+            dst2=self.buffer(f"{dst}_up", up.n),
             matrix=self.matrix(gate, k),
             matrix2=self.matrix(up, k),
         )
