@@ -17,15 +17,18 @@ from ollamacore import (
 )
 from ollamacore.arch import build_plan, supports
 from ollamacore.gguf import GGUFFile
+from tests.generate.deepseek import deepseek_model
 from tests.generate.moe import MOE_SHAPES, moe_model
 from tests.generate.tiny import tiny_model
 
 TOKENS = array("i", [(7 * i + 3) % 300 for i in range(90)])
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3", "qwen2moe", "gpt-oss"])
+@pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3", "qwen2moe", "gpt-oss", "v3"])
 def path(request, tmp_path_factory):
     target = tmp_path_factory.mktemp("engine") / f"{request.param}.gguf"
+    if request.param == "v3":
+        return deepseek_model(target, request.param, tensor_type="Q8_0")
     make = moe_model if request.param in MOE_SHAPES else tiny_model
     return make(target, request.param, tensor_type="Q8_0")
 
@@ -44,6 +47,7 @@ def open_engine(path, *, n_threads=2, kv_blocks=64, max_tokens=64, kv_type="f16"
         n_layer=plan.kv.n_layer,
         n_kv_head=plan.kv.n_kv_head,
         head_dim=plan.kv.head_dim,
+        value_dim=plan.kv.value_dim,
         kv_type=kv_type,
         kv_blocks=kv_blocks,
     )
