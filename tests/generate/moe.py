@@ -41,6 +41,7 @@ class MoeShape:
     shared_gate: bool = False
     equal_experts: bool = False
     is_dense: bool = False  # only the first expert, as a plain feed-forward
+    is_old: bool = False  # a tensor for each expert
     n_ff_written: int = 0  # what the metadata says instead of n_ff
     extra: dict[str, float] = field(default_factory=dict)  # metadata that only this architecture has
 
@@ -149,7 +150,7 @@ def tensors(shape: MoeShape, seed: int = 1) -> dict[str, np.ndarray]:
             size = shape.head_dim if shape.head_norms == 1 else rows
             vector(f"{block}attn_{name}_norm.weight", size, center=1.0, spread=0.3)
         _add_experts(shape, block, matrix, vector)
-        _make_equal(shape, block, found)
+        _rearrange(shape, block, found)
     return found
 
 
@@ -169,10 +170,13 @@ def _add_experts(shape: MoeShape, block: str, matrix, vector) -> None:
         vector(f"{block}ffn_gate_inp.bias", n)
 
 
-def _make_equal(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> None:
-    """Copies of the first expert, or it alone, if the shape asks for them."""
+def _rearrange(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> None:
+    """Copies of the first expert, or it alone, or all of them in tensors of their own, if the shape asks for them."""
     for name in ("gate", "up", "down"):
         experts = found[f"{block}ffn_{name}_exps.weight"]
+        if shape.is_old:
+            del found[f"{block}ffn_{name}_exps.weight"]
+            found |= {f"{block}ffn_{name}.{index}.weight": values for index, values in enumerate(experts)}
         if shape.equal_experts:
             experts[:] = experts[0]
         if shape.is_dense:
