@@ -69,7 +69,8 @@ cdef extern from "oc.h" nogil:
     void oc_engine_set_threads(oc_engine *engine, int32_t n_threads) noexcept
     int32_t oc_engine_threads(const oc_engine *engine) noexcept
     oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k,
-                                   const void *const *runs, int32_t n_runs, size_t n_bytes, int32_t *index, char *err) noexcept
+                                   const void *const *runs, int32_t n_runs, size_t n_bytes, int32_t *index,
+                                   char *err) noexcept
     oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale,

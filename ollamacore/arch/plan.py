@@ -127,7 +127,7 @@ class Transposed(Part):
         """See Part."""
         info = file.tensors[self.tensor]
         values = np.empty(prod(info.shape), np.float32)
-        _core.dequantize(info.type, file.data(self.tensor), memoryview(values))
+        _core.dequantize(info.type, file.data(self.tensor), values.data)
         heads = values.reshape(self.n_head, -1, info.shape[0])[:, : self.k].swapaxes(1, 2)
         kind = np.float32 if self.type(file) == _F32 else np.float16
         return [heads.astype(kind, order="C").reshape(-1).view(np.uint8)]

@@ -1,4 +1,4 @@
-"""Latent attention and DeepSeek's routing: logits of tiny random models against transformers, and of both file forms."""
+"""Latent attention and DeepSeek's routing: tiny random models against transformers, and both forms of their files."""
 
 from contextlib import closing
 from pathlib import Path
