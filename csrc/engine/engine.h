@@ -72,7 +72,7 @@ struct oc_seq {
 
 /* ---- the step in work ---- */
 
-/* Up to OC_ROWS query rows of consecutive tokens of one sequence: the unit of attention, per slice of a kv head. */
+/* Up to OC_ROWS query rows of consecutive tokens of one sequence: the unit of attention, per slice of heads. */
 typedef struct oc_span {
     int32_t item, column, n_tokens; /* batch item, first column, tokens */
     int64_t position;               /* of the first token */
@@ -173,8 +173,8 @@ const void *oc_source_rows(const oc_matrix *m, int64_t row, int64_t *n);
 
 oc_status oc_fail(oc_status status, char *err, const char *format, int64_t a, int64_t b);
 
-/* The query heads of a kv head, cut into n slices of `rows` heads, the last of them perhaps shorter: the rows of a token
- * in one attention call. */
+/* The query heads of a kv head, cut into n slices of `rows` heads, the last of them perhaps shorter: the rows of a
+ * token in one attention call. */
 typedef struct oc_slices {
     int32_t n, rows;
 } oc_slices;

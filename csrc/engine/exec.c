@@ -211,16 +211,19 @@ static void rope_head(const walker *w, const oc_op *op, float *x, int32_t norm, 
     if (op->rope < 0) return;
     const oc_rope *rope = &w->engine->ropes[op->rope];
     int64_t at = c * rope->n_freq;
-    oc_kernels.rope(x + op->rope_at, rope->cos + at, rope->sin + at, 2 * rope->n_freq, (op->flags & OC_FLAG_NEOX) != 0);
+    const int neox = (op->flags & OC_FLAG_NEOX) != 0;
+    oc_kernels.rope(x + op->rope_at, rope->cos + at, rope->sin + at, 2 * rope->n_freq, neox);
 }
 
 /* Whether values are the first elements of their keys. */
-static int is_value_in_key(const oc_engine *engine) { return engine->params.value_dim < engine->params.head_dim; }
+static int is_value_in_key(const oc_engine *engine) {
+    return engine->params.value_dim < engine->params.head_dim;
+}
 
-/* The Walsh-Hadamard transform of the runs of d elements, in place: orthogonal, so scores of transformed queries and keys
- * are the same, but no element of a key stands out and takes the precision of its block. Runs are as long as the largest
- * power of two in the length of keys, and of values in them: the transform, which undoes itself, of a sum of those
- * values is the sum of what they were. */
+/* The Walsh-Hadamard transform of the runs of d elements, in place: orthogonal, so scores of transformed queries and
+ * keys are the same, but no element of a key stands out and takes the precision of its block. Runs are as long as the
+ * largest power of two in the length of keys, and of values in them: the transform, which undoes itself, of a sum of
+ * those values is the sum of what they were. */
 static void spread_head(const oc_engine *engine, float *x, int64_t d) {
     const int64_t lengths = engine->params.head_dim | engine->params.value_dim, run = lengths & -lengths;
     const float unit = 1.0f / sqrtf((float)run);
@@ -247,11 +250,14 @@ static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head
     unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
     const oc_kv_store_fn store[] = {[OC_KV_F16] = oc_kernels.kv_store_f16, [OC_KV_F32] = oc_kernels.kv_store_f32,
                                     [OC_KV_Q8_0] = oc_kernels.kv_store_q8_0};
-    store[w->engine->params.kv_type](k, v, tile, v ? tile + w->engine->kv.tile_bytes : tile, position % OC_TILE, d);
+    unsigned char *v_tile = v ? tile + w->engine->kv.tile_bytes : tile;
+    store[w->engine->params.kv_type](k, v, tile, v_tile, position % OC_TILE, d);
 }
 
-/* In a step of single tokens the thread that attends to the last key stores it; but slices of heads share their keys. */
-static int is_stored_late(const walker *w) { return w->engine->step.decode_only && oc_slices_of(w->op).n == 1; }
+/* In a step of single tokens the thread that attends to the last key stores it; but slices share their keys. */
+static int is_stored_late(const walker *w) {
+    return w->engine->step.decode_only && oc_slices_of(w->op).n == 1;
+}
 
 /* True when another thread gave up a prompt chunk, or every sequence of the step. */
 static int should_stop(const oc_step_state *step) {
@@ -281,7 +287,7 @@ static void run_rope_kv(walker *w) {
 /* The ROPE_KV in front: how queries, keys and values are made. */
 static const oc_op *heads_of(const walker *w) { return w->op - 1; }
 
-/* Some query heads of a kv head, see oc_slices: an item of attention is these heads of the tokens of a span. */
+/* Some query heads of a kv head, see oc_slices: an item of attention is these, of the tokens of a span. */
 typedef struct slice {
     int32_t index, kv_head, first, n; /* of all slices; first query head, heads */
 } slice;
@@ -318,7 +324,8 @@ static void take_queries(const walker *w, const oc_span *span, const slice *head
 }
 
 /* Attention of the thread's queries over one part of the keys. */
-static void attend_part(const walker *w, const oc_span *span, const slice *heads, int64_t part, const oc_partial *to) {
+static void attend_part(const walker *w, const oc_span *span, const slice *heads, int64_t part,
+                        const oc_partial *to) {
     const oc_op *op = w->op;
     oc_engine *engine = w->engine;
     oc_thread *own = &engine->threads[w->thread];
@@ -333,7 +340,10 @@ static void attend_part(const walker *w, const oc_span *span, const slice *heads
         if (last > end) last = end;
         if (first < lowest) lowest = first;
         if (last > highest) highest = last;
-        for (int32_t i = t * n; i < (t + 1) * n; i++) own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
+        for (int32_t i = t * n; i < (t + 1) * n; i++) {
+            own->first[i] = (int32_t)first;
+            own->last[i] = (int32_t)last;
+        }
     }
     for (int64_t i = lowest / OC_TILE; i * OC_TILE < highest; i++) {
         own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, heads->kv_head);
@@ -392,7 +402,8 @@ static oc_partial partial_of(const walker *w, const oc_span *span, const slice *
 }
 
 /* All parts [begin, end) of the keys, one after the other. */
-static void attend_whole(const walker *w, const oc_span *span, const slice *heads, int64_t begin, int64_t end) {
+static void attend_whole(const walker *w, const oc_span *span, const slice *heads, int64_t begin,
+                         int64_t end) {
     oc_thread *own = &w->engine->threads[w->thread];
     attend_part(w, span, heads, begin, &own->whole);
     for (int64_t part = begin + 1; part < end; part++) {
@@ -403,7 +414,8 @@ static void attend_whole(const walker *w, const oc_span *span, const slice *head
 }
 
 /* One part of [begin, end); whoever is the last joins them all. */
-static void attend_split(const walker *w, const oc_attention_work *work, const slice *heads, int64_t begin, int64_t end) {
+static void attend_split(const walker *w, const oc_attention_work *work, const slice *heads, int64_t begin,
+                         int64_t end) {
     const oc_op *op = w->op;
     oc_step_state *step = &w->engine->step;
     const oc_span *span = &step->spans[work->span];

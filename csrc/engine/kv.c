@@ -1,7 +1,8 @@
 /* kv.c - the pool of KV blocks and the sequences that hold them.
  *
  * A block is 32 positions of all layers and heads: per (layer, kv head) one K tile, transposed to (head_dim, 32), and
- * one V tile (32, head_dim), unless values are part of their keys. Blocks are reference-counted so that sequences can share a prefix.
+ * one V tile (32, head_dim), unless values are part of their keys. Blocks are reference-counted so that sequences can
+ * share a prefix.
  */
 #include <stdlib.h>
 #include <string.h>

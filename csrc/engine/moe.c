@@ -138,7 +138,8 @@ static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
     const int32_t *columns = engine->step.routes.column + p0;
     int64_t at[OC_SLICE];
     for (int32_t i = 0; i < p1 - p0; i++) at[i] = columns[i] * gate->k;
-    const oc_act x = oc_gather(w, op->src, at, p1 - p0, gate->k, gate->format->needs_f32 | up->format->needs_f32);
+    const int with_f32 = gate->format->needs_f32 | up->format->needs_f32;
+    const oc_act x = oc_gather(w, op->src, at, p1 - p0, gate->k, with_f32);
     float *out = dst->f32 + p0 * n_ff + row, *ups = engine->threads[w->thread].rows;
     oc_matmul(w, &gate_rows, &x, out, n_ff, 0, n / OC_GROUP);
     oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);

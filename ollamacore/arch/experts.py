@@ -29,6 +29,9 @@ class ExpertFeedForward:
         if gating not in (0, _SOFTMAX, _SIGMOID):
             raise UnsupportedModelError(f"expert gating function {gating} is not supported")
         n_group = meta.integer("expert_group_count", 0, 64, 0)
+        n_group_used = meta.integer("expert_group_used_count", 0, max(n_group, 1), n_group)
+        if n_group > 1 and (n_expert % n_group or n_group_used == 0):
+            raise InvalidFileError(f"{n_group_used} of {n_group} groups of {n_expert} experts cannot be used")
         routing = Routing(
             n_expert=n_expert,
             n_used=n_used,
@@ -36,7 +39,7 @@ class ExpertFeedForward:
             normalize=meta.flag("expert_weights_norm", normalize),
             scale=meta.number("expert_weights_scale", 0.0, 1e6, 1.0) or 1.0,
             n_group=n_group,
-            n_group_used=meta.integer("expert_group_used_count", 0, max(n_group, 1), n_group),
+            n_group_used=n_group_used,
         )
         n_ff = meta.integer("expert_feed_forward_length", 0, 1 << 18, 0)
         return cls(routing, n_ff or meta.integer("feed_forward_length", 1, 1 << 18), clamp)
