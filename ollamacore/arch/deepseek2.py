@@ -4,10 +4,9 @@ Latent attention, rope over adjacent pairs of a part of each head, experts behin
 """
 
 import math
-from dataclasses import replace
 
-from ollamacore.arch.decoder import Block, GatedFeedForward, decoder
-from ollamacore.arch.experts import ExpertFeedForward
+from ollamacore.arch.decoder import Block, decoder
+from ollamacore.arch.experts import ExpertFeedForward, expert_blocks
 from ollamacore.arch.hyper import Hyper, Metadata
 from ollamacore.arch.latent import LatentAttention, LatentShape
 from ollamacore.arch.plan import Plan
@@ -19,11 +18,8 @@ def build(meta: Metadata) -> Plan:
     shape = LatentShape.read(meta)
     hyper = Hyper.read(meta, kv_heads=(1, shape.cached))
     attention = _attention(meta, hyper, shape)
-    dense = Block(rope=attention.rope, attention=attention, feed_forward=GatedFeedForward())
-    sparse = replace(dense, feed_forward=ExpertFeedForward.read(meta, normalize=False))
-    n_layer = max(hyper.n_layer - meta.integer("nextn_predict_layers", 0, 512, 0), 1)  # those behind draft tokens
-    n_dense = meta.integer("leading_dense_block_count", 0, 512, 0)
-    blocks = [dense if layer < n_dense else sparse for layer in range(n_layer)]
+    block = Block(rope=attention.rope, attention=attention)
+    blocks = expert_blocks(meta, hyper, block, ExpertFeedForward.read(meta, normalize=False))
     return decoder(meta.file, hyper, blocks, value_dim=shape.latent)
 
 
