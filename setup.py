@@ -8,10 +8,12 @@ import os
 import platform
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 MACHINE = platform.machine().lower()
@@ -71,10 +73,28 @@ def extension() -> Extension:
     )
 
 
+class ParallelBuild(build_ext):
+    """Compile as many files at a time as there are cores: setuptools compiles those of one extension in turn."""
+
+    def build_extensions(self) -> None:
+        compile_in_turn = self.compiler.compile
+
+        def compile_together(sources: list[str], *args: object, **options: object) -> list[str]:
+            # The largest file, Cython's output, would otherwise be alone at the end.
+            largest_first = sorted(sources, key=os.path.getsize, reverse=True)
+            with ThreadPoolExecutor(os.cpu_count()) as workers:
+                jobs = [workers.submit(compile_in_turn, [source], *args, **options) for source in largest_first]
+            return [built for job in jobs for built in job.result()]
+
+        self.compiler.compile = compile_together
+        super().build_extensions()
+
+
 export_header()
 directives = {"language_level": 3, "embedsignature": True, "boundscheck": bool(SANITIZE), "wraparound": False,
               "initializedcheck": bool(SANITIZE), "freethreading_compatible": False}
 setup(
+    cmdclass={"build_ext": ParallelBuild},
     ext_modules=cythonize([extension()], compiler_directives=directives,
                           annotate=bool(os.environ.get("OLLAMACORE_ANNOTATE"))),
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -16,6 +16,21 @@
 /* Every word that threads poll has a cache line of its own. */
 #define OWN_LINE _Alignas(64)
 
+/* What a thread is at, in the low bits of its state; above them what it holds. */
+enum {
+    IDLE,    /* waits for a run */
+    POSTED,  /* has a run to begin */
+    AT_WORK,
+    HOLDING, /* at work on something that another thread may do as well */
+    ROBBED,  /* somebody else has done it */
+    AWAY,    /* robbed, and the run has ended meanwhile */
+    TAG_BITS = 3,
+};
+
+typedef struct seat {
+    OWN_LINE atomic_ullong state;
+} seat;
+
 static struct {
     pthread_mutex_t run_lock; /* held for a whole run */
     pthread_mutex_t sleep_lock;
@@ -25,9 +40,9 @@ static struct {
     oc_pool_fn fn;
     void *context;
     int n_threads; /* of the run in work */
-    OWN_LINE atomic_uint job;        /* run counter * 256 + threads of the run, in one word: a worker never mixes two runs */
-    OWN_LINE atomic_int arrived;     /* threads in the current barrier */
-    OWN_LINE atomic_uint generation; /* barriers passed */
+    seat seats[OC_MAX_THREADS];
+    OWN_LINE atomic_ullong generation; /* barriers passed */
+    OWN_LINE atomic_int arrived;       /* threads in the current barrier */
     OWN_LINE atomic_int sleepers;
     OWN_LINE atomic_llong contended_until; /* on the monotonic clock */
 } pool = {.run_lock = PTHREAD_MUTEX_INITIALIZER, .sleep_lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -48,33 +63,37 @@ static long long clock_ns(clockid_t clock) {
 
 static _Thread_local long long slept_ns; /* of this thread, on purpose, or in a lock, in the run in work */
 
-static int spin(atomic_uint *word, unsigned old, int pauses) {
-    for (int i = 0; i < pauses; i++) {
-        if (atomic_load_explicit(word, memory_order_acquire) != old) return 1;
-        cpu_relax();
+int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns) {
+    long long from = 0;
+    for (;;) {
+        for (int i = 0; i < BRIEF_SPINS; i++) {
+            if (is_over(context)) return 1;
+            cpu_relax();
+        }
+        if (ns == 0) return 0;
+        long long now = clock_ns(CLOCK_MONOTONIC);
+        if (from == 0) from = now;
+        if (now - from >= ns) return 0;
     }
-    return 0;
 }
 
-/* Waits until *word differs from `old`. */
-static void wait_change(atomic_uint *word, unsigned old) {
-    if (spin(word, old, BRIEF_SPINS)) return;
-    long long from = clock_ns(CLOCK_MONOTONIC), now = from;
-    int contended = from < atomic_load_explicit(&pool.contended_until, memory_order_relaxed);
-    for (; !contended && now - from < SPIN_NS; now = clock_ns(CLOCK_MONOTONIC))
-        if (spin(word, old, BRIEF_SPINS)) return;
+void oc_pool_wait(oc_pool_test is_over, const void *context) {
+    if (oc_pool_spin(is_over, context, 0)) return;
+    long long now = clock_ns(CLOCK_MONOTONIC);
+    int contended = now < atomic_load_explicit(&pool.contended_until, memory_order_relaxed);
+    if (!contended && oc_pool_spin(is_over, context, SPIN_NS)) return;
+    now = clock_ns(CLOCK_MONOTONIC);
     pthread_mutex_lock(&pool.sleep_lock);
     atomic_fetch_add(&pool.sleepers, 1);
-    while (atomic_load(word) == old) pthread_cond_wait(&pool.wake, &pool.sleep_lock);
+    while (!is_over(context)) pthread_cond_wait(&pool.wake, &pool.sleep_lock);
     atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.sleep_lock);
     slept_ns += clock_ns(CLOCK_MONOTONIC) - now;
 }
 
-/* Sets *word and wakes those that went to sleep on it. Both sides use sequentially consistent accesses: either the
- * sleeper sees the new value before it sleeps, or we see the sleeper. */
-static void announce(atomic_uint *word, unsigned value) {
-    atomic_store(word, value);
+/* Both sides use sequentially consistent accesses: either the sleeper sees the new value before it sleeps, or we see
+ * the sleeper. */
+void oc_pool_wake(void) {
     if (atomic_load(&pool.sleepers) == 0) return;
     long long from = clock_ns(CLOCK_MONOTONIC);
     pthread_mutex_lock(&pool.sleep_lock);
@@ -83,16 +102,53 @@ static void announce(atomic_uint *word, unsigned value) {
     slept_ns += clock_ns(CLOCK_MONOTONIC) - from;
 }
 
+typedef struct change {
+    atomic_ullong *word;
+    unsigned long long old;
+} change;
+
+static int has_changed(const void *context) {
+    const change *c = context;
+    return atomic_load(c->word) != c->old;
+}
+
+static void wait_change(atomic_ullong *word, unsigned long long old) {
+    oc_pool_wait(has_changed, &(change){word, old});
+}
+
 void oc_pool_barrier(void) {
     if (pool.n_threads == 1) return;
-    unsigned generation = atomic_load(&pool.generation);
+    unsigned long long generation = atomic_load(&pool.generation);
     if (atomic_fetch_add(&pool.arrived, 1) + 1 == pool.n_threads) {
         atomic_store(&pool.arrived, 0);
-        announce(&pool.generation, generation + 1);
+        atomic_store(&pool.generation, generation + 1);
+        oc_pool_wake();
     } else {
         wait_change(&pool.generation, generation);
     }
 }
+
+/* ---- what a thread holds ---- */
+
+static int replace(int thread, unsigned long long old, unsigned long long new) {
+    return atomic_compare_exchange_strong(&pool.seats[thread].state, &old, new);
+}
+
+void oc_pool_hold(int thread, uint64_t what) { atomic_store(&pool.seats[thread].state, what << TAG_BITS | HOLDING); }
+
+int oc_pool_keep(int thread, uint64_t what) { return replace(thread, what << TAG_BITS | HOLDING, AT_WORK); }
+
+int oc_pool_holds(int thread, uint64_t *what) {
+    unsigned long long state = atomic_load(&pool.seats[thread].state);
+    *what = state >> TAG_BITS;
+    return (state & ((1 << TAG_BITS) - 1)) == HOLDING;
+}
+
+int oc_pool_rob(int thread, uint64_t what) { return replace(thread, what << TAG_BITS | HOLDING, ROBBED); }
+
+int oc_pool_return(int thread) { return replace(thread, ROBBED, AT_WORK); }
+
+/* ---- runs ---- */
 
 /* How often this thread was put off its core for another one. A hypervisor that takes the whole core does not count:
  * to sleep would leave the core to nobody. */
@@ -106,32 +162,24 @@ static long preemptions(void) {
 }
 
 /* One thread's part of a run. Time that it neither computed nor slept was taken from it. */
-static void take_part(int thread, int n_threads) {
+static void take_part(int thread) {
     long long wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     long before = preemptions();
     slept_ns = 0;
-    pool.fn(pool.context, thread, n_threads);
+    pool.fn(pool.context, thread, pool.n_threads);
     long long now = clock_ns(CLOCK_MONOTONIC), lost = now - wall - (clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) - slept_ns;
     if (lost > LOST_NS && preemptions() > before) atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
-    oc_pool_barrier(); /* the run cannot end, nor the next one begin, before all arrive here */
 }
 
-typedef struct worker_start {
-    int thread;
-    unsigned seen; /* the job word when the worker was made: that run is not its business */
-} worker_start;
-
-static worker_start starts[OC_MAX_THREADS];
-
 static void *worker(void *argument) {
-    worker_start start = *(worker_start *)argument;
-    unsigned seen = start.seen;
+    int thread = (int)(intptr_t)argument;
+    atomic_ullong *state = &pool.seats[thread].state;
     for (;;) {
-        wait_change(&pool.job, seen);
-        seen = atomic_load(&pool.job);
-        int n_threads = (int)(seen & 255);
-        if (start.thread >= n_threads) continue; /* a run without us; the next one may come before we look again */
-        take_part(start.thread, n_threads);
+        wait_change(state, IDLE);
+        if (!replace(thread, POSTED, AT_WORK)) continue; /* the run has ended without us */
+        take_part(thread);
+        atomic_store(state, IDLE);
+        oc_pool_wake();
     }
     return NULL;
 }
@@ -139,6 +187,7 @@ static void *worker(void *argument) {
 /* After fork only the caller's thread exists in the child. */
 static void forget_workers(void) {
     pool.n_started = 0;
+    for (int i = 0; i < OC_MAX_THREADS; i++) atomic_store(&pool.seats[i].state, IDLE);
     atomic_store(&pool.arrived, 0);
     atomic_store(&pool.sleepers, 0);
     pthread_mutex_init(&pool.run_lock, NULL);
@@ -152,13 +201,11 @@ static int start_workers(int n_threads) {
         pool.atfork_set = 1;
     }
     while (pool.n_started < n_threads - 1) {
-        worker_start *start = &starts[pool.n_started];
-        *start = (worker_start){.thread = pool.n_started + 1, .seen = atomic_load(&pool.job)};
         pthread_t thread;
         pthread_attr_t attributes;
         pthread_attr_init(&attributes);
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        int failed = pthread_create(&thread, &attributes, worker, start);
+        int failed = pthread_create(&thread, &attributes, worker, (void *)(intptr_t)(pool.n_started + 1));
         pthread_attr_destroy(&attributes);
         if (failed) return -1;
         pool.n_started++;
@@ -166,7 +213,25 @@ static int start_workers(int n_threads) {
     return 0;
 }
 
-int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
+/* Waits until a worker has left whatever it was at. */
+static void await_idle(int thread) {
+    atomic_ullong *word = &pool.seats[thread].state;
+    for (unsigned long long state = atomic_load(word); state != IDLE; state = atomic_load(word)) wait_change(word, state);
+}
+
+/* Ends a run for a worker that need not be there: one that has not begun, or whose work was done by another. */
+static void close_for(int thread) {
+    atomic_ullong *word = &pool.seats[thread].state;
+    for (;;) {
+        unsigned long long state = atomic_load(word);
+        if (state == IDLE || state == AWAY) return;
+        if (state == POSTED && replace(thread, POSTED, IDLE)) return;
+        if (state == ROBBED && replace(thread, ROBBED, AWAY)) return;
+        if (state != POSTED && state != ROBBED) wait_change(word, state);
+    }
+}
+
+static int run(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
     if (n_threads < 1) n_threads = 1;
     if (n_threads > OC_MAX_THREADS) n_threads = OC_MAX_THREADS;
     pthread_mutex_lock(&pool.run_lock);
@@ -174,30 +239,25 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
         pthread_mutex_unlock(&pool.run_lock);
         return -1;
     }
+    for (int t = 1; t < n_threads && !is_loose; t++) await_idle(t);
     pool.fn = fn;
     pool.context = context;
     pool.n_threads = n_threads;
-    if (n_threads > 1) announce(&pool.job, ((atomic_load(&pool.job) >> 8) + 1) << 8 | (unsigned)n_threads);
-    take_part(0, n_threads);
+    atomic_store(&pool.seats[0].state, AT_WORK);
+    for (int t = 1; t < n_threads; t++) replace(t, IDLE, POSTED);
+    if (n_threads > 1) oc_pool_wake();
+    take_part(0);
+    for (int t = 1; t < n_threads; t++) is_loose ? close_for(t) : await_idle(t);
     pthread_mutex_unlock(&pool.run_lock);
     return 0;
 }
 
-int oc_share_next(oc_share *share) {
-    const unsigned long long epoch = (unsigned long long)share->epoch << 32;
-    const long chunks = (share->n + share->chunk - 1) / share->chunk;
-    for (; share->visited < share->n_threads; share->visited++) {
-        const int lane = (share->thread + share->visited) % share->n_threads;
-        atomic_ullong *taken = &share->lanes[lane].taken;
-        unsigned long long seen = atomic_load_explicit(taken, memory_order_relaxed);
-        if (seen >> 32 != share->epoch) /* who fails here was overtaken by somebody who did it */
-            atomic_compare_exchange_strong_explicit(taken, &seen, epoch, memory_order_relaxed, memory_order_relaxed);
-        const long first = chunks * lane / share->n_threads, end = chunks * (lane + 1) / share->n_threads;
-        const long at = first + (long)(atomic_fetch_add_explicit(taken, 1, memory_order_relaxed) & 0xFFFFFFFFu);
-        if (at >= end) continue;
-        share->begin = at * share->chunk;
-        share->end = share->begin + share->chunk < share->n ? share->begin + share->chunk : share->n;
-        return 1;
-    }
-    return 0;
+int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) { return run(n_threads, fn, context, 0); }
+
+int oc_pool_run_loosely(int n_threads, oc_pool_fn fn, void *context) { return run(n_threads, fn, context, 1); }
+
+void oc_pool_settle(void) {
+    pthread_mutex_lock(&pool.run_lock);
+    for (int t = 1; t <= pool.n_started; t++) await_idle(t);
+    pthread_mutex_unlock(&pool.run_lock);
 }

@@ -1,4 +1,4 @@
-/* pool.h - the process's worker threads and their barrier.
+/* pool.h - the process's worker threads: runs, their barrier, and runs that go on without a thread.
  *
  * One pool serves every engine: two models on two cores take turns step by step instead of fighting for the cores.
  * A waiting worker spins for some microseconds, then sleeps: an idle server uses no CPU. Where other processes want the
@@ -8,6 +8,7 @@
 #define OC_BASE_POOL_H
 
 #include <stdatomic.h>
+#include <stdint.h>
 
 #define OC_MAX_THREADS 64
 
@@ -20,25 +21,32 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context);
 /* Inside fn: returns when every thread of the run has called it. Writes before it are visible after it. */
 void oc_pool_barrier(void);
 
-/* What has been taken of one thread's range: the epoch of the phase in the upper half, chunks in the lower. A line each,
- * for its owner takes chunk after chunk and others only come when they are done. */
-typedef struct oc_lane {
-    _Alignas(64) atomic_ullong taken;
-} oc_lane;
+/* The same run without a barrier, and without those who are not there: it ends when fn has returned on the caller's
+ * thread and on each other one that is at work - not on one that has not begun because its core is taken, nor on one
+ * that was robbed of what it holds. Such a thread may still read what it was reading: oc_pool_settle before that goes. */
+int oc_pool_run_loosely(int n_threads, oc_pool_fn fn, void *context);
 
-/* `n` work items of a phase. Each thread takes chunks of a contiguous range of its own, one long stream of memory, and
- * then of the ranges of others: one that loses its core delays the phase by one chunk. An epoch that a lane has not seen
- * stands for a range that nobody has touched, so that nothing needs to be reset between phases. */
-typedef struct oc_share {
-    long n, chunk;
-    int thread, n_threads;
-    unsigned epoch; /* differs from that of the phase before with the same lanes; not 0 */
-    oc_lane *lanes; /* (n_threads) */
-    int visited;    /* ranges that are used up: one's own, the next thread's, ... */
-    long begin, end; /* the chunk that oc_share_next took */
-} oc_share;
+/* Returns when every thread has left the runs that ended without it. */
+void oc_pool_settle(void);
 
-/* Takes the next chunk; 0 when none is left. */
-int oc_share_next(oc_share *share);
+/* A thread in a loose run says what it is at, so that another one can do the same if this one has lost its core. `what`
+ * is any number below 2^61 that comes once in a run. Whoever has done it first wins: the thread itself by oc_pool_keep,
+ * another one by oc_pool_rob. Both answer 1 to one of them. */
+void oc_pool_hold(int thread, uint64_t what);
+int oc_pool_keep(int thread, uint64_t what);
+int oc_pool_holds(int thread, uint64_t *what);
+int oc_pool_rob(int thread, uint64_t what);
+
+/* For a thread that was robbed: 1 if the run still goes on and it takes part again; 0: it must leave fn at once. */
+int oc_pool_return(int thread);
+
+/* Waits until something holds that another thread brings about: spins, then sleeps. Who brings it about does so by a
+ * sequentially consistent store and then calls oc_pool_wake. */
+typedef int (*oc_pool_test)(const void *context);
+void oc_pool_wait(oc_pool_test is_over, const void *context);
+void oc_pool_wake(void);
+
+/* Waits for so long at most; 1 if it holds. */
+int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns);
 
 #endif

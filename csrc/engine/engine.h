@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
-#include "base/pool.h"
+#include "base/share.h"
 #include "kernels/kernels.h"
 #include "oc.h"
 #include "quant/format.h"
@@ -126,6 +126,7 @@ typedef struct oc_step_state {
     atomic_int *arrived; /* (max_tokens, slices of all kv heads) parts of a span that are done */
     oc_lane *lanes;      /* (n_ops, n_threads): work sharing inside one op */
     unsigned epoch;      /* of the step, for the lanes */
+    atomic_ullong front; /* of a step of one token: the last phase that a thread has come to, and which: see exec.c */
     atomic_int stop;
     oc_routes routes;
 } oc_step_state;
@@ -138,9 +139,14 @@ typedef struct oc_thread {
     const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
     oc_columns gathered;                 /* (OC_SLICE) columns that go to one expert or head */
     float *rows;                         /* (OC_SLICE, OC_EXPERT_ROWS) products of an expert */
+    float *product;                      /* rows of a chunk, of GLU twice, until they may be written down */
+    atomic_ullong settled;               /* the phase in front of which its private buffers stand still, or 0 */
     void *panel;                         /* groups of weights that stay in their file, packed for one call */
 } oc_thread;
 
+#define OC_CHUNK_BYTES 32768 /* weight bytes of one chunk of a GEMV, at least */
+#define OC_ROW_CHUNK 4       /* groups: 32 rows, whose outputs share a sum where they are quantised, or a maximum */
+#define OC_PANEL_GROUPS 8    /* the same for GLU: outputs of all columns stay in cache between its two matmuls */
 #define OC_SLICE 32       /* tokens of one expert or head that are multiplied at a time */
 #define OC_MAX_GROUPS 64  /* of experts */
 #define OC_MAX_USED 256   /* experts of a token */
@@ -196,6 +202,13 @@ static inline unsigned char *oc_kv_tile(const struct oc_engine *engine, int32_t 
     const oc_kv *kv = &engine->kv;
     size_t pair = (size_t)layer * (size_t)engine->params.n_kv_head + (size_t)head;
     return kv->arena.base + (size_t)block * kv->block_bytes + pair * kv->head_bytes;
+}
+
+/* Groups of a chunk of a GEMV: as many as fill OC_CHUNK_BYTES, `least` times a power of two. */
+static inline long oc_gemv_chunk(const oc_matrix *m, long least) {
+    const long group_bytes = (long)(m->k / m->format->block) * m->format->group_bytes;
+    while (least * group_bytes < OC_CHUNK_BYTES) least *= 2;
+    return least;
 }
 
 /* exec.c: runs the plan over engine->step on all threads. */

@@ -1,17 +1,14 @@
-/* exec.c - runs the plan. Every thread walks the same list; an op is a phase whose items the threads share, with a
- * barrier after it unless the next op does not need one.
+/* exec.c - runs the plan. Every thread walks the same list; an op is a phase whose items the threads share. A step of one
+ * token goes on without threads that have lost their cores; others have a barrier after each op that needs one.
  *
  * Determinism: which thread computes an item, and what else is in the batch, never changes the bits of the item.
  */
 #include <math.h>
 #include <string.h>
 
+#include "base/pool.h"
 #include "engine/walk.h"
 #include "kernels/vecmath.h"
-
-#define ROW_CHUNK 4        /* groups: 32 rows, whose outputs share a sum where they are quantised, or a maximum */
-#define CHUNK_BYTES 32768  /* weight bytes of one chunk of a GEMV, at least */
-#define PANEL_GROUPS 8     /* the same for GLU: outputs of all columns stay in cache between its two matmuls */
 
 /* ---- EMBED ---- */
 
@@ -99,14 +96,11 @@ static long groups_of(const walker *w, int32_t matrix) {
     return (long)((w->engine->matrices[matrix].n_rows + OC_GROUP - 1) / OC_GROUP);
 }
 
-/* Chunks are as large as rows of this matrix ask for. */
+/* Chunks are as large as rows of this matrix ask for. Of one token they are multiplied aside: see multiply. */
 static oc_share share_groups(const walker *w, int32_t matrix, long groups, long chunk) {
-    const oc_matrix *m = &w->engine->matrices[matrix];
-    if (w->is_solo) {
-        long group_bytes = (long)(m->k / m->format->block) * m->format->group_bytes;
-        while (chunk * group_bytes < CHUNK_BYTES) chunk *= 2;
-    }
-    return share(w, groups, chunk);
+    oc_share own = share(w, groups, w->is_solo ? oc_gemv_chunk(&w->engine->matrices[matrix], chunk) : chunk);
+    own.may_redo = w->is_solo;
+    return own;
 }
 
 /* Groups of a matrix that stays in its file are packed as they are used: the same kernel gives the same bits. */
@@ -127,12 +121,24 @@ void oc_matmul(const walker *w, const oc_matrix *m, const oc_act *x, float *y, i
     else matmul_source(w, m, x, y, ldy, g0, g1);
 }
 
-static void matmul(const walker *w, int32_t matrix, const oc_act *x, int32_t dst, long g0, long g1) {
+/* Groups [g0, g1) of a matrix times x: to their place in dst, or of one token to `aside`, from where place_product takes
+ * them when the chunk is the thread's to write. */
+static void multiply(const walker *w, int32_t matrix, const oc_act *x, int32_t dst, long g0, long g1, float *aside) {
     const oc_buffer *buffer = &w->engine->buffers[dst];
-    oc_matmul(w, &w->engine->matrices[matrix], x, buffer->shared.f32, buffer->width, g0, g1);
+    const oc_matrix *m = &w->engine->matrices[matrix];
+    if (w->is_solo) {
+        const oc_matrix rows = oc_rows_of(m, g0 * OC_GROUP, m->n_rows - g0 * OC_GROUP);
+        oc_matmul(w, &rows, x, aside, buffer->width, 0, g1 - g0);
+    } else {
+        oc_matmul(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
+    }
 }
 
-_Static_assert(OC_RUN == ROW_CHUNK * OC_GROUP, "chunks of rows hold whole runs of logits");
+static void place_product(const walker *w, int32_t dst, long g0, long g1, const float *aside) {
+    if (w->is_solo) memcpy(column(w, dst, 0) + g0 * OC_GROUP, aside, (size_t)(g1 - g0) * OC_GROUP * sizeof(float));
+}
+
+_Static_assert(OC_RUN == OC_ROW_CHUNK * OC_GROUP, "chunks of rows hold whole runs of logits");
 
 /* The head, the last op: the sampler looks at the maxima of runs before it looks at logits. */
 static int is_head(const walker *w, const oc_op *op) { return op == w->engine->ops + w->engine->n_ops - 1; }
@@ -155,13 +161,27 @@ static void finish_linear(const walker *w, const oc_op *op, int64_t c, int64_t f
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
 }
 
-/* Groups [g0, g1) of a LINEAR: matmul and what follows; of the head the maxima. */
-static void linear_panel(const walker *w, const oc_op *op, const oc_act *x, long g0, long g1) {
+/* Groups [g0, g1) of a LINEAR, multiplied: what follows; of the head the maxima. */
+static void finish_groups(const walker *w, const oc_op *op, long g0, long g1, const float *aside) {
     const int64_t n_rows = w->engine->matrices[op->matrix].n_rows, first = g0 * OC_GROUP;
     const int64_t rows = g1 * OC_GROUP < n_rows ? g1 * OC_GROUP - first : n_rows - first;
-    matmul(w, op->matrix, x, op->dst, g0, g1);
+    place_product(w, op->dst, g0, g1, aside);
     for (int64_t c = 0; c < w->n; c++) finish_linear(w, op, c, first, rows);
     if (is_head(w, op)) find_maxima(w, op, first, rows);
+}
+
+/* One of the two halves of a chunk of joined ops: their products, or what follows. */
+static void linear_chunk(const walker *w, const oc_op *last, const oc_share *own, const oc_act *x, int is_finish) {
+    float *product = w->engine->threads[w->thread].product;
+    long base = 0; /* groups of the ops before */
+    for (const oc_op *op = w->op; op <= last; op++) {
+        long n = groups_of(w, op->matrix);
+        long g0 = own->begin > base ? own->begin - base : 0, g1 = own->end < base + n ? own->end - base : n;
+        float *aside = product + (base + g0 - own->begin) * OC_GROUP;
+        if (g0 < g1 && is_finish) finish_groups(w, op, g0, g1, aside);
+        else if (g0 < g1) multiply(w, op->matrix, x, op->dst, g0, g1, aside);
+        base += n;
+    }
 }
 
 /* Joined ops that read the same input are one phase, their rows shared out as those of one matrix: they lie one after
@@ -172,25 +192,21 @@ static void run_linear(walker *w) {
     for (; last->flags & OC_FLAG_JOIN && last + 1 < end && last[1].kind == OC_OP_LINEAR && last[1].src == first->src; last++)
         groups += groups_of(w, last[1].matrix);
     oc_act x = activations(w, first->src);
-    oc_share own = share_groups(w, first->matrix, groups, ROW_CHUNK);
+    oc_share own = share_groups(w, first->matrix, groups, OC_ROW_CHUNK);
     while (oc_share_next(&own)) {
-        long base = 0; /* groups of the ops before */
-        for (const oc_op *op = first; op <= last; op++) {
-            long n = groups_of(w, op->matrix);
-            long g0 = own.begin > base ? own.begin - base : 0, g1 = own.end < base + n ? own.end - base : n;
-            if (g0 < g1) linear_panel(w, op, &x, g0, g1);
-            base += n;
-        }
+        linear_chunk(w, last, &own, &x, 0);
+        if (oc_share_keep(&own)) linear_chunk(w, last, &own, &x, 1);
     }
+    w->is_away = own.is_away;
     w->op = last;
 }
 
-static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
+static void finish_glu(const walker *w, long g0, long g1, const float *gates, const float *ups) {
     const oc_op *op = w->op;
-    matmul(w, op->matrix, x, op->dst, g0, g1);
-    matmul(w, op->matrix2, x, op->dst2, g0, g1);
     int64_t first = g0 * OC_GROUP, rows = (g1 - g0) * OC_GROUP;
     oc_glu_fn glu = op->flags & OC_FLAG_GELU ? oc_kernels.geglu : oc_kernels.swiglu;
+    place_product(w, op->dst, g0, g1, gates);
+    place_product(w, op->dst2, g0, g1, ups);
     for (int64_t c = 0; c < w->n; c++) {
         float *gate = column(w, op->dst, c) + first;
         glu(gate, column(w, op->dst2, c) + first, gate, rows);
@@ -199,9 +215,16 @@ static void glu_panel(const walker *w, const oc_act *x, long g0, long g1) {
 }
 
 static void run_glu(walker *w) {
-    oc_act x = activations(w, w->op->src);
-    oc_share groups = share_groups(w, w->op->matrix, groups_of(w, w->op->matrix), PANEL_GROUPS);
-    while (oc_share_next(&groups)) glu_panel(w, &x, groups.begin, groups.end);
+    const oc_op *op = w->op;
+    oc_act x = activations(w, op->src);
+    oc_share groups = share_groups(w, op->matrix, groups_of(w, op->matrix), OC_PANEL_GROUPS);
+    float *gates = w->engine->threads[w->thread].product, *ups = gates + groups.chunk * OC_GROUP;
+    while (oc_share_next(&groups)) {
+        multiply(w, op->matrix, &x, op->dst, groups.begin, groups.end, gates);
+        multiply(w, op->matrix2, &x, op->dst2, groups.begin, groups.end, ups);
+        if (oc_share_keep(&groups)) finish_glu(w, groups.begin, groups.end, gates, ups);
+    }
+    w->is_away = groups.is_away;
 }
 
 /* ---- ROPE_KV ---- */
@@ -453,8 +476,7 @@ static void run_attention(walker *w) {
     const oc_step_state *step = &w->engine->step;
     long slices = (long)w->op->n_kv_head * oc_slices_of(w->op).n, n = step->n_work * slices;
     oc_share items = share(w, n, 1);
-    items.n_threads = 1; /* one range for all, for its items differ in length */
-    items.thread = 0;
+    items.n_ranges = 1; /* its items differ in length */
     /* Later spans of a prompt see more keys: the long ones go first. */
     while (oc_share_next(&items)) {
         const slice heads = slice_at(w->op, (int32_t)(items.begin % slices));
@@ -478,28 +500,124 @@ static void (*const run_op[])(walker *) = {
     [OC_OP_HEAD_LINEAR] = oc_run_head_linear,
 };
 
-static int needs_barrier(const walker *w) {
-    if (w->op->flags & OC_FLAG_JOIN) return 0;
+/* A phase is shared by the threads. What is not, every thread does for itself, or somebody does on the way. */
+static int is_phase(const walker *w) {
     if (w->op->kind == OC_OP_NORM) return !is_own_norm(w);
     if (w->op->kind == OC_OP_ROPE_KV) return !is_stored_late(w);
     return 1;
 }
 
+/* ---- a step of one token ----
+ *
+ * No thread waits for one that has lost its core: a phase is over when its chunks are done, and chunks of matrices are
+ * done over (base/share.h). Whoever comes back late finds the others phases ahead, and may have normed what was no longer
+ * there: it takes over the private buffers of the thread in front, and goes on from where that one is. */
+
+/* Epoch and number of a phase, in one ascending number: over 0, and with room for a thread below. */
+static unsigned long long place_of(const walker *w) {
+    return (unsigned long long)w->engine->step.epoch << 24 | (unsigned long long)(w->op - w->engine->ops + 1);
+}
+
+/* Comes to a phase; 0 if others are further on. */
+static int come_to_phase(const walker *w) {
+    oc_engine *engine = w->engine;
+    const unsigned long long here = place_of(w);
+    atomic_store(&engine->threads[w->thread].settled, here);
+    oc_pool_wake();
+    unsigned long long front = atomic_load(&engine->step.front);
+    while (front >> 8 < here)
+        if (atomic_compare_exchange_weak(&engine->step.front, &front, here << 8 | (unsigned)w->thread)) return 1;
+    return front >> 8 == here;
+}
+
+/* Goes on to what a thread does for itself. */
+static void leave_phase(const walker *w) {
+    atomic_store_explicit(&w->engine->threads[w->thread].settled, 0, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+}
+
+static void copy_columns(const oc_columns *from, const oc_columns *to, size_t width) {
+    memcpy(to->f32, from->f32, width * sizeof(float));
+    if (!from->codes) return;
+    memcpy(to->codes, from->codes, width);
+    memcpy(to->scale, from->scale, width / OC_ACT_BLOCK * sizeof(float));
+    memcpy(to->sum, from->sum, width / OC_TILE * sizeof(float));
+}
+
+static void copy_private(oc_engine *engine, int from, int to) {
+    for (int32_t i = 0; i < engine->n_buffers; i++) {
+        const oc_buffer *buffer = &engine->buffers[i];
+        if (buffer->is_private) copy_columns(&buffer->own[from], &buffer->own[to], (size_t)buffer->width);
+    }
+}
+
+static int front_is_settled(const void *context) {
+    const oc_engine *engine = context;
+    const unsigned long long front = atomic_load(&engine->step.front);
+    return atomic_load(&engine->threads[front & 255].settled) == front >> 8;
+}
+
+/* To the phase that the thread in front is at, with its private buffers. They are read while they may change, and the
+ * copy counts if they were settled before and after. */
+static void catch_up(walker *w) {
+    oc_engine *engine = w->engine;
+    for (;;) {
+        oc_pool_wait(front_is_settled, engine);
+        const unsigned long long front = atomic_load(&engine->step.front);
+        const atomic_ullong *settled = &engine->threads[front & 255].settled;
+        if (atomic_load(settled) != front >> 8) continue;
+        copy_private(engine, (int)(front & 255), w->thread);
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(settled, memory_order_relaxed) != front >> 8) continue;
+        w->op = engine->ops + ((front >> 8) & 0xFFFFFF) - 1;
+        atomic_store(&engine->threads[w->thread].settled, front >> 8);
+        return;
+    }
+}
+
+/* ---- all steps ---- */
+
+/* Nothing is left to do behind an op: no logits are wanted, or the step was given up. */
+static int is_last(const walker *w) {
+    return w->n == 0 || (w->op->kind == OC_OP_ATTENTION && atomic_load(&w->engine->step.stop));
+}
+
+static void walk_alone(walker *w) {
+    const oc_op *end = w->engine->ops + w->engine->n_ops;
+    while (w->op < end) {
+        if (!is_phase(w)) leave_phase(w);
+        else if (!come_to_phase(w)) catch_up(w);
+        if (w->op == end) return;
+        run_op[w->op->kind](w);
+        if (w->is_away) return;
+        w->op = is_last(w) ? end : w->op + 1;
+    }
+    come_to_phase(w); /* the end is one: a place to take those to who are late */
+}
+
+static void walk_together(walker *w) {
+    const oc_op *end = w->engine->ops + w->engine->n_ops;
+    for (; w->op < end; w->op++) {
+        run_op[w->op->kind](w);
+        if (w->n > 0 && is_phase(w) && !(w->op->flags & OC_FLAG_JOIN)) oc_pool_barrier();
+        if (is_last(w)) return;
+    }
+}
+
 static void walk(void *context, int thread, int n_threads) {
     oc_engine *engine = context;
-    walker w = {.engine = engine, .thread = thread, .n_threads = n_threads, .n = engine->step.n_columns, .is_solo = engine->step.n_columns == 1};
-    for (w.op = engine->ops; w.op < engine->ops + engine->n_ops; w.op++) {
-        run_op[w.op->kind](&w);
-        if (w.n == 0) return; /* no logits wanted */
-        if (needs_barrier(&w)) oc_pool_barrier();
-        if (w.op->kind == OC_OP_ATTENTION && atomic_load(&engine->step.stop)) return;
-    }
+    walker w = {.engine = engine, .op = engine->ops, .thread = thread, .n_threads = n_threads, .n = engine->step.n_columns, .is_solo = engine->step.n_columns == 1};
+    if (w.is_solo) walk_alone(&w);
+    else walk_together(&w);
 }
 
 oc_status oc_exec(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     if (++step->epoch == 0) step->epoch = 1;
+    atomic_store(&step->front, (unsigned long long)step->epoch << 32);
     atomic_store(&step->stop, 0);
-    if (oc_pool_run(engine->n_threads, walk, engine) != 0) return OC_ERR_THREAD;
+    const int failed = step->n_columns == 1 ? oc_pool_run_loosely(engine->n_threads, walk, engine)
+                                            : oc_pool_run(engine->n_threads, walk, engine);
+    if (failed) return OC_ERR_THREAD;
     return atomic_load(&step->stop) ? OC_ERR_CANCELLED : OC_OK;
 }

@@ -106,12 +106,12 @@ static void group_by_expert(const walker *w) {
 void oc_run_route(walker *w) {
     oc_routes *routes = &w->engine->step.routes;
     oc_share columns = share_columns(w);
-    int done = 0;
-    while (oc_share_next(&columns))
-        for (long c = columns.begin; c < columns.end; c++, done++) route_column(w, c);
-    if (done == 0 || atomic_fetch_add(&routes->n_routed, done) + done < w->n) return;
-    atomic_store(&routes->n_routed, 0);
-    group_by_expert(w);
+    while (oc_share_next(&columns)) {
+        route_column(w, columns.begin);
+        if (atomic_fetch_add(&routes->n_routed, 1) + 1 < w->n) continue;
+        atomic_store(&routes->n_routed, 0);
+        group_by_expert(w);
+    }
 }
 
 /* ---- EXPERT_GLU ---- */

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pool.h"
 #include "engine/engine.h"
 
 #define MAX_WIDTH (1 << 22) /* floats per column: above any vocabulary */
@@ -81,6 +82,7 @@ int32_t oc_engine_threads(const oc_engine *engine) { return engine->n_threads; }
 
 void oc_engine_destroy(oc_engine *engine) {
     if (!engine) return;
+    oc_pool_settle(); /* nobody reads it any more */
     for (int32_t i = 0; i < engine->n_matrices; i++) free(engine->matrices[i].runs);
     for (int32_t i = 0; i < engine->n_vectors; i++) free(engine->vectors[i].data);
     for (int32_t i = 0; i < engine->n_ropes; i++) free(engine->ropes[i].freq);
@@ -473,6 +475,19 @@ static void lay_experts(layout *l, oc_engine *engine) {
         engine->threads[t].rows = take(l, OC_SLICE * OC_EXPERT_ROWS, sizeof(float));
 }
 
+/* Rows of the largest chunk of a step of one token, of GLU those of both matrices. */
+static int64_t chunk_rows(const oc_engine *engine) {
+    int64_t most = 0;
+    for (int32_t i = 0; i < engine->n_ops; i++) {
+        const oc_op *op = &engine->ops[i];
+        if (op->kind != OC_OP_LINEAR && op->kind != OC_OP_GLU) continue;
+        const oc_matrix *m = &engine->matrices[op->matrix];
+        int64_t groups = op->kind == OC_OP_GLU ? 2 * oc_gemv_chunk(m, OC_PANEL_GROUPS) : oc_gemv_chunk(m, OC_ROW_CHUNK);
+        if (groups * OC_GROUP > most) most = groups * OC_GROUP;
+    }
+    return most;
+}
+
 static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
     int64_t head_dim = engine->params.head_dim, value_dim = engine->params.value_dim;
     thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
@@ -484,6 +499,7 @@ static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, in
     thread->last = take(l, OC_ROWS, sizeof(int32_t));
     thread->k_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->v_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
+    thread->product = take(l, chunk_rows(engine), sizeof(float));
 }
 
 static size_t lay_scratch(oc_engine *engine) {

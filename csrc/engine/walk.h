@@ -3,7 +3,7 @@
 #ifndef OC_ENGINE_WALK_H
 #define OC_ENGINE_WALK_H
 
-#include "base/pool.h"
+#include "base/share.h"
 #include "engine/engine.h"
 
 /* What one thread knows while it walks the plan. */
@@ -13,6 +13,7 @@ typedef struct walker {
     int thread, n_threads;
     int n;       /* columns in work: all of the step, after SELECT those with outputs */
     int is_solo; /* one column: private buffers are computed by every thread for itself */
+    int is_away; /* the step has ended without this thread */
 } walker;
 
 static inline const oc_columns *columns_of(const walker *w, int32_t index) {
@@ -42,8 +43,10 @@ static inline oc_act activations(const walker *w, int32_t index) {
 
 static inline oc_share share(const walker *w, long n, long chunk) {
     const oc_engine *engine = w->engine;
-    oc_lane *lanes = engine->step.lanes + (w->op - engine->ops) * engine->params.n_threads;
-    return (oc_share){.n = n, .chunk = chunk, .thread = w->thread, .n_threads = w->n_threads, .epoch = engine->step.epoch, .lanes = lanes};
+    const uint32_t number = (uint32_t)(w->op - engine->ops);
+    return (oc_share){.n = n, .chunk = chunk, .thread = w->thread, .n_threads = w->n_threads, .n_ranges = w->n_threads,
+                      .epoch = engine->step.epoch, .lanes = engine->step.lanes + number * engine->params.n_threads,
+                      .is_loose = w->is_solo, .number = number};
 }
 
 static inline oc_share share_columns(const walker *w) { return share(w, w->n, 1); }

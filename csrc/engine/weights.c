@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "base/share.h"
 #include "engine/engine.h"
 
 /* Source bytes packed between two looks at the cancel flag: the unit of stealing, and of mapping and dropping pages. */
@@ -55,7 +56,7 @@ static void pack_chunk(const packing *work, const oc_matrix *m, long chunk) {
 static void pack_range(void *context, int thread, int n_threads) {
     packing *work = context;
     const oc_engine *engine = work->engine;
-    oc_share chunks = {.n = work->first[engine->n_matrices], .chunk = 1, .n_threads = 1, .epoch = 1, .lanes = &work->lane};
+    oc_share chunks = {.n = work->first[engine->n_matrices], .chunk = 1, .n_threads = 1, .n_ranges = 1, .epoch = 1, .lanes = &work->lane};
     int32_t i = 0;
     while (oc_share_next(&chunks)) {
         if (is_cancelled(work->cancel)) return;

@@ -37,8 +37,8 @@ def kv_block_bytes(int n_layer, int n_kv_head, int head_dim, str kv_type, int va
 cdef class Engine:
     """Weights, plan and KV pool of one model.
 
-    Build it with the add_* methods, then finish() and load(); afterwards one thread at a time may call step(). Values are
-    as long as keys, or with value_dim the first elements of their keys.
+    Build it with the add_* methods, then finish() and load(); afterwards one thread at a time may call step().
+    Values are as long as keys, or with value_dim the first elements of their keys.
     """
 
     cdef oc_engine *_engine
@@ -131,7 +131,8 @@ cdef class Engine:
                 if i > 0 and <size_t>data.shape[0] != size:
                     raise InvalidFileError("runs of rows differ in size")
                 at[i], size = &data[0], data.shape[0]
-            _check(oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, at, <int32_t>len(runs), size, &index, err), err)
+            status = oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, at, <int32_t>len(runs), size, &index, err)
+            _check(status, err)
         finally:
             free(at)
         self._sources.extend(runs)

@@ -142,8 +142,8 @@ def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const
                  float[::1] scratch, int64_t head_dim, float softcap=0.0, int repeat=1, int64_t value_dim=0):
     """Run an attention row `repeat` times. Tile t is row table[t] of the pools, or NULL where table[t] < 0.
 
-    Rows of q and out may be longer than head_dim: that is their stride. With value_dim > 0 values are the first elements
-    of their keys, and v_pool is not used.
+    Rows of q and out may be longer than head_dim: that is their stride. With value_dim > 0 values are the first
+    elements of their keys, and v_pool is not used.
     """
     found = _op_row(row, ("attention_f16", "attention_f32", "attention_q8_0"))
     fn = <oc_attention_fn>found.fn
@@ -158,7 +158,9 @@ def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const
             _same_length(q.shape[0], n_rows)
         _same_length(k_pool.shape[1], size)
         _same_length(v_pool.shape[1], size)
-        if not 0 <= value_dim <= head_dim or q.shape[1] < head_dim or out.shape[1] < head_dim or max(last) > n_tiles * OC_TILE:
+        if not 0 <= value_dim <= head_dim:
+            raise ValueError("values are longer than keys")
+        if q.shape[1] < head_dim or out.shape[1] < head_dim or max(last) > n_tiles * OC_TILE:
             raise ValueError("a buffer is too small")
         if scratch.shape[0] < <Py_ssize_t>oc_attention_scratch(head_dim):
             raise ValueError("scratch is too small")

@@ -1,6 +1,7 @@
 """The engine below the scheduler: plans, sequences, steps. Weights come from a tiny generated model."""
 
 import dataclasses
+import os
 from array import array
 
 import numpy as np
@@ -112,6 +113,21 @@ def test_logits_do_not_depend_on_room_to_split_the_keys(path, kv_type):
     assert engine.step([(first, LONG[543:], 1)]) == _core.STEP_OK
     engine.copy_logits(0, together[0])
     assert np.array_equal(together[0], alone)
+
+
+def test_logits_do_not_depend_on_threads_that_lose_their_cores(path):
+    """More threads than cores: at any moment some are off theirs, their chunks done over and their steps over."""
+
+    def every_row(n_threads):
+        engine, n_vocab = open_engine(path, n_threads=n_threads)
+        sequence, row = _core.Sequence(engine), np.empty(n_vocab, np.float32)
+        for at in range(len(LONG)):
+            assert engine.step([(sequence, LONG[at : at + 1], 1)]) == _core.STEP_OK
+            engine.copy_logits(0, row)
+            yield row.copy()
+
+    for ours, reference in zip(every_row(2 * os.cpu_count() + 1), every_row(1), strict=True):
+        assert np.array_equal(ours, reference)
 
 
 def test_logits_do_not_depend_on_neighbours(path):

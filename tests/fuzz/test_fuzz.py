@@ -3,7 +3,7 @@
 from tests.fuzz.__main__ import fuzz
 
 
-def test_nothing_is_found_in_a_thousand_requests():
-    made, failures = fuzz(cases=1000, seed=1)
+def test_nothing_is_found_in_a_few_hundred_requests():
+    made, failures = fuzz(cases=300, seed=1)
     assert not failures, failures
-    assert made >= 1000
+    assert made >= 300

@@ -119,10 +119,11 @@ def test_rerank_without_documents_loads_the_model(http, script, ranker):
     assert len(script.loads) == 1
 
 
-def test_rerank_takes_num_ctx_and_keep_alive(http, script, ranker):
+def test_rerank_takes_num_ctx_and_keep_alive(live, http, script, ranker):
     body = {"model": ranker, "query": "q", "documents": ["a"], "options": {"num_ctx": 77}, "keep_alive": 0}
     assert len(http.post("/api/rerank", json=body).json()["results"]) == 1
     assert [context for _, context in script.loads] == [77]
+    live.until(lambda: script.unloads)
     assert http.get("/api/ps").json()["models"] == []
 
 
