@@ -39,35 +39,56 @@ typedef struct oc_seq oc_seq;
 typedef enum oc_op_kind {
     /* dst = scale * row `token` of matrix (+ row `position` of matrix2) (+ vector); also prepares the rope tables */
     OC_OP_EMBED = 0,
-    /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0; x += src2 if >= 0;
+    /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0; x += src2 if >= 0; x *= scale;
      * dst = rmsnorm(x, vector); with OC_FLAG_CENTER vector2 belongs to the norm: dst = layernorm(x, vector, vector2);
-     * with OC_FLAG_PLAIN dst = x. dst may be dst2: the norm replaces x */
+     * with OC_FLAG_PLAIN dst = x, times vector if >= 0. dst may be dst2: the norm replaces x. n_head > 0: n_head parts
+     * of x, each normed on its own by the same vector */
     OC_OP_NORM = 1,
     /* dst = scale * (matrix * src + vector (bias, or none if < 0)), through GELU with OC_FLAG_GELU (its tanh form) or
-     * OC_FLAG_ERF; with softcap > 0 dst = softcap * tanh(dst / softcap) */
+     * OC_FLAG_ERF; with softcap > 0 dst = softcap * tanh(dst / softcap); then times src2, from value `offset` on,
+     * if >= 0 */
     OC_OP_LINEAR = 2,
-    OC_OP_GLU = 3,       /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU */
-    /* q (src), k (src2): optional norms of heads, vector / vector2, of the first rope_at elements if rope_at > 0, and rope
-     * from element rope_at on; q *= scale; k and v (src3; < 0 where values are part of their keys) into the cache */
+    /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU or OC_FLAG_ERF */
+    OC_OP_GLU = 3,
+    /* q (src), k (src2): optional norms of heads, vector / vector2, of the first rope_at elements if rope_at > 0, and
+     * rope from element rope_at on; q *= scale; k and v (src3), with OC_FLAG_NORM_VALUE normed by head, without weights,
+     * into the cache; v may be k as it was before, and is < 0 where values are part of their keys. src2 and src3 < 0:
+     * `layer` has its keys and values already */
     OC_OP_ROPE_KV = 4,
-    /* after its ROPE_KV; dst, value_dim for each head, = attention of q (src) over the cache of `layer`: the last `window`
-     * keys if > 0, and with OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step; vector: a sink for each head, one
-     * more score in its softmax */
+    /* after its ROPE_KV; dst, value_dim for each head, = attention of q (src) over the cache of `layer`: the last
+     * `window` keys if > 0, and with OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step, or
+     * those at most window / 2 away; vector: a sink for each head, one more score in its softmax; vector2: for each head
+     * what a score loses for each position between query and key (ALiBi) */
     OC_OP_ATTENTION = 5,
     OC_OP_QUANTIZE = 6,  /* the quantised form of src, where its producer could not make it */
     /* Experts: a matrix has the rows of all n_expert, a vector their biases. ROUTE chooses n_used of them for each token
      * from their logits (src), by softmax or with OC_FLAG_SIGMOID, plus vector for the choice alone; of n_group groups, if
-     * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times scale. */
+     * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times
+     * scale, times the expert's value of vector2 if >= 0. */
     OC_OP_ROUTE = 7,
-    /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_CLAMP: the
-     * variant of gpt-oss */
+    /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_GELU as in
+     * GLU, OC_FLAG_CLAMP: the variant of gpt-oss. matrix2 < 0: matrix has of each expert its gate and then its up; or,
+     * with OC_FLAG_ERF, there is no gate: GELU with the error function of the one product */
     OC_OP_EXPERT_GLU = 8,
     /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
      * src3, if >= 0) if src2 >= 0 */
     OC_OP_EXPERT_SUM = 9,
+    /* dst += scale * row `token` of the table `matrix`, its first row for tokens that it lacks */
+    OC_OP_GATHER = 10,
+    /* dst = GELU(max(src - (mean + scale * standard deviation of src), 0)) * src2: of a normal distribution a fixed
+     * part of the values is not zero (Gaussian top-k). dst is neither of the two */
+    OC_OP_SPARSE_GLU = 11,
+    /* AltUp (Baykal et al., arXiv 2301.13310): a token has n_stream streams, the buffers from dst on. PREDICT: stream
+     * j += sum over i of stream i times value n_stream * j + i of vector (n_stream^2, n_stream) * src; dst2 = stream 0.
+     * CORRECT: stream 0 is what a block made of dst2; it becomes dst2 again, and then all streams += what the block
+     * changed, times 1 + vector (n_stream, n_stream) * src. dst2 is spent */
+    OC_OP_PREDICT = 12,
+    OC_OP_CORRECT = 13,
+    /* dst = src scaled to the root mean square of src2 */
+    OC_OP_MATCH = 14,
     /* a matrix for each of n_head heads, one behind another as they lie in src and dst: of each head
      * dst = matrix * the first k of its elements in src, and what it has there behind them, unchanged */
-    OC_OP_HEAD_LINEAR = 10
+    OC_OP_HEAD_LINEAR = 15
 } oc_op_kind;
 
 enum {
@@ -77,34 +98,42 @@ enum {
     OC_FLAG_GELU = 8,     /* GLU and LINEAR: GELU in its tanh form */
     OC_FLAG_SELECT = 16,  /* NORM: only the columns whose outputs are wanted go on; the ops after it see no others */
     OC_FLAG_CENTER = 32,  /* NORM: layernorm instead of rmsnorm */
-    OC_FLAG_ERF = 64,     /* LINEAR: GELU with the error function */
+    OC_FLAG_ERF = 64,     /* GLU and LINEAR: GELU with the error function */
     OC_FLAG_BOTH_WAYS = 128,
     OC_FLAG_PLAIN = 256,  /* NORM: none */
     OC_FLAG_SIGMOID = 512,
     OC_FLAG_NORMALIZE = 1024,
-    OC_FLAG_CLAMP = 2048
+    OC_FLAG_CLAMP = 2048,
+    OC_FLAG_NORM_VALUE = 4096
 };
 
 typedef struct oc_op {
     int32_t kind, flags;
     int32_t src, src2, src3, dst, dst2; /* buffers; -1 = none */
-    int32_t matrix, matrix2;            /* from oc_engine_add_matrix */
+    int32_t matrix, matrix2;            /* from oc_engine_add_matrix; of GATHER from oc_engine_add_table */
     int32_t vector, vector2;            /* from oc_engine_add_vector */
     int32_t layer, n_head, n_kv_head, head_dim, rope, rope_at, window;
     int32_t n_expert, n_used, n_group, n_group_used;
+    int32_t n_stream, offset;
     float eps, scale, softcap;
 } oc_op;
 
 typedef enum oc_kv_type { OC_KV_F16 = 0, OC_KV_F32 = 1, OC_KV_Q8_0 = 2 } oc_kv_type;
+
+/* Keys and values that one layer of the cache holds of a token. */
+typedef struct oc_kv_layer {
+    int32_t n_kv_head, head_dim;
+    int32_t value_dim; /* head_dim; or less: a value is the first value_dim elements of its key and not stored itself */
+} oc_kv_layer;
 
 typedef struct oc_engine_params {
     int32_t n_threads;
     int32_t max_tokens;  /* columns of one step */
     int32_t max_outputs; /* columns of logits of one step */
     int32_t max_seqs;    /* batch items of one step */
-    int32_t n_layer, n_kv_head, head_dim; /* shape of the KV cache */
-    int32_t value_dim; /* head_dim; or less: a value is the first value_dim elements of its key and not stored itself */
+    int32_t n_layer;     /* of the KV cache: layers that have keys and values of their own */
     int32_t kv_type;
+    const oc_kv_layer *kv_layers; /* (n_layer), copied */
     int64_t kv_blocks; /* blocks of 32 positions in the pool */
 } oc_engine_params;
 
@@ -118,6 +147,10 @@ int32_t oc_engine_threads(const oc_engine *engine);
  * oc_engine_load_source as long as the engine lives. */
 oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
                                int32_t n_runs, size_t n_bytes, int32_t *index, char *err);
+/* The same for GATHER, which takes single rows: they stay in the file and are read there, as long as the engine
+ * lives. */
+oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                              size_t n_bytes, int32_t *index, char *err);
 /* n floats, copied. */
 oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err);
 oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err);

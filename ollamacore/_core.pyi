@@ -1,6 +1,7 @@
 """Types of the extension module."""
 
 from array import array
+from collections.abc import Sequence as Items
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,10 @@ def op_attention(
     head_dim: int,
     softcap: float = 0.0,
     repeat: int = 1,
+    *,
     value_dim: int = 0,
+    slope: Buffer | None = None,
+    position: Buffer | None = None,
 ) -> None: ...
 
 # ---- engine ----
@@ -77,7 +81,7 @@ STEP_OK: int
 STEP_CANCELLED: int
 STEP_FULL: int
 
-def kv_block_bytes(n_layer: int, n_kv_head: int, head_dim: int, kv_type: str, value_dim: int = 0) -> int: ...
+def kv_block_bytes(kv: Items[tuple[int, int, int]], kv_type: str) -> int: ...
 
 class Engine:
     n_threads: int
@@ -91,10 +95,11 @@ class Engine:
     max_tokens: int
     max_seqs: int
     def __init__(
-        self, *, n_threads: int, max_tokens: int, max_outputs: int, max_seqs: int, n_layer: int,
-        n_kv_head: int, head_dim: int, kv_type: str, kv_blocks: int, value_dim: int = 0,
+        self, *, n_threads: int, max_tokens: int, max_outputs: int, max_seqs: int,
+        kv: Items[tuple[int, int, int]], kv_type: str, kv_blocks: int,
     ) -> None: ...
     def add_matrix(self, gguf_type: int, n_rows: int, k: int, *runs: Buffer) -> int: ...
+    def add_table(self, gguf_type: int, n_rows: int, k: int, data: memoryview) -> int: ...
     def add_vector(self, data: npt.NDArray[np.float32]) -> int: ...
     def add_buffer(self, width: int) -> int: ...
     def add_rope(self, freq: npt.NDArray[np.float64], mscale: float) -> int: ...
@@ -104,6 +109,7 @@ class Engine:
         layer: int = 0, n_head: int = 0, n_kv_head: int = 0, head_dim: int = 0, rope: int = -1, rope_at: int = 0,
         window: int = 0, eps: float = 0, scale: float = 1, softcap: float = 0,
         n_expert: int = 0, n_used: int = 0, n_group: int = 0, n_group_used: int = 0,
+        n_stream: int = 0, offset: int = 0,
     ) -> None: ...
     def finish(self, n_vocab: int) -> None: ...
     def load(self) -> None: ...

@@ -101,8 +101,7 @@ def _packed(plan: Plan, request: MemoryRequest) -> Memory:
     trained = plan.context_length
     context = min(request.context, trained)
     kv_type = "f32" if plan.is_encoder else request.kv_type
-    kv = plan.kv
-    kv_block = _core.kv_block_bytes(kv.n_layer, kv.n_kv_head, kv.head_dim, kv_type, kv.value_dim)
+    kv_block = _core.kv_block_bytes(plan.kv, kv_type)
     if plan.is_encoder:
         tokens = max(ENCODER_TOKENS, context)
         limits = StepLimits(tokens, tokens, ENCODER_SEQS)

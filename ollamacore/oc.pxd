@@ -32,6 +32,11 @@ cdef extern from "oc.h" nogil:
         OC_OP_ROUTE
         OC_OP_EXPERT_GLU
         OC_OP_EXPERT_SUM
+        OC_OP_GATHER
+        OC_OP_SPARSE_GLU
+        OC_OP_PREDICT
+        OC_OP_CORRECT
+        OC_OP_MATCH
         OC_OP_HEAD_LINEAR
         OC_FLAG_QUANTIZE
         OC_FLAG_JOIN
@@ -45,6 +50,7 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_SIGMOID
         OC_FLAG_NORMALIZE
         OC_FLAG_CLAMP
+        OC_FLAG_NORM_VALUE
         OC_KV_F16
         OC_KV_F32
         OC_KV_Q8_0
@@ -53,11 +59,14 @@ cdef extern from "oc.h" nogil:
         int32_t src, src2, src3, dst, dst2
         int32_t matrix, matrix2, vector, vector2
         int32_t layer, n_head, n_kv_head, head_dim, rope, rope_at, window
-        int32_t n_expert, n_used, n_group, n_group_used
+        int32_t n_expert, n_used, n_group, n_group_used, n_stream, offset
         float eps, scale, softcap
+    ctypedef struct oc_kv_layer:
+        int32_t n_kv_head, head_dim, value_dim
     ctypedef struct oc_engine_params:
         int32_t n_threads, max_tokens, max_outputs, max_seqs
-        int32_t n_layer, n_kv_head, head_dim, value_dim, kv_type
+        int32_t n_layer, kv_type
+        const oc_kv_layer *kv_layers
         int64_t kv_blocks
     ctypedef struct oc_batch_item:
         oc_seq *seq
@@ -71,6 +80,8 @@ cdef extern from "oc.h" nogil:
     oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k,
                                    const void *const *runs, int32_t n_runs, size_t n_bytes, int32_t *index,
                                    char *err) noexcept
+    oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                                  size_t n_bytes, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale,

@@ -37,8 +37,8 @@ typedef struct oc_columns {
     float *sum;    /* (columns, width / 32) or NULL */
 } oc_columns;
 
-/* A private buffer is written by EMBED and NORM only: in a step of one token every thread computes its own copy, which
- * costs a microsecond and saves a barrier. */
+/* A private buffer is written by EMBED, NORM and AltUp only: in a step of one token every thread computes its own
+ * copy, which costs a microsecond and saves a barrier. */
 typedef struct oc_buffer {
     int32_t width; /* floats per column, a multiple of 8 */
     int is_private, is_quantized, is_output; /* is_output: written after SELECT, so it has max_outputs columns */
@@ -55,13 +55,21 @@ typedef struct oc_rope {
 
 /* ---- KV pool ---- */
 
+/* Where the tiles of one layer lie in a block: of each kv head a K tile and, unless values are part of their keys, a V
+ * tile. */
+typedef struct oc_kv_place {
+    int32_t n_kv_head, head_dim, value_dim;
+    size_t offset, tile_bytes, head_bytes;
+} oc_kv_place;
+
 typedef struct oc_kv {
     oc_arena arena;
     int64_t n_blocks, n_free;
     int64_t n_touched; /* blocks that were handed out at least once: the lowest indices */
     int32_t *free;      /* (n_free) indices */
     int32_t *references; /* (n_blocks) */
-    size_t tile_bytes, head_bytes, block_bytes;
+    oc_kv_place *layers; /* (n_layer) */
+    size_t block_bytes;
 } oc_kv;
 
 struct oc_seq {
@@ -135,7 +143,8 @@ typedef struct oc_step_state {
 typedef struct oc_thread {
     float *q, *attention, *column;       /* (OC_ROWS, head_dim), oc_attention_scratch, widest buffer */
     oc_partial whole, part;              /* (OC_ROWS) */
-    int32_t *first, *last;               /* (OC_ROWS) */
+    int32_t *first, *last, *position;    /* (OC_ROWS) */
+    float *slope;                        /* (OC_ROWS) */
     const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
     oc_columns gathered;                 /* (OC_SLICE) columns that go to one expert or head */
     float *rows;                         /* (OC_SLICE, OC_EXPERT_ROWS) products of an expert */
@@ -150,6 +159,7 @@ typedef struct oc_thread {
 #define OC_SLICE 32       /* tokens of one expert or head that are multiplied at a time */
 #define OC_MAX_GROUPS 64  /* of experts */
 #define OC_MAX_USED 256   /* experts of a token */
+#define OC_MAX_STREAMS 8  /* of a token, in AltUp */
 #define OC_EXPERT_ROWS 64 /* rows of one expert that are multiplied at a time */
 #define OC_ROWS 48 /* query rows of one attention call */
 #define OC_SOURCE_PANEL 65536 /* bytes of a panel, if that holds a group: small beside any second-level cache */
@@ -157,17 +167,20 @@ typedef struct oc_thread {
 struct oc_engine {
     oc_engine_params params;
     oc_matrix *matrices;
+    oc_matrix *tables; /* of GATHER: always in their file */
     oc_vector *vectors;
     oc_buffer *buffers;
     oc_rope *ropes;
     oc_op *ops;
-    int32_t n_matrices, n_vectors, n_buffers, n_ropes, n_ops;
+    int32_t n_matrices, n_tables, n_vectors, n_buffers, n_ropes, n_ops;
     int is_finished, is_loaded;
     int32_t n_threads; /* at work, of the params.n_threads that there is room for */
+    int32_t n_kv_head, head_dim, value_dim; /* the most of any layer of the KV cache */
     float *maxima;     /* (max_outputs, runs of OC_RUN logits): see oc_logits */
     int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
     int32_t positions; /* the matrix2 of EMBED, or -1: its rows bound the length of a sequence */
     int32_t hidden;    /* the buffer that the NORM with SELECT writes */
+    int looks_ahead;   /* some ATTENTION looks both ways: the keys of a token end with its sequence */
     oc_arena weights, scratch;
     oc_kv kv;
     oc_step_state step;
@@ -197,11 +210,11 @@ oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params);
 void oc_kv_free(oc_kv *kv);
 /* Makes room for `length` positions; on OC_ERR_FULL the sequence is as before. */
 oc_status oc_seq_reserve(oc_seq *seq, int64_t length);
-/* The K tile of (block, layer, head); its V tile, if there is one, follows at + tile_bytes. */
+/* The K tile of (block, layer, head); its V tile, if there is one, follows at + the layer's tile_bytes. */
 static inline unsigned char *oc_kv_tile(const struct oc_engine *engine, int32_t block, int32_t layer, int32_t head) {
     const oc_kv *kv = &engine->kv;
-    size_t pair = (size_t)layer * (size_t)engine->params.n_kv_head + (size_t)head;
-    return kv->arena.base + (size_t)block * kv->block_bytes + pair * kv->head_bytes;
+    const oc_kv_place *place = &kv->layers[layer];
+    return kv->arena.base + (size_t)block * kv->block_bytes + place->offset + (size_t)head * place->head_bytes;
 }
 
 /* Groups of a chunk of a GEMV: as many as fill OC_CHUNK_BYTES, `least` times a power of two. */

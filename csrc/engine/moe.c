@@ -65,7 +65,7 @@ static void route_column(const walker *w, int64_t c) {
     const oc_op *op = w->op;
     oc_choice *chosen = w->engine->step.routes.chosen + c * op->n_used;
     float *p = column(w, op->src, c), *value = w->engine->threads[w->thread].column, sum = 0;
-    const float *bias = vector(w, op->vector);
+    const float *bias = vector(w, op->vector), *factors = vector(w, op->vector2);
     probabilities(op, p);
     for (int32_t i = 0; i < op->n_expert; i++) value[i] = bias ? p[i] + bias[i] : p[i];
     if (op->n_group > 1) limit_groups(op, value);
@@ -78,7 +78,7 @@ static void route_column(const walker *w, int64_t c) {
         sum += p[best];
     }
     const float factor = op->flags & OC_FLAG_NORMALIZE ? op->scale / (sum + 1e-20f) : op->scale;
-    for (int32_t j = 0; j < op->n_used; j++) chosen[j].weight *= factor;
+    for (int32_t j = 0; j < op->n_used; j++) chosen[j].weight *= factors ? factor * factors[chosen[j].expert] : factor;
 }
 
 /* Pairs by expert: a counting sort of what the columns chose. */
@@ -126,28 +126,34 @@ static void clamp_gate(float *gate, float *up, int64_t n) {
     }
 }
 
+/* Values that each expert of an EXPERT_GLU makes. */
+static int64_t ff_width(const walker *w) { return w->engine->buffers[w->op->dst].width / w->op->n_used; }
+
 /* Rows [row, row + n) of the GLU of pairs [p0, p1), of one expert. */
 static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
     const oc_op *op = w->op;
     const oc_engine *engine = w->engine;
-    const oc_matrix *gate = &engine->matrices[op->matrix], *up = &engine->matrices[op->matrix2];
-    const int64_t n_ff = gate->n_rows / op->n_expert, from = expert * n_ff + row;
-    const oc_matrix gate_rows = oc_rows_of(gate, from, n), up_rows = oc_rows_of(up, from, n);
+    const int is_gated = !(op->flags & OC_FLAG_ERF), is_fused = is_gated && op->matrix2 < 0;
+    const oc_matrix *gate = &engine->matrices[op->matrix], *up = op->matrix2 < 0 ? gate : &engine->matrices[op->matrix2];
+    const int64_t n_ff = ff_width(w), from = expert * n_ff + row, from_fused = from + expert * n_ff;
+    const oc_matrix gate_rows = oc_rows_of(gate, is_fused ? from_fused : from, n);
+    const oc_matrix up_rows = oc_rows_of(up, is_fused ? from_fused + n_ff : from, n);
+    const int with_f32 = gate->format->needs_f32 | up->format->needs_f32;
     const oc_columns *dst = &engine->buffers[op->dst].shared;
     const float *gate_bias = vector(w, op->vector), *up_bias = vector(w, op->vector2);
     const int32_t *columns = engine->step.routes.column + p0;
     int64_t at[OC_SLICE];
     for (int32_t i = 0; i < p1 - p0; i++) at[i] = columns[i] * gate->k;
-    const int with_f32 = gate->format->needs_f32 | up->format->needs_f32;
     const oc_act x = oc_gather(w, op->src, at, p1 - p0, gate->k, with_f32);
     float *out = dst->f32 + p0 * n_ff + row, *ups = engine->threads[w->thread].rows;
     oc_matmul(w, &gate_rows, &x, out, n_ff, 0, n / OC_GROUP);
-    oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);
+    if (is_gated) oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);
     for (int32_t p = p0; p < p1; p++, out += n_ff, ups += n) {
         if (gate_bias) oc_kernels.add(out, gate_bias + from, n);
         if (up_bias) oc_kernels.add(ups, up_bias + from, n);
         if (op->flags & OC_FLAG_CLAMP) clamp_gate(out, ups, n);
-        oc_kernels.swiglu(out, ups, out, n);
+        if (is_gated) (op->flags & OC_FLAG_GELU ? oc_kernels.geglu : oc_kernels.swiglu)(out, ups, out, n);
+        else oc_kernels.gelu(out, n);
         const oc_act y = oc_act_at(dst, p * n_ff, 1, n_ff);
         if (y.codes)
             oc_kernels.quantize(out, 1, n, (int8_t *)y.codes + row, (float *)y.scale + row / OC_ACT_BLOCK, (float *)y.sum + row / OC_TILE);
@@ -156,7 +162,7 @@ static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
 
 void oc_run_expert_glu(walker *w) {
     const oc_routes *routes = &w->engine->step.routes;
-    const int64_t n_ff = w->engine->matrices[w->op->matrix].n_rows / w->op->n_expert;
+    const int64_t n_ff = ff_width(w);
     const long panels = (long)((n_ff + OC_EXPERT_ROWS - 1) / OC_EXPERT_ROWS);
     oc_share items = share(w, panels * routes->n_active, 1);
     while (oc_share_next(&items))

@@ -54,16 +54,28 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     if (p->n_threads < 1 || p->n_threads > 64) return oc_fail(OC_ERR_ARGUMENT, err, "threads must be 1 to 64, not %a", p->n_threads, 0);
     if (p->max_tokens < 1 || p->max_outputs < 1 || p->max_seqs < 1 || p->max_tokens < p->max_seqs)
         return oc_fail(OC_ERR_ARGUMENT, err, "batch limits must be positive", 0, 0);
-    if (p->n_layer < 1 || p->n_layer > 1024 || p->n_kv_head < 1 || p->n_kv_head > 1024 || p->head_dim < 1 || p->head_dim > 1024)
-        return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers and %b heads is out of range", p->n_layer, p->n_kv_head);
-    if (p->value_dim < 1 || p->value_dim > p->head_dim)
-        return oc_fail(OC_ERR_FORMAT, err, "values of %a elements for keys of %b are out of range", p->value_dim, p->head_dim);
+    if (p->n_layer < 1 || p->n_layer > 1024)
+        return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers is out of range", p->n_layer, 0);
+    for (int32_t i = 0; i < p->n_layer; i++) {
+        const oc_kv_layer *l = &p->kv_layers[i];
+        if (l->n_kv_head < 1 || l->n_kv_head > 1024 || l->head_dim < 1 || l->head_dim > 1024)
+            return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a heads of %b values is out of range", l->n_kv_head, l->head_dim);
+        if (l->value_dim < 1 || l->value_dim > l->head_dim)
+            return oc_fail(OC_ERR_FORMAT, err, "values of %a elements for keys of %b are out of range", l->value_dim,
+                           l->head_dim);
+    }
     if (p->kv_type < OC_KV_F16 || p->kv_type > OC_KV_Q8_0) return oc_fail(OC_ERR_ARGUMENT, err, "KV type %a is unknown", p->kv_type, 0);
     if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
     oc_engine *made = calloc(1, sizeof *made);
     if (!made) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     made->params = *p;
+    made->params.kv_layers = NULL; /* the caller's */
     made->n_threads = p->n_threads;
+    for (int32_t i = 0; i < p->n_layer; i++) {
+        if (p->kv_layers[i].n_kv_head > made->n_kv_head) made->n_kv_head = p->kv_layers[i].n_kv_head;
+        if (p->kv_layers[i].head_dim > made->head_dim) made->head_dim = p->kv_layers[i].head_dim;
+        if (p->kv_layers[i].value_dim > made->value_dim) made->value_dim = p->kv_layers[i].value_dim;
+    }
     oc_status status = oc_kv_init(&made->kv, p);
     if (status != OC_OK) {
         oc_engine_destroy(made);
@@ -87,16 +99,17 @@ void oc_engine_destroy(oc_engine *engine) {
     for (int32_t i = 0; i < engine->n_vectors; i++) free(engine->vectors[i].data);
     for (int32_t i = 0; i < engine->n_ropes; i++) free(engine->ropes[i].freq);
     for (int32_t i = 0; i < engine->n_buffers; i++) free(engine->buffers[i].own);
-    free(engine->matrices), free(engine->vectors), free(engine->buffers), free(engine->ropes), free(engine->ops);
-    free(engine->threads);
+    free(engine->matrices), free(engine->tables), free(engine->vectors), free(engine->buffers);
+    free(engine->ropes), free(engine->ops), free(engine->threads);
     oc_arena_unmap(&engine->weights);
     oc_arena_unmap(&engine->scratch);
     oc_kv_free(&engine->kv);
     free(engine);
 }
 
-oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
-                               int32_t n_runs, size_t n_bytes, int32_t *index, char *err) {
+/* A matrix of these bytes, if its kernels exist and the numbers agree. */
+static oc_status make_matrix(int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs, int32_t n_runs,
+                             size_t n_bytes, oc_matrix *matrix, char *err) {
     const oc_format *format = oc_format_get(gguf_type);
     if (!format || !oc_kernels.matmul[gguf_type]) return oc_fail(OC_ERR_FORMAT, err, "tensor type %a is not supported", gguf_type, 0);
     if (n_rows < 1 || n_rows > MAX_WIDTH || k < 1 || k > MAX_WIDTH)
@@ -107,7 +120,15 @@ oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_r
         return oc_fail(OC_ERR_FORMAT, err, "%a rows are no %b runs of whole groups", n_rows, n_runs);
     if (row * (size_t)(n_rows / n_runs) != n_bytes)
         return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows / n_runs);
-    oc_matrix matrix = {.format = format, .n_rows = n_rows, .k = k, .source = runs[0], .n_runs = n_runs};
+    *matrix = (oc_matrix){.format = format, .n_rows = n_rows, .k = k, .source = runs[0], .n_runs = n_runs};
+    return OC_OK;
+}
+
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
+                               int32_t n_runs, size_t n_bytes, int32_t *index, char *err) {
+    oc_matrix matrix;
+    oc_status status = make_matrix(gguf_type, n_rows, k, runs, n_runs, n_bytes, &matrix, err);
+    if (status != OC_OK) return status;
     *index = engine->n_matrices;
     APPEND(engine->matrices, engine->n_matrices, matrix);
     if (n_runs == 1) return OC_OK;
@@ -115,6 +136,17 @@ oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_r
     if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     memcpy(copy, runs, (size_t)n_runs * sizeof *copy);
     engine->matrices[*index].runs = copy;
+    return OC_OK;
+}
+
+oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                              size_t n_bytes, int32_t *index, char *err) {
+    oc_matrix table;
+    oc_status status = make_matrix(gguf_type, n_rows, k, &data, 1, n_bytes, &table, err);
+    if (status != OC_OK) return status;
+    oc_pages_random(data, n_bytes);
+    *index = engine->n_tables;
+    APPEND(engine->tables, engine->n_tables, table);
     return OC_OK;
 }
 
@@ -205,12 +237,15 @@ static int check_norm(check *c) {
     const oc_op *op = c->op;
     oc_buffer *x = buffer_at(c, op->dst2), *dst = buffer_at(c, op->dst), *src = buffer_at(c, op->src);
     oc_buffer *src2 = buffer_at(c, op->src2);
-    if (!x || !dst || x->width != dst->width || !vector_fits(c, op->vector, x->width)) return 0;
+    if (!x || !dst || x->width != dst->width || op->n_head < 0) return 0;
+    const int32_t parts = op->n_head > 0 ? op->n_head : 1;
+    if (x->width % parts != 0 || !vector_fits(c, op->vector, x->width / parts)) return 0;
+    if (op->n_head > 0 && op->flags & (OC_FLAG_CENTER | OC_FLAG_PLAIN)) return 0;
     if (op->src >= 0 && (!src || src == x || src->width != x->width)) return 0;
     if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->width != x->width)) return 0;
     if (!vector_fits(c, op->vector2, x->width)) return 0;
     if ((op->flags & OC_FLAG_CENTER) && op->vector < 0) return 0;
-    if ((op->flags & OC_FLAG_PLAIN) && (x != dst || op->flags & OC_FLAG_SELECT)) return 0;
+    if ((op->flags & OC_FLAG_PLAIN) && ((x == dst) != (op->vector < 0) || op->flags & OC_FLAG_SELECT)) return 0;
     if (op->flags & OC_FLAG_SELECT) { /* moves columns, so not in place */
         if (x == dst || c->n_selected) return 0;
         c->n_selected = dst->is_output = 1;
@@ -225,6 +260,11 @@ static int check_linear(check *c) {
     const oc_matrix *m = matrix_at(c, op->matrix);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     if (!m || !src || !dst || src == dst || !matrix_reads(m, src, dst) || !vector_fits(c, op->vector, m->n_rows)) return 0;
+    if (op->src2 >= 0) { /* a factor for each row */
+        const oc_buffer *factors = buffer_at(c, op->src2);
+        if (!factors || factors == dst || c->n_selected || op->offset < 0) return 0;
+        if (op->offset > factors->width || m->n_rows > factors->width - op->offset) return 0;
+    }
     dst->is_private = 0;
     if (c->n_selected) dst->is_output = 1;
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -248,18 +288,28 @@ static int check_glu(check *c) {
 
 static int check_heads(const check *c) {
     const oc_op *op = c->op;
-    const oc_engine_params *p = &c->engine->params;
-    return op->layer >= 0 && op->layer < p->n_layer && op->n_kv_head == p->n_kv_head && op->head_dim == p->head_dim &&
-           op->n_head >= op->n_kv_head && op->n_head % op->n_kv_head == 0 && !c->n_selected;
+    if (op->layer < 0 || op->layer >= c->engine->params.n_layer) return 0;
+    const oc_kv_place *place = &c->engine->kv.layers[op->layer];
+    return op->n_kv_head == place->n_kv_head && op->head_dim == place->head_dim && op->n_head >= op->n_kv_head &&
+           op->n_head % op->n_kv_head == 0 && !c->n_selected;
+}
+
+/* The key and value of a ROPE_KV that fills its layer. */
+static int check_kv(const check *c, const oc_buffer *q, const oc_buffer *k, const oc_buffer *v) {
+    const oc_op *op = c->op;
+    const int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
+    const int norms_value = (op->flags & OC_FLAG_NORM_VALUE) != 0;
+    if (!k || k == q || k->width < kv_width) return 0;
+    if (c->engine->kv.layers[op->layer].value_dim < op->head_dim) return op->src3 < 0 && !norms_value;
+    if (!v || v == q || v->width < kv_width) return 0;
+    return k != v || norms_value; /* which is made aside, before rope turns the key */
 }
 
 static int check_rope_kv(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *k = buffer_at(c, op->src2), *v = buffer_at(c, op->src3);
-    if (!check_heads(c) || !q || !k || q == k || k == v || q == v) return 0;
-    int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
-    if (q->width < (int64_t)op->n_head * op->head_dim || k->width < kv_width) return 0;
-    if (c->engine->params.value_dim < op->head_dim ? op->src3 >= 0 : !v || v->width < kv_width) return 0;
+    if (!check_heads(c) || !q || q->width < (int64_t)op->n_head * op->head_dim) return 0;
+    if ((op->src2 >= 0 || op->src3 >= 0) && !check_kv(c, q, k, v)) return 0;
     if (op->rope_at < 0 || op->rope_at >= op->head_dim) return 0;
     const int32_t n_norm = op->rope_at > 0 ? op->rope_at : op->head_dim;
     if (!vector_fits(c, op->vector, n_norm) || !vector_fits(c, op->vector2, n_norm)) return 0;
@@ -270,15 +320,16 @@ static int check_rope_kv(check *c) {
 static int check_attention(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
-    const int32_t value_dim = c->engine->params.value_dim;
     if (!check_heads(c) || !q || !dst || q == dst || op->window < 0) return 0;
+    const int32_t value_dim = c->engine->kv.layers[op->layer].value_dim;
     if (q->width < (int64_t)op->n_head * op->head_dim || dst->width < (int64_t)op->n_head * value_dim) return 0;
     /* exec.c finds what q, k and v need in the op before */
     const oc_op *made = op - 1;
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
         made->n_head != op->n_head)
         return 0;
-    if (!vector_fits(c, op->vector, op->n_head)) return 0;
+    if (!vector_fits(c, op->vector, op->n_head) || !vector_fits(c, op->vector2, op->n_head)) return 0;
+    if (op->flags & OC_FLAG_BOTH_WAYS) c->engine->looks_ahead = 1;
     dst->is_private = 0;
     /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -319,7 +370,8 @@ static int check_route(check *c) {
     oc_buffer *src = buffer_at(c, op->src);
     if (!src || src->is_private || c->n_selected || op->n_expert < 1 || op->n_expert > src->width) return 0;
     if (op->n_used < 1 || op->n_used > op->n_expert || op->n_used > OC_MAX_USED) return 0;
-    if (!vector_fits(c, op->vector, op->n_expert) || op->n_group < 0 || op->n_group > OC_MAX_GROUPS) return 0;
+    if (!vector_fits(c, op->vector, op->n_expert) || !vector_fits(c, op->vector2, op->n_expert)) return 0;
+    if (op->n_group < 0 || op->n_group > OC_MAX_GROUPS) return 0;
     if (op->n_group > 1 && (op->n_expert % op->n_group || op->n_group_used < 1 || op->n_group_used > op->n_group)) return 0;
     c->route = op;
     return 1;
@@ -339,11 +391,17 @@ static int is_routed(const check *c) {
 
 static int check_expert_glu(check *c) {
     const oc_op *op = c->op;
-    const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
+    const int is_fused = op->matrix2 < 0 && !(op->flags & OC_FLAG_ERF);
+    const oc_matrix *gate = matrix_at(c, op->matrix), *up = op->matrix2 < 0 ? gate : matrix_at(c, op->matrix2);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     if (!is_routed(c) || !gate || !up || !src || !dst || src == dst) return 0;
     int64_t n_ff = expert_rows(op, gate);
-    if (n_ff == 0 || n_ff != expert_rows(op, up) || dst->width != op->n_used * n_ff) return 0;
+    if (n_ff == 0 || n_ff != expert_rows(op, up)) return 0;
+    if (is_fused) {
+        if (n_ff % (2 * OC_GROUP) != 0 || op->vector >= 0 || op->vector2 >= 0) return 0;
+        n_ff /= 2;
+    }
+    if (dst->width != op->n_used * n_ff) return 0;
     if (!columns_read(gate, src) || !columns_read(up, src)) return 0;
     if (!vector_fits(c, op->vector, gate->n_rows) || !vector_fits(c, op->vector2, up->n_rows)) return 0;
     dst->is_private = 0;
@@ -368,6 +426,44 @@ static int check_expert_sum(check *c) {
     return vector_fits(c, op->vector, down->n_rows);
 }
 
+static int check_gather(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *dst = buffer_at(c, op->dst);
+    if (op->matrix < 0 || op->matrix >= c->engine->n_tables || !dst || c->n_selected) return 0;
+    dst->is_private = 0;
+    return c->engine->tables[op->matrix].k == dst->width;
+}
+
+static int check_sparse_glu(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *gate = buffer_at(c, op->src), *up = buffer_at(c, op->src2), *dst = buffer_at(c, op->dst);
+    if (!gate || !up || !dst || dst == gate || dst == up || c->n_selected) return 0;
+    if (gate->width != dst->width || up->width != dst->width) return 0;
+    dst->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
+    return !dst->is_quantized || aligned32(dst);
+}
+
+/* PREDICT and CORRECT: the streams, dst2 and the vector that makes `n_values` of src. */
+static int check_streams(check *c, int64_t n_values) {
+    const oc_op *op = c->op;
+    const oc_buffer *src = buffer_at(c, op->src), *block = buffer_at(c, op->dst2);
+    if (op->n_stream < 2 || op->n_stream > OC_MAX_STREAMS || c->n_selected) return 0;
+    if (!src || !block || src->width < op->n_stream || op->vector < 0) return 0;
+    if (!vector_fits(c, op->vector, n_values * op->n_stream)) return 0;
+    for (int32_t i = 0; i < op->n_stream; i++) {
+        const oc_buffer *stream = buffer_at(c, op->dst < 0 ? -1 : op->dst + i);
+        if (!stream || stream == src || stream == block || stream->width != block->width) return 0;
+    }
+    return 1;
+}
+
+static int check_match(check *c) {
+    const oc_op *op = c->op;
+    const oc_buffer *src = buffer_at(c, op->src), *src2 = buffer_at(c, op->src2), *dst = buffer_at(c, op->dst);
+    return src && src2 && dst && src2 != dst && src->width == dst->width && src2->width == dst->width && !c->n_selected;
+}
+
 static int check_op(check *c) {
     switch (c->op->kind) {
     case OC_OP_EMBED: return check_embed(c);
@@ -381,12 +477,24 @@ static int check_op(check *c) {
     case OC_OP_EXPERT_GLU: return check_expert_glu(c);
     case OC_OP_EXPERT_SUM: return check_expert_sum(c);
     case OC_OP_HEAD_LINEAR: return check_head_linear(c);
+    case OC_OP_GATHER: return check_gather(c);
+    case OC_OP_SPARSE_GLU: return check_sparse_glu(c);
+    case OC_OP_PREDICT: return check_streams(c, (int64_t)c->op->n_stream * c->op->n_stream);
+    case OC_OP_CORRECT: return check_streams(c, c->op->n_stream);
+    case OC_OP_MATCH: return check_match(c);
     default: return 0;
     }
 }
 
-/* Once all writers are known: the residual stream and its norms stay private while their addends are not, a norm in
- * place of what a LINEAR wrote is not either, and columns before SELECT never share a buffer with columns after it. */
+/* All streams of a PREDICT or CORRECT, and its dst2, are private. */
+static int has_private_streams(const oc_engine *engine, const oc_op *op) {
+    int is_private = engine->buffers[op->dst2].is_private;
+    for (int32_t i = 0; i < op->n_stream; i++) is_private &= engine->buffers[op->dst + i].is_private;
+    return is_private;
+}
+
+/* Once all writers are known: the residual stream and its norms stay private while their first addends are not; a norm
+ * in place of what a LINEAR wrote is not either; and columns before SELECT never share a buffer with columns after it. */
 static int check_roles(const oc_engine *engine) {
     int selected = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
@@ -394,8 +502,8 @@ static int check_roles(const oc_engine *engine) {
         const oc_buffer *b = engine->buffers;
         if (op->kind == OC_OP_EMBED && !b[op->dst].is_private) return 0;
         if (op->kind == OC_OP_NORM && b[op->dst].is_private != b[op->dst2].is_private) return 0;
-        if (op->kind == OC_OP_NORM && op->src >= 0 && (b[op->src].is_private || !b[op->dst].is_private)) return 0;
-        if (op->kind == OC_OP_NORM && op->src2 >= 0 && b[op->src2].is_private) return 0;
+        if (op->kind == OC_OP_NORM && op->src >= 0 && b[op->src].is_private && b[op->dst].is_private) return 0;
+        if ((op->kind == OC_OP_PREDICT || op->kind == OC_OP_CORRECT) && !has_private_streams(engine, op)) return 0;
         if (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT)) selected = 1;
         else if (!selected && op->dst >= 0 && b[op->dst].is_output) return 0;
     }
@@ -436,10 +544,10 @@ static void lay_attention(layout *l, oc_engine *engine) {
     oc_step_state *step = &engine->step;
     const oc_slices most = oc_most_slices(engine);
     int64_t parts = p->kv_blocks * OC_TILE / OC_PART + p->max_seqs;
-    step->n_partials = parts * most.n * most.rows * p->n_kv_head;
-    step->partials = take(l, step->n_partials * (p->value_dim + 2), sizeof *step->partials);
+    step->n_partials = parts * most.n * most.rows * engine->n_kv_head;
+    step->partials = take(l, step->n_partials * (engine->value_dim + 2), sizeof *step->partials);
     step->work = take(l, p->max_tokens + parts, sizeof *step->work);
-    step->arrived = take(l, (int64_t)p->max_tokens * p->n_kv_head * most.n, sizeof *step->arrived);
+    step->arrived = take(l, (int64_t)p->max_tokens * engine->n_kv_head * most.n, sizeof *step->arrived);
 }
 
 /* Each thread's room to gather columns for an expert or a head. */
@@ -489,7 +597,7 @@ static int64_t chunk_rows(const oc_engine *engine) {
 }
 
 static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
-    int64_t head_dim = engine->params.head_dim, value_dim = engine->params.value_dim;
+    int64_t head_dim = engine->head_dim, value_dim = engine->value_dim;
     thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
     thread->attention = take(l, (int64_t)oc_attention_scratch(head_dim), sizeof(float));
     thread->whole = lay_partial(l, value_dim);
@@ -497,6 +605,8 @@ static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, in
     thread->column = take(l, widest, sizeof(float));
     thread->first = take(l, OC_ROWS, sizeof(int32_t));
     thread->last = take(l, OC_ROWS, sizeof(int32_t));
+    thread->position = take(l, OC_ROWS, sizeof(int32_t));
+    thread->slope = take(l, OC_ROWS, sizeof(float));
     thread->k_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->v_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->product = take(l, chunk_rows(engine), sizeof(float));
@@ -540,11 +650,11 @@ static void drop_unread_codes(oc_engine *engine) {
         int is_read = 0;
         for (int32_t i = 0; i < engine->n_ops; i++) {
             const oc_op *op = &engine->ops[i];
-            const int has_two = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
+            const int is_glu = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
             const int has_one = op->kind == OC_OP_LINEAR || op->kind == OC_OP_EXPERT_SUM || op->kind == OC_OP_HEAD_LINEAR;
-            if ((!has_one && !has_two) || op->src != b) continue;
+            if ((!has_one && !is_glu) || op->src != b) continue;
             is_read |= !engine->matrices[op->matrix].format->needs_f32;
-            is_read |= has_two && !engine->matrices[op->matrix2].format->needs_f32;
+            is_read |= is_glu && op->matrix2 >= 0 && !engine->matrices[op->matrix2].format->needs_f32;
         }
         engine->buffers[b].is_quantized &= is_read;
     }

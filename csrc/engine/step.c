@@ -53,17 +53,19 @@ oc_slices oc_most_slices(const oc_engine *engine) {
     return most;
 }
 
-/* Shares the parts of a span's keys among the threads while there is room for their results. Parts in front of a sliding
+/* Shares the parts of a span's keys among the threads while there is room for their results. Parts outside of a sliding
  * window count as well: they are skipped when their turn comes. */
 static void lay_attention(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     const oc_engine_params *p = &engine->params;
     const oc_slices most = oc_most_slices(engine);
-    int64_t used = 0, rows_per_token = (int64_t)most.n * most.rows * p->n_kv_head;
+    int64_t used = 0, rows_per_token = (int64_t)most.n * most.rows * engine->n_kv_head;
     step->n_work = 0;
     for (int32_t i = 0; i < step->n_spans; i++) {
         oc_span *span = &step->spans[i];
-        int32_t parts = (int32_t)((span->position + span->n_tokens + OC_PART - 1) / OC_PART);
+        const oc_batch_item *item = &step->items[span->item];
+        int64_t end = engine->looks_ahead ? item->seq->length + item->n_tokens : span->position + span->n_tokens;
+        int32_t parts = (int32_t)((end + OC_PART - 1) / OC_PART);
         int64_t rows = parts * span->n_tokens * rows_per_token;
         int is_split = p->n_threads > 1 && parts > 1 && used + rows <= step->n_partials;
         span->partials = is_split ? used : -1;

@@ -1,5 +1,5 @@
-/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c,
- * moe.c and heads.c. */
+/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c, moe.c,
+ * heads.c and altup.c. */
 #ifndef OC_ENGINE_WALK_H
 #define OC_ENGINE_WALK_H
 
@@ -62,6 +62,14 @@ oc_act oc_act_at(const oc_columns *columns, int64_t at, int64_t n, int64_t k);
  * buffer. */
 oc_act oc_gather(const walker *w, int32_t index, const int64_t *at, int32_t n, int64_t k, int with_f32);
 void oc_run_head_linear(walker *w);
+
+/* Every thread computes a private column for itself; others, and those of larger steps, are shared out. */
+static inline int is_own(const walker *w, int32_t dst) { return w->is_solo && w->engine->buffers[dst].is_private; }
+
+/* altup.c */
+void oc_run_predict(walker *w);
+void oc_run_correct(walker *w);
+void oc_run_match(walker *w);
 
 /* moe.c */
 void oc_run_route(walker *w);

@@ -97,7 +97,7 @@ size_t oc_kv_tile_size(oc_kv_type type, int64_t head_dim); /* bytes of a K tile,
  * e^(score - max), out + row*out_stride the value_dim sums of e^(score - max) * v; -FLT_MAX, 0 and zeros without keys.
  * Without v_tiles v is the first value_dim elements of the key; with them value_dim is head_dim.
  * Online softmax in f32, tiles ascending from 32*(first/32): the result of a row depends on its own range only.
- * softcap > 0: score = softcap * tanh(score / softcap).
+ * softcap > 0: score = softcap * tanh(score / softcap). With `slope` (ALiBi) score -= slope[row] * |key - position[row]|.
  * scratch: oc_attention_scratch(head_dim) floats, private to the caller. Tolerance of out/sum: 1e-5 relative to
  * max|v|. */
 typedef struct oc_attention_args {
@@ -107,6 +107,8 @@ typedef struct oc_attention_args {
     float *out, *max, *sum, *scratch;
     int64_t n_rows, head_dim, value_dim, q_stride, out_stride;
     float softcap;
+    const float *slope;      /* (n_rows), or NULL: no bias by distance */
+    const int32_t *position; /* (n_rows) of the rows' own tokens; read with slope only */
 } oc_attention_args;
 typedef void oc_attention_row(const oc_attention_args *args);
 typedef oc_attention_row *oc_attention_fn;

@@ -9,7 +9,7 @@ from ollamacore.arch.decoder import Block, decoder
 from ollamacore.arch.experts import ExpertFeedForward, expert_blocks
 from ollamacore.arch.hyper import Hyper, Metadata
 from ollamacore.arch.latent import LatentAttention, LatentShape
-from ollamacore.arch.plan import Plan
+from ollamacore.arch.plan import KVLayer, Plan
 from ollamacore.arch.rope import model_rope
 
 
@@ -18,9 +18,10 @@ def build(meta: Metadata) -> Plan:
     shape = LatentShape.read(meta)
     hyper = Hyper.read(meta, kv_heads=(1, shape.cached))
     attention = _attention(meta, hyper, shape)
-    block = Block(rope=attention.rope, attention=attention)
+    heads = KVLayer(1, shape.cached, shape.latent)
+    block = Block(rope=attention.rope, heads=heads, attention=attention)
     blocks = expert_blocks(meta, hyper, block, ExpertFeedForward.read(meta, normalize=False))
-    return decoder(meta.file, hyper, blocks, value_dim=shape.latent)
+    return decoder(meta.file, hyper, blocks)
 
 
 def _attention(meta: Metadata, hyper: Hyper, shape: LatentShape) -> LatentAttention:

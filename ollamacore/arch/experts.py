@@ -18,10 +18,11 @@ class ExpertFeedForward:
     routing: Routing
     n_ff: int
     clamp: bool = False
+    gated: bool = True
 
     @classmethod
     def read(
-        cls, meta: Metadata, *, normalize: bool, clamp: bool = False, gating: int = SOFTMAX
+        cls, meta: Metadata, *, normalize: bool, clamp: bool = False, gated: bool = True, gating: int = SOFTMAX
     ) -> "ExpertFeedForward":
         """What the file says; where it says nothing `gating`, and `normalize`: the chosen weights sum up to one."""
         n_expert = meta.integer("expert_count", 1, 1 << 16)
@@ -45,7 +46,7 @@ class ExpertFeedForward:
             n_group_used=n_group_used,
         )
         n_ff = meta.integer("expert_feed_forward_length", 0, 1 << 18, 0)
-        return cls(routing, n_ff or meta.integer("feed_forward_length", 1, 1 << 18), clamp)
+        return cls(routing, n_ff or meta.integer("feed_forward_length", 1, 1 << 18), clamp, gated)
 
     def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str, dst: str, scale: float) -> str:
         """See FeedForward."""
@@ -61,9 +62,12 @@ class ExpertFeedForward:
             gate, up = Rows(f"{name}gate_shexp", n_shared), Rows(f"{name}up_shexp", n_shared)
             gated = plan.glu(normed, gate, up, dst="ff_shared")
             shared = plan.linear(gated, Rows(f"{name}down_shexp", n_embd), "shared", scale=scale, join=True)
-        gates, ups = Experts(f"{name}gate_exps", n_expert, self.n_ff), Experts(f"{name}up_exps", n_expert, self.n_ff)
-        down = Experts(f"{name}down_exps", n_expert, n_embd)
-        chosen = plan.expert_glu(normed, gates, ups, self.routing.n_used, clamp=self.clamp)
+        ups, down = Experts(f"{name}up_exps", n_expert, self.n_ff), Experts(f"{name}down_exps", n_expert, n_embd)
+        if self.gated:
+            gates = Experts(f"{name}gate_exps", n_expert, self.n_ff)
+            chosen = plan.expert_glu(normed, gates, ups, self.routing.n_used, clamp=self.clamp)
+        else:
+            chosen = plan.expert_glu(normed, ups, None, self.routing.n_used, erf=True)
         return plan.expert_sum(chosen, down, self.routing.n_used, dst, shared=shared, share=share)
 
 

@@ -11,6 +11,8 @@ OP_KINDS = {
     "embed": OC_OP_EMBED, "norm": OC_OP_NORM, "linear": OC_OP_LINEAR, "glu": OC_OP_GLU,
     "rope_kv": OC_OP_ROPE_KV, "attention": OC_OP_ATTENTION, "quantize": OC_OP_QUANTIZE,
     "route": OC_OP_ROUTE, "expert_glu": OC_OP_EXPERT_GLU, "expert_sum": OC_OP_EXPERT_SUM,
+    "gather": OC_OP_GATHER, "sparse_glu": OC_OP_SPARSE_GLU, "predict": OC_OP_PREDICT, "correct": OC_OP_CORRECT,
+    "match": OC_OP_MATCH,
     "head_linear": OC_OP_HEAD_LINEAR,
 }
 OP_FLAGS = {
@@ -18,6 +20,7 @@ OP_FLAGS = {
     "select": OC_FLAG_SELECT, "center": OC_FLAG_CENTER, "erf": OC_FLAG_ERF, "both_ways": OC_FLAG_BOTH_WAYS,
     "plain": OC_FLAG_PLAIN,
     "sigmoid": OC_FLAG_SIGMOID, "normalize": OC_FLAG_NORMALIZE, "clamp": OC_FLAG_CLAMP,
+    "norm_value": OC_FLAG_NORM_VALUE,
 }
 #: version of the layout of packed weights
 PACKED_LAYOUT = OC_PACKED_LAYOUT
@@ -26,42 +29,59 @@ STEP_CANCELLED = OC_ERR_CANCELLED
 STEP_FULL = OC_ERR_FULL
 
 
-def kv_block_bytes(int n_layer, int n_kv_head, int head_dim, str kv_type, int value_dim=0) -> int:
-    """Bytes of one KV block, 32 positions of all layers; value_dim as for an Engine."""
+cdef oc_kv_layer *_kv_layers(kv) except NULL:
+    """(KV heads, their length, that of values or 0) of each layer, for free()."""
+    cdef oc_kv_layer *layers = <oc_kv_layer *>malloc(max(len(kv), 1) * sizeof(oc_kv_layer))
+    if layers == NULL:
+        raise OutOfMemoryError("out of memory")
+    for i, (n_kv_head, head_dim, value_dim) in enumerate(kv):
+        layers[<int>i].n_kv_head, layers[<int>i].head_dim = n_kv_head, head_dim
+        layers[<int>i].value_dim = value_dim or head_dim
+    return layers
+
+
+def kv_block_bytes(kv, str kv_type) -> int:
+    """Bytes of one KV block, 32 positions of all layers; `kv` is that of Engine."""
     cdef oc_engine_params params
-    params.n_layer, params.n_kv_head, params.head_dim, params.kv_type = n_layer, n_kv_head, head_dim, KV_TYPES[kv_type]
-    params.value_dim = value_dim or head_dim
-    return oc_engine_kv_block_bytes(&params)
+    cdef oc_kv_layer *layers = _kv_layers(kv)
+    params.n_layer, params.kv_layers, params.kv_type = <int32_t>len(kv), layers, KV_TYPES[kv_type]
+    size = oc_engine_kv_block_bytes(&params)
+    free(layers)
+    return size
 
 
 cdef class Engine:
     """Weights, plan and KV pool of one model.
 
-    Build it with the add_* methods, then finish() and load(); afterwards one thread at a time may call step().
-    Values are as long as keys, or with value_dim the first elements of their keys.
+    `kv`: of each layer of the KV cache how many KV heads it has, their length, and how much of a key is its value, or 0
+    where values are as long and kept apart. Build it with the add_* methods, then finish() and load(); afterwards one
+    thread at a time may call step().
     """
 
     cdef oc_engine *_engine
     cdef oc_engine_params _params
+    cdef oc_kv_layer *_layers
     cdef const float *_logits
     cdef int64_t _stride
     cdef int64_t _n_vocab
     cdef int64_t _progress
     cdef int32_t _cancel_load
     cdef list _sources
+    cdef list _tables
     cdef oc_batch_item *_items
     cdef int _n_sequences
     cdef int64_t _n_outputs  # of the last step
 
-    def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
-                  int head_dim, str kv_type, long long kv_blocks, int value_dim=0):
+    def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, kv,
+                  str kv_type, long long kv_blocks):
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
         self._sources = []
+        self._tables = []
         self._params.n_threads, self._params.max_tokens = n_threads, max_tokens
         self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
-        self._params.n_layer, self._params.n_kv_head, self._params.head_dim = n_layer, n_kv_head, head_dim
-        self._params.value_dim = value_dim or head_dim
+        self._layers = _kv_layers(kv)
+        self._params.n_layer, self._params.kv_layers = <int32_t>len(kv), self._layers
         self._params.kv_type, self._params.kv_blocks = KV_TYPES[kv_type], kv_blocks
         self._items = <oc_batch_item *>malloc(max(max_seqs, 1) * sizeof(oc_batch_item))
         if self._items == NULL:
@@ -74,6 +94,7 @@ cdef class Engine:
     def __dealloc__(self):
         oc_engine_destroy(self._engine)
         free(self._items)
+        free(self._layers)
 
     def close(self) -> None:
         """Give all memory back. Every sequence must be closed, and no other method works afterwards."""
@@ -82,6 +103,7 @@ cdef class Engine:
         oc_engine_destroy(self._engine)
         self._engine, self._logits = NULL, NULL
         self._sources.clear()
+        self._tables.clear()
 
     @property
     def n_threads(self) -> int:
@@ -138,6 +160,18 @@ cdef class Engine:
         self._sources.extend(runs)
         return index
 
+    def add_table(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
+        """Rows for "gather" ops in GGUF layout, part of a mapped file: they are read there, and held until close()."""
+        cdef char err[OC_ERR_LEN]
+        cdef int32_t index
+        self._need_open()
+        err[0] = 0
+        if data.shape[0] == 0:
+            raise InvalidFileError("table without data")
+        _check(oc_engine_add_table(self._engine, gguf_type, n_rows, k, &data[0], data.shape[0], &index, err), err)
+        self._tables.append(data)
+        return index
+
     def add_vector(self, const float[::1] data) -> int:
         """A vector of floats, copied."""
         cdef char err[OC_ERR_LEN]
@@ -172,7 +206,8 @@ cdef class Engine:
     def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1,
                int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0,
                int n_kv_head=0, int head_dim=0, int rope=-1, int rope_at=0, int window=0, float eps=0, float scale=1,
-               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0):
+               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0, int n_stream=0,
+               int offset=0):
         """One op of the plan; oc.h says what each kind reads and writes."""
         cdef char err[OC_ERR_LEN]
         cdef oc_op op
@@ -186,6 +221,7 @@ cdef class Engine:
         op.rope, op.rope_at, op.window = rope, rope_at, window
         op.eps, op.scale, op.softcap = eps, scale, softcap
         op.n_expert, op.n_used, op.n_group, op.n_group_used = n_expert, n_used, n_group, n_group_used
+        op.n_stream, op.offset = n_stream, offset
         err[0] = 0
         _check(oc_engine_add_op(self._engine, &op, err), err)
 

@@ -21,6 +21,8 @@ cdef extern from "kernels/kernels.h" nogil:
         int64_t q_stride
         int64_t out_stride
         float softcap
+        const float *slope
+        const int32_t *position
     size_t oc_attention_scratch(int64_t head_dim) noexcept
     size_t oc_kv_tile_size(int type, int64_t head_dim) noexcept
     ctypedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps) noexcept
@@ -139,7 +141,8 @@ def op_attention_scratch(int64_t head_dim):
 def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const int32_t[::1] last,
                  const unsigned char[:, ::1] k_pool, const unsigned char[:, ::1] v_pool,
                  const int32_t[::1] table, float[:, ::1] out, float[::1] max_score, float[::1] sum,
-                 float[::1] scratch, int64_t head_dim, float softcap=0.0, int repeat=1, int64_t value_dim=0):
+                 float[::1] scratch, int64_t head_dim, float softcap=0.0, int repeat=1, *, int64_t value_dim=0,
+                 const float[::1] slope=None, const int32_t[::1] position=None):
     """Run an attention row `repeat` times. Tile t is row table[t] of the pools, or NULL where table[t] < 0.
 
     Rows of q and out may be longer than head_dim: that is their stride. With value_dim > 0 values are the first
@@ -178,6 +181,11 @@ def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const
         if value_dim:
             args.v_tiles = NULL
         args.q_stride, args.out_stride = q.shape[1], out.shape[1]
+        args.slope, args.position = NULL, NULL
+        if slope is not None:
+            _same_length(q.shape[0], slope.shape[0])
+            _same_length(q.shape[0], position.shape[0])
+            args.slope, args.position = &slope[0], &position[0]
         with nogil:
             for _ in range(repeat):
                 fn(&args)

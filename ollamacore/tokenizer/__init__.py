@@ -33,6 +33,8 @@ class Tokenizer:
         self.eos = metadata.eos
         self.add_bos = metadata.add_bos and self.bos is not None
         self.add_eos = metadata.add_eos and self.eos is not None
+        #: end tokens between two texts of a pair, where `add_eos`
+        self.separators = metadata.separators
         #: tokens that `encode` puts around a text
         self.n_added = int(self.add_bos) + int(self.add_eos)
         self.end_ids = metadata.end_ids(vocabulary)

@@ -58,6 +58,9 @@ class TokenizerMetadata:
         begins = self.model in ("llama", "gemma4") or (self.model == "gpt2" and self.pre in BOS_BY_DEFAULT)
         self.add_bos: bool = wordpiece or gguf.get("tokenizer.ggml.add_bos_token", bool, begins)
         self.add_eos: bool = wordpiece or gguf.get("tokenizer.ggml.add_eos_token", bool, unigram)
+        #: end tokens between two texts of a pair; WordPiece and ModernBERT have one, whatever a file says
+        has_two = gguf.get("tokenizer.ggml.add_sep_token", bool, unigram) and self.pre != "modern-bert"
+        self.separators = 2 if has_two and not wordpiece else 1
         self.lowercase: bool = gguf.get("tokenizer.ggml.normalizer.lowercase", bool, wordpiece)
         self.add_space_prefix: bool = self.model in ("llama", "gemma4", "t5") and gguf.get(
             "tokenizer.ggml.add_space_prefix", bool, self.model != "gemma4"

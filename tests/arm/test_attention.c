@@ -64,8 +64,9 @@ static sequence make_sequence(int64_t head_dim, int64_t value_dim, oc_kv_type ty
 typedef struct queries {
     int64_t n_rows, q_stride, out_stride;
     float *q;
-    int32_t first[MAX_ROWS], last[MAX_ROWS];
-    float softcap;
+    int32_t first[MAX_ROWS], last[MAX_ROWS], position[MAX_ROWS];
+    float slope[MAX_ROWS], softcap;
+    int has_slope;
 } queries;
 
 static float *attend(const oc_kernel *row, const sequence *s, const queries *q, int64_t from, int64_t n) {
@@ -88,6 +89,8 @@ static float *attend(const oc_kernel *row, const sequence *s, const queries *q, 
         q->q_stride,
         q->out_stride,
         q->softcap,
+        q->has_slope ? q->slope + from : NULL,
+        q->position + from,
     };
     ((oc_attention_fn)row->fn)(&args);
     for (int64_t r = 0; r < n; r++)
@@ -102,6 +105,7 @@ static void expected_row(const sequence *s, const queries *q, int64_t row, doubl
         score[at] = 0;
         for (int64_t d = 0; d < s->head_dim; d++) score[at] += (double)query[d] * s->k[at * s->head_dim + d];
         if (q->softcap > 0) score[at] = q->softcap * tanh(score[at] / q->softcap);
+        if (q->has_slope) score[at] -= (double)q->slope[row] * abs(at - q->position[row]);
         top = fmax(top, score[at]);
     }
     memset(out, 0, (size_t)s->value_dim * sizeof *out);
@@ -156,6 +160,8 @@ static queries make_queries(const sequence *s, int64_t n_rows, int from, int to,
             q.first[r] = q.first[r - 1];
             q.last[r] = q.last[r - 1];
         }
+        q.position[r] = (int32_t)(37 * r) % to;
+        q.slope[r] = 1 / (1 + (float)r);
         for (int64_t d = 0; d < s->head_dim; d++)
             q.q[r * q.q_stride + d] = random_between(-scale, scale) / sqrtf((float)s->head_dim);
     }
@@ -172,8 +178,9 @@ void test_attention(const oc_kernel *row) {
         for (int run = 1; run <= 13; run += 3) {
             const int from = random_below(70), to = from + 1 + random_below(110), n_rows = run == 13 ? 26 : 7;
             const sequence s = make_sequence(head_dims[i], value_dims[i], type, from, to);
-            const queries q = make_queries(&s, n_rows, from, to, run, 3, run == 4 ? 20.0f : 0.0f);
-            compare(row, &s, &q, run == 4 ? "softcap" : "plain");
+            queries q = make_queries(&s, n_rows, from, to, run, 3, run == 4 ? 20.0f : 0.0f);
+            q.has_slope = run == 7;
+            compare(row, &s, &q, run == 4 ? "softcap" : run == 7 ? "bias by distance" : "plain");
             release(row->symbol);
         }
     const sequence s = make_sequence(32, 32, type, 0, 77); /* large logits: one key takes it all */

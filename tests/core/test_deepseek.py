@@ -64,7 +64,7 @@ def test_small_caches_are_near_the_exact_one(tmp_path, kv_type, limit):
 def test_cache_holds_a_latent_and_a_key_for_all_heads(tmp_path):
     shape = DEEPSEEK_SHAPES["v3"]
     kv = build_plan(GGUFFile.open(deepseek_model(tmp_path / "m.gguf", "v3", is_old=True))).kv
-    size = _core.kv_block_bytes(kv.n_layer, kv.n_kv_head, kv.head_dim, "f16", kv.value_dim)
+    size = _core.kv_block_bytes(kv, "f16")
     assert size == 32 * shape.n_layer * (shape.latent + shape.turned) * 2
 
 

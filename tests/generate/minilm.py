@@ -84,6 +84,7 @@ def write_minilm(path: Path, safetensors: bytes, vocabulary: list[str]) -> None:
         (writer.add_pooling_type, gguf.PoolingType.MEAN),
     ):
         add(value)
+    writer.add_token_type_count(2)  # llama.cpp wants to know
     write_vocabulary(writer, vocabulary)
     for name, values in read_safetensors(safetensors).items():
         target = gguf_name(name)

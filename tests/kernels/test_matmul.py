@@ -104,12 +104,13 @@ def test_matmul_with_unit_scales_is_exact(index, gguf_type):
 @pytest.mark.parametrize("weight_fill", ["max", "min", "alternating"])
 @pytest.mark.parametrize("activation_fill", ["plus", "minus", "alternating"])
 def test_matmul_of_extreme_codes_is_exact(index, gguf_type, weight_fill, activation_fill):
-    """Codes that would overflow 16-bit sums in a wrong kernel."""
+    """Codes that would overflow 16-bit sums in a wrong kernel, in narrow tiles and in panels."""
     k = max(64, FORMATS[gguf_type][1])
     data = weights(gguf_type, 8, k, weight_fill)
-    x = Activations(6, k, activation_fill, unit=True)
-    expected = x.values @ decoded(gguf_type, data).astype(np.float64).T
-    assert np.array_equal(multiply(index, packed(gguf_type, data, k), x, 8), expected)
+    for n_columns in (6, 18):
+        x = Activations(n_columns, k, activation_fill, unit=True)
+        expected = x.values @ decoded(gguf_type, data).astype(np.float64).T
+        assert np.array_equal(multiply(index, packed(gguf_type, data, k), x, 8), expected)
 
 
 @each_row
@@ -128,7 +129,7 @@ def test_bits_do_not_depend_on_columns_or_groups(index, gguf_type):
 
 @each_row
 def test_bits_do_not_depend_on_the_strip_of_a_column(index, gguf_type):
-    k = max(160, 2 * FORMATS[gguf_type][1])
+    k = max(256 + 160, 2 * FORMATS[gguf_type][1])  # of blocks of 32, a part of a panel too
     matrix, x = packed(gguf_type, weights(gguf_type, 52, k), k), Activations(101, k)
     whole = multiply(index, matrix, x, 52)
     for c in (0, 7, 50, 94, 95, 96, 100):

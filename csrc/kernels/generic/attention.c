@@ -19,15 +19,18 @@ size_t oc_kv_tile_size(oc_kv_type type, int64_t head_dim) {
     }
 }
 
-/* One tile for one row: keys [low, high) of it. State: *max, *sum and the unscaled output. */
-static void attend(const oc_attention_args *args, const float *q, const float *k, const float *v, int low, int high,
-                   float *max, float *sum, float *out) {
+/* One tile for one row: keys [low, high) of those from `start` on. State: the row's max, sum and unscaled output. */
+static void attend(const oc_attention_args *args, int64_t row, const float *k, const float *v, int32_t start, int low,
+                   int high) {
     const int64_t head_dim = args->head_dim, value_dim = args->value_dim;
-    const float softcap = args->softcap;
+    const float *q = args->q + row * args->q_stride, softcap = args->softcap;
+    float *max = &args->max[row], *sum = &args->sum[row], *out = args->out + row * args->out_stride;
     float score[OC_TILE] = {0}, top = *max;
     for (int64_t d = 0; d < head_dim; d++)
         for (int j = 0; j < OC_TILE; j++) score[j] += q[d] * k[d * OC_TILE + j];
     for (int j = 0; softcap > 0 && j < OC_TILE; j++) score[j] = softcap * oc_tanhf(score[j] / softcap);
+    for (int j = 0; args->slope && j < OC_TILE; j++)
+        score[j] -= args->slope[row] * fabsf((float)(start + j - args->position[row]));
     for (int j = low; j < high; j++) top = score[j] > top ? score[j] : top;
 
     float rescale = oc_expf(*max - top), total = *sum * rescale;
@@ -96,8 +99,7 @@ static void attention(const oc_attention_args *args, widen_fn *widen) {
                 k = widen(args->k_tiles[start / OC_TILE], args->head_dim, 1, args->scratch);
                 v = values_of(args, start / OC_TILE, k, widen);
             }
-            attend(args, args->q + row * args->q_stride, k, v, low, high, &args->max[row], &args->sum[row],
-                   args->out + row * args->out_stride);
+            attend(args, row, k, v, start, low, high);
         }
     }
 }
