@@ -212,10 +212,11 @@ typedef struct oc_batch_item {
  * sequence has changed. */
 oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
                   char *err);
-/* Of the step just made, what the NORM with SELECT wrote: (sum of n_outputs, width) floats, valid until the next. */
-const float *oc_engine_hidden(const oc_engine *engine, int64_t *width);
-/* mean[i] = the mean of x[r * width + i] over the rows r < n, summed in double. */
-void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean);
+/* Of the step just made, what the NORM with SELECT wrote: (sum of n_outputs) columns of `width` floats, `stride` apart,
+ * valid until the next. */
+const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride);
+/* mean[i] = the mean of x[r * stride + i] over the rows r < n, i < width, summed in double. */
+void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean);
 
 /* ==== Sampler ======================================================================================================= */
 
@@ -352,6 +353,7 @@ typedef struct oc_vocab_spec {
     const uint8_t *charsmap; /* UGM: SentencePiece's precompiled normaliser, or NULL */
     size_t charsmap_size;
     const int32_t *types; /* (tokens.count), or NULL: all normal, byte tokens known by their spelling */
+    oc_strings control;   /* spellings of tokens that are control tokens where `types` says user-defined */
 } oc_vocab_spec;
 
 /* Checks and copies everything; OC_ERR_FORMAT names what is wrong in err. */
@@ -362,6 +364,9 @@ int32_t oc_vocab_count(const oc_vocab *vocab);
 const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length);
 const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length);
 oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id);
+/* White space that a special token takes with it where it is found in a text; before the vocabulary is first used. */
+enum { OC_STRIP_LEFT = 1, OC_STRIP_RIGHT = 2 };
+oc_status oc_vocab_strip(oc_vocab *vocab, int32_t id, int sides);
 
 typedef struct oc_tokens { /* start with {0}; grows as needed */
     int32_t *ids;

@@ -111,8 +111,8 @@ cdef extern from "oc.h" nogil:
     oc_status oc_block_add(oc_engine *engine, const void *data, int32_t *block) noexcept
     oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
                       int64_t *stride, char *err) noexcept
-    const float *oc_engine_hidden(const oc_engine *engine, int64_t *width) noexcept
-    void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) noexcept
+    const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) noexcept
+    void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean) noexcept
 
     # ---- sampler ----
     enum: OC_RUN
@@ -204,11 +204,16 @@ cdef extern from "oc.h" nogil:
         const uint8_t *charsmap
         size_t charsmap_size
         const int32_t *types
+        oc_strings control
     oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) noexcept
     void oc_vocab_free(oc_vocab *vocab) noexcept
     const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
     const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
     oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id) noexcept
+    cdef enum:
+        OC_STRIP_LEFT
+        OC_STRIP_RIGHT
+    oc_status oc_vocab_strip(oc_vocab *vocab, int32_t id, int sides) noexcept
     ctypedef struct oc_tokens:
         int32_t *ids
         size_t count

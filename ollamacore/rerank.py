@@ -95,7 +95,8 @@ class PairTokenizer:
         else:
             start = array("i", self._tokenizer.encode(query))
             end = start[len(start) - 1 :] if self._tokenizer.add_eos else array("i")
-            start += end * (self._tokenizer.separators - 1)
+            if self._tokenizer.separator is not None:
+                start.append(self._tokenizer.separator)
             ids = start + self._ids(document)
         if len(start) + len(end) >= limit:
             raise ContextLengthError(f"the query has {len(start)} tokens, the context holds {limit}")

@@ -79,7 +79,7 @@ static double mean_square(const float *x, int64_t n) {
 
 static void match_column(const walker *w, int64_t c) {
     const oc_op *op = w->op;
-    const int64_t n = w->engine->buffers[op->dst].width;
+    const int64_t n = w->engine->buffers[op->dst].n;
     const float *x = column(w, op->src, c);
     float *y = column(w, op->dst, c);
     const double own = mean_square(x, n), least = 1e-5; /* as the models were trained with */

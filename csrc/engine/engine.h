@@ -32,15 +32,16 @@ typedef struct oc_vector {
 /* Where the columns of one buffer stand. */
 typedef struct oc_columns {
     float *f32;    /* (columns, width) */
-    int8_t *codes; /* (columns, width) or NULL */
-    float *scale;  /* (columns, width / 16) or NULL */
-    float *sum;    /* (columns, width / 32) or NULL */
+    int8_t *codes; /* (columns, n) or NULL; with codes n is a multiple of 32 and equal to width */
+    float *scale;  /* (columns, n / 16) or NULL */
+    float *sum;    /* (columns, n / 32) or NULL */
 } oc_columns;
 
 /* A private buffer is written by EMBED, NORM and AltUp only: in a step of one token every thread computes its own
  * copy, which costs a microsecond and saves a barrier. */
 typedef struct oc_buffer {
-    int32_t width; /* floats per column, a multiple of 8 */
+    int32_t n;     /* values per column */
+    int32_t width; /* floats from one column to the next: n rounded up to whole groups of rows, which matmul writes */
     int is_private, is_quantized, is_output; /* is_output: written after SELECT, so it has max_outputs columns */
     oc_columns shared;
     oc_columns *own; /* (n_threads) of one column each, private buffers only */

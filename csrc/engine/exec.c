@@ -75,7 +75,7 @@ static void norm_parts(const oc_op *op, const float *x, const float *weights, fl
 /* Column `from` of the residual and of the addend gives column `to` of dst. */
 static void norm_column(const walker *w, int64_t from, int64_t to) {
     const oc_op *op = w->op;
-    int64_t n = w->engine->buffers[op->dst2].width;
+    int64_t n = w->engine->buffers[op->dst2].n;
     float *x = column(w, op->dst2, from);
     if (op->src >= 0) {
         const float *addend = column(w, op->src, from);
@@ -294,7 +294,7 @@ static void sparse_glu_piece(const walker *w, int64_t c, int64_t first, int64_t 
 
 /* Columns are shared out; a lone one in pieces, for which every thread finds the cutoff. */
 static void run_sparse_glu(walker *w) {
-    const int64_t n = w->engine->buffers[w->op->dst].width;
+    const int64_t n = w->engine->buffers[w->op->dst].n;
     const long pieces = w->is_solo ? (long)((n + PIECE - 1) / PIECE) : 1;
     float cutoff = w->is_solo ? cutoff_of(column(w, w->op->src, 0), n, w->op->scale) : 0.0f;
     oc_share items = share(w, w->is_solo ? pieces : w->n, 1);
@@ -581,7 +581,7 @@ static void run_attention(walker *w) {
 
 static void run_quantize(walker *w) {
     oc_share columns = share_columns(w);
-    while (oc_share_next(&columns)) quantize(w, w->op->src, columns.begin, 0, w->engine->buffers[w->op->src].width);
+    while (oc_share_next(&columns)) quantize(w, w->op->src, columns.begin, 0, w->engine->buffers[w->op->src].n);
 }
 
 /* ---- the walk ---- */

@@ -17,7 +17,8 @@ oc_act oc_act_at(const oc_columns *columns, int64_t at, int64_t n, int64_t k) {
                     .scale = columns->scale ? columns->scale + at / OC_ACT_BLOCK : NULL,
                     .sum = columns->sum ? columns->sum + at / OC_TILE : NULL,
                     .n = n,
-                    .k = k};
+                    .k = k,
+                    .stride = k};
 }
 
 oc_act oc_gather(const walker *w, int32_t index, const int64_t *at, int32_t n, int64_t k, int with_f32) {
@@ -38,13 +39,13 @@ oc_act oc_gather(const walker *w, int32_t index, const int64_t *at, int32_t n, i
 static void head_columns(const walker *w, int64_t head, int64_t c0, int64_t c1) {
     const oc_op *op = w->op;
     const oc_matrix *all = &w->engine->matrices[op->matrix];
-    const int64_t n_rows = all->n_rows / op->n_head, k = all->k, width = w->engine->buffers[op->src].width;
-    const int64_t from = width / op->n_head, to = w->engine->buffers[op->dst].width / op->n_head;
+    const oc_buffer *src = &w->engine->buffers[op->src], *dst = &w->engine->buffers[op->dst];
+    const int64_t n_rows = all->n_rows / op->n_head, k = all->k, from = src->n / op->n_head, to = dst->n / op->n_head;
     const oc_matrix m = oc_rows_of(all, head * n_rows, n_rows);
     int64_t at[OC_SLICE];
-    for (int64_t c = c0; c < c1; c++) at[c - c0] = c * width + head * from;
+    for (int64_t c = c0; c < c1; c++) at[c - c0] = c * src->width + head * from;
     const oc_act x = oc_gather(w, op->src, at, (int32_t)(c1 - c0), k, m.format->needs_f32);
-    oc_matmul(w, &m, &x, column(w, op->dst, c0) + head * to, to * op->n_head, 0, (long)(n_rows / OC_GROUP));
+    oc_matmul(w, &m, &x, column(w, op->dst, c0) + head * to, dst->width, 0, (long)(n_rows / OC_GROUP));
     for (int64_t c = c0; c < c1; c++) {
         float *y = column(w, op->dst, c) + head * to;
         memcpy(y + n_rows, column(w, op->src, c) + head * from + k, (size_t)(from - k) * sizeof(float));

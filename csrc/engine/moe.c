@@ -127,7 +127,7 @@ static void clamp_gate(float *gate, float *up, int64_t n) {
 }
 
 /* Values that each expert of an EXPERT_GLU makes. */
-static int64_t ff_width(const walker *w) { return w->engine->buffers[w->op->dst].width / w->op->n_used; }
+static int64_t ff_width(const walker *w) { return w->engine->buffers[w->op->dst].n / w->op->n_used; }
 
 /* Rows [row, row + n) of the GLU of pairs [p0, p1), of one expert. */
 static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
@@ -143,7 +143,7 @@ static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
     const float *gate_bias = vector(w, op->vector), *up_bias = vector(w, op->vector2);
     const int32_t *columns = engine->step.routes.column + p0;
     int64_t at[OC_SLICE];
-    for (int32_t i = 0; i < p1 - p0; i++) at[i] = columns[i] * gate->k;
+    for (int32_t i = 0; i < p1 - p0; i++) at[i] = (int64_t)columns[i] * engine->buffers[op->src].width;
     const oc_act x = oc_gather(w, op->src, at, p1 - p0, gate->k, with_f32);
     float *out = dst->f32 + p0 * n_ff + row, *ups = engine->threads[w->thread].rows;
     oc_matmul(w, &gate_rows, &x, out, n_ff, 0, n / OC_GROUP);

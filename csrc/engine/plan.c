@@ -162,7 +162,7 @@ oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, 
 
 oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) {
     if (width < 1 || width > MAX_WIDTH) return oc_fail(OC_ERR_FORMAT, err, "buffer of %a values is out of range", width, 0);
-    oc_buffer buffer = {.width = (width + OC_GROUP - 1) / OC_GROUP * OC_GROUP, .is_private = 1};
+    oc_buffer buffer = {.n = width, .width = (width + OC_GROUP - 1) / OC_GROUP * OC_GROUP, .is_private = 1};
     *index = engine->n_buffers;
     APPEND(engine->buffers, engine->n_buffers, buffer);
     return OC_OK;
@@ -205,26 +205,25 @@ static int vector_fits(const check *c, int32_t index, int64_t n) {
     return index < 0 || (index < c->engine->n_vectors && c->engine->vectors[index].n == n);
 }
 
-static int aligned32(const oc_buffer *buffer) { return buffer->width % OC_TILE == 0; }
+static int aligned32(const oc_buffer *buffer) { return buffer->n % OC_TILE == 0; }
 
 /* Runs of rows are read each by itself, as those of an expert or a head. */
 static int has_runs(const oc_matrix *matrix, int32_t n) { return matrix->n_runs == 1 || matrix->n_runs == n; }
 
-/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. Columns of an oc_act are k
- * apart, so k itself must be the buffer's width. */
+/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. */
 static int columns_read(const oc_matrix *matrix, const oc_buffer *src) {
     if (!matrix->format->needs_f32 && !(src->is_quantized && matrix->k % OC_TILE == 0)) return 0;
-    return matrix->k == src->width;
+    return matrix->k == src->n;
 }
 
 static int matrix_reads(const oc_matrix *matrix, const oc_buffer *src, const oc_buffer *dst) {
-    return matrix->n_rows <= dst->width && matrix->n_runs == 1 && columns_read(matrix, src);
+    return matrix->n_rows <= dst->n && matrix->n_runs == 1 && columns_read(matrix, src);
 }
 
 static int check_embed(check *c) {
     const oc_matrix *m = matrix_at(c, c->op->matrix);
     oc_buffer *dst = buffer_at(c, c->op->dst);
-    if (c->op != c->engine->ops || !m || !dst || m->k != dst->width || m->n_runs > 1 || !vector_fits(c, c->op->vector, m->k))
+    if (c->op != c->engine->ops || !m || !dst || m->k != dst->n || m->n_runs > 1 || !vector_fits(c, c->op->vector, m->k))
         return 0;
     const oc_matrix *positions = matrix_at(c, c->op->matrix2);
     if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k || positions->n_runs > 1)) return 0;
@@ -237,13 +236,13 @@ static int check_norm(check *c) {
     const oc_op *op = c->op;
     oc_buffer *x = buffer_at(c, op->dst2), *dst = buffer_at(c, op->dst), *src = buffer_at(c, op->src);
     oc_buffer *src2 = buffer_at(c, op->src2);
-    if (!x || !dst || x->width != dst->width || op->n_head < 0) return 0;
+    if (!x || !dst || x->n != dst->n || op->n_head < 0) return 0;
     const int32_t parts = op->n_head > 0 ? op->n_head : 1;
-    if (x->width % parts != 0 || !vector_fits(c, op->vector, x->width / parts)) return 0;
+    if (x->n % parts != 0 || !vector_fits(c, op->vector, x->n / parts)) return 0;
     if (op->n_head > 0 && op->flags & (OC_FLAG_CENTER | OC_FLAG_PLAIN)) return 0;
-    if (op->src >= 0 && (!src || src == x || src->width != x->width)) return 0;
-    if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->width != x->width)) return 0;
-    if (!vector_fits(c, op->vector2, x->width)) return 0;
+    if (op->src >= 0 && (!src || src == x || src->n != x->n)) return 0;
+    if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->n != x->n)) return 0;
+    if (!vector_fits(c, op->vector2, x->n)) return 0;
     if ((op->flags & OC_FLAG_CENTER) && op->vector < 0) return 0;
     if ((op->flags & OC_FLAG_PLAIN) && ((x == dst) != (op->vector < 0) || op->flags & OC_FLAG_SELECT)) return 0;
     if (op->flags & OC_FLAG_SELECT) { /* moves columns, so not in place */
@@ -263,7 +262,7 @@ static int check_linear(check *c) {
     if (op->src2 >= 0) { /* a factor for each row */
         const oc_buffer *factors = buffer_at(c, op->src2);
         if (!factors || factors == dst || c->n_selected || op->offset < 0) return 0;
-        if (op->offset > factors->width || m->n_rows > factors->width - op->offset) return 0;
+        if (op->offset > factors->n || m->n_rows > factors->n - op->offset) return 0;
     }
     dst->is_private = 0;
     if (c->n_selected) dst->is_output = 1;
@@ -279,7 +278,7 @@ static int check_glu(check *c) {
     const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst), *scratch = buffer_at(c, op->dst2);
     if (!gate || !up || !src || !dst || !scratch || src == dst || src == scratch || dst == scratch || c->n_selected) return 0;
-    if (gate->n_rows != up->n_rows || gate->n_rows > dst->width || scratch->width != dst->width) return 0;
+    if (gate->n_rows != up->n_rows || gate->n_rows > dst->n || scratch->n != dst->n) return 0;
     if (!matrix_reads(gate, src, dst) || !matrix_reads(up, src, scratch)) return 0;
     dst->is_private = scratch->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
@@ -299,16 +298,16 @@ static int check_kv(const check *c, const oc_buffer *q, const oc_buffer *k, cons
     const oc_op *op = c->op;
     const int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
     const int norms_value = (op->flags & OC_FLAG_NORM_VALUE) != 0;
-    if (!k || k == q || k->width < kv_width) return 0;
+    if (!k || k == q || k->n < kv_width) return 0;
     if (c->engine->kv.layers[op->layer].value_dim < op->head_dim) return op->src3 < 0 && !norms_value;
-    if (!v || v == q || v->width < kv_width) return 0;
+    if (!v || v == q || v->n < kv_width) return 0;
     return k != v || norms_value; /* which is made aside, before rope turns the key */
 }
 
 static int check_rope_kv(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *k = buffer_at(c, op->src2), *v = buffer_at(c, op->src3);
-    if (!check_heads(c) || !q || q->width < (int64_t)op->n_head * op->head_dim) return 0;
+    if (!check_heads(c) || !q || q->n < (int64_t)op->n_head * op->head_dim) return 0;
     if ((op->src2 >= 0 || op->src3 >= 0) && !check_kv(c, q, k, v)) return 0;
     if (op->rope_at < 0 || op->rope_at >= op->head_dim) return 0;
     const int32_t n_norm = op->rope_at > 0 ? op->rope_at : op->head_dim;
@@ -322,7 +321,7 @@ static int check_attention(check *c) {
     oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     if (!check_heads(c) || !q || !dst || q == dst || op->window < 0) return 0;
     const int32_t value_dim = c->engine->kv.layers[op->layer].value_dim;
-    if (q->width < (int64_t)op->n_head * op->head_dim || dst->width < (int64_t)op->n_head * value_dim) return 0;
+    if (q->n < (int64_t)op->n_head * op->head_dim || dst->n < (int64_t)op->n_head * value_dim) return 0;
     /* exec.c finds what q, k and v need in the op before */
     const oc_op *made = op - 1;
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
@@ -344,9 +343,9 @@ static int check_head_linear(check *c) {
     const oc_matrix *m = matrix_at(c, op->matrix);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     if (!m || !src || !dst || src == dst || src->is_private || c->n_selected || op->n_head < 1) return 0;
-    if (src->width % op->n_head || dst->width % op->n_head || m->n_rows % ((int64_t)op->n_head * OC_GROUP) || !has_runs(m, op->n_head))
+    if (src->n % op->n_head || dst->n % op->n_head || m->n_rows % ((int64_t)op->n_head * OC_GROUP) || !has_runs(m, op->n_head))
         return 0;
-    const int64_t from = src->width / op->n_head, to = dst->width / op->n_head, rows = m->n_rows / op->n_head;
+    const int64_t from = src->n / op->n_head, to = dst->n / op->n_head, rows = m->n_rows / op->n_head;
     if (m->k > from || rows + from - m->k != to) return 0;
     if (!m->format->needs_f32 && !(src->is_quantized && m->k % OC_TILE == 0 && from % OC_TILE == 0)) return 0;
     dst->is_private = 0;
@@ -368,7 +367,7 @@ static int check_quantize(check *c) {
 static int check_route(check *c) {
     const oc_op *op = c->op;
     oc_buffer *src = buffer_at(c, op->src);
-    if (!src || src->is_private || c->n_selected || op->n_expert < 1 || op->n_expert > src->width) return 0;
+    if (!src || src->is_private || c->n_selected || op->n_expert < 1 || op->n_expert > src->n) return 0;
     if (op->n_used < 1 || op->n_used > op->n_expert || op->n_used > OC_MAX_USED) return 0;
     if (!vector_fits(c, op->vector, op->n_expert) || !vector_fits(c, op->vector2, op->n_expert)) return 0;
     if (op->n_group < 0 || op->n_group > OC_MAX_GROUPS) return 0;
@@ -401,7 +400,7 @@ static int check_expert_glu(check *c) {
         if (n_ff % (2 * OC_GROUP) != 0 || op->vector >= 0 || op->vector2 >= 0) return 0;
         n_ff /= 2;
     }
-    if (dst->width != op->n_used * n_ff) return 0;
+    if (dst->n != op->n_used * n_ff) return 0;
     if (!columns_read(gate, src) || !columns_read(up, src)) return 0;
     if (!vector_fits(c, op->vector, gate->n_rows) || !vector_fits(c, op->vector2, up->n_rows)) return 0;
     dst->is_private = 0;
@@ -418,9 +417,9 @@ static int check_expert_sum(check *c) {
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     oc_buffer *shared = buffer_at(c, op->src2), *gate = buffer_at(c, op->src3);
     if (!is_routed(c) || !down || !src || !dst || src == dst || src->is_private) return 0;
-    if (expert_rows(op, down) == 0 || expert_rows(op, down) > dst->width || src->width != op->n_used * down->k) return 0;
+    if (expert_rows(op, down) == 0 || expert_rows(op, down) > dst->n || src->n != op->n_used * down->k) return 0;
     if (!down->format->needs_f32 && !(src->is_quantized && down->k % OC_TILE == 0)) return 0;
-    if (op->src2 >= 0 && (!shared || shared == dst || shared->width < expert_rows(op, down))) return 0;
+    if (op->src2 >= 0 && (!shared || shared == dst || shared->n < expert_rows(op, down))) return 0;
     if (op->src3 >= 0 && (!gate || gate == dst || op->src2 < 0)) return 0;
     dst->is_private = 0;
     return vector_fits(c, op->vector, down->n_rows);
@@ -431,14 +430,14 @@ static int check_gather(check *c) {
     oc_buffer *dst = buffer_at(c, op->dst);
     if (op->matrix < 0 || op->matrix >= c->engine->n_tables || !dst || c->n_selected) return 0;
     dst->is_private = 0;
-    return c->engine->tables[op->matrix].k == dst->width;
+    return c->engine->tables[op->matrix].k == dst->n;
 }
 
 static int check_sparse_glu(check *c) {
     const oc_op *op = c->op;
     oc_buffer *gate = buffer_at(c, op->src), *up = buffer_at(c, op->src2), *dst = buffer_at(c, op->dst);
     if (!gate || !up || !dst || dst == gate || dst == up || c->n_selected) return 0;
-    if (gate->width != dst->width || up->width != dst->width) return 0;
+    if (gate->n != dst->n || up->n != dst->n) return 0;
     dst->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
     return !dst->is_quantized || aligned32(dst);
@@ -449,11 +448,11 @@ static int check_streams(check *c, int64_t n_values) {
     const oc_op *op = c->op;
     const oc_buffer *src = buffer_at(c, op->src), *block = buffer_at(c, op->dst2);
     if (op->n_stream < 2 || op->n_stream > OC_MAX_STREAMS || c->n_selected) return 0;
-    if (!src || !block || src->width < op->n_stream || op->vector < 0) return 0;
+    if (!src || !block || src->n < op->n_stream || op->vector < 0) return 0;
     if (!vector_fits(c, op->vector, n_values * op->n_stream)) return 0;
     for (int32_t i = 0; i < op->n_stream; i++) {
         const oc_buffer *stream = buffer_at(c, op->dst < 0 ? -1 : op->dst + i);
-        if (!stream || stream == src || stream == block || stream->width != block->width) return 0;
+        if (!stream || stream == src || stream == block || stream->n != block->n) return 0;
     }
     return 1;
 }
@@ -461,7 +460,7 @@ static int check_streams(check *c, int64_t n_values) {
 static int check_match(check *c) {
     const oc_op *op = c->op;
     const oc_buffer *src = buffer_at(c, op->src), *src2 = buffer_at(c, op->src2), *dst = buffer_at(c, op->dst);
-    return src && src2 && dst && src2 != dst && src->width == dst->width && src2->width == dst->width && !c->n_selected;
+    return src && src2 && dst && src2 != dst && src->n == dst->n && src2->n == dst->n && !c->n_selected;
 }
 
 static int check_op(check *c) {
@@ -527,9 +526,9 @@ static void *take(layout *l, int64_t n, size_t size) {
 static void lay_columns(layout *l, oc_columns *columns, const oc_buffer *buffer, int64_t n) {
     columns->f32 = take(l, n * buffer->width, sizeof(float));
     if (!buffer->is_quantized) return;
-    columns->codes = take(l, n * buffer->width, 1);
-    columns->scale = take(l, n * (buffer->width / OC_ACT_BLOCK), sizeof(float));
-    columns->sum = take(l, n * (buffer->width / OC_TILE), sizeof(float));
+    columns->codes = take(l, n * buffer->n, 1);
+    columns->scale = take(l, n * (buffer->n / OC_ACT_BLOCK), sizeof(float));
+    columns->sum = take(l, n * (buffer->n / OC_TILE), sizeof(float));
 }
 
 static oc_partial lay_partial(layout *l, int64_t value_dim) {
@@ -558,7 +557,7 @@ static void lay_gathered(layout *l, oc_engine *engine) {
         if (op->kind != OC_OP_EXPERT_GLU && op->kind != OC_OP_HEAD_LINEAR) continue;
         if (engine->matrices[op->matrix].k > width) width = engine->matrices[op->matrix].k;
     }
-    const oc_buffer gathered = {.width = (int32_t)width, .is_quantized = 1};
+    const oc_buffer gathered = {.n = (int32_t)width, .width = (int32_t)width, .is_quantized = 1};
     for (int32_t t = 0; width > 0 && t < engine->params.n_threads; t++)
         lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
 }

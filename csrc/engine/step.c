@@ -124,19 +124,20 @@ oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items
     return OC_OK;
 }
 
-const float *oc_engine_hidden(const oc_engine *engine, int64_t *width) {
+const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) {
     const oc_buffer *hidden = &engine->buffers[engine->hidden];
-    *width = hidden->width;
+    *width = hidden->n;
+    *stride = hidden->width;
     return engine->step.n_columns == 1 ? hidden->own[0].f32 : hidden->shared.f32;
 }
 
-void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) {
+void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean) {
     enum { STRIP = 64 };
     for (int64_t at = 0; at < width; at += STRIP) {
         int64_t size = width - at < STRIP ? width - at : STRIP;
         double sum[STRIP] = {0};
         for (int64_t r = 0; r < n; r++)
-            for (int64_t i = 0; i < size; i++) sum[i] += x[r * width + at + i];
+            for (int64_t i = 0; i < size; i++) sum[i] += x[r * stride + at + i];
         for (int64_t i = 0; i < size; i++) mean[at + i] = (float)(sum[i] / (double)n);
     }
 }

@@ -38,7 +38,8 @@ static inline void quantize(const walker *w, int32_t index, int64_t c, int64_t f
 
 static inline oc_act activations(const walker *w, int32_t index) {
     const oc_columns *at = columns_of(w, index);
-    return (oc_act){.f32 = at->f32, .codes = at->codes, .scale = at->scale, .sum = at->sum, .n = w->n, .k = w->engine->buffers[index].width};
+    const oc_buffer *b = &w->engine->buffers[index];
+    return (oc_act){.f32 = at->f32, .codes = at->codes, .scale = at->scale, .sum = at->sum, .n = w->n, .k = b->n, .stride = b->width};
 }
 
 static inline oc_share share(const walker *w, long n, long chunk) {

@@ -26,7 +26,7 @@
  * the precision of its whole block. Against blocks of 32 this halves the divergence from the exact logits.
  * Offsets and minima are for 32 weights, so `sum` covers 32 values, two blocks; but for Q2_K and Q3_K, which
  * add up the codes of 16 themselves.
- * `f32` is the unquantised vector, for float weight formats. Column c starts at f32 + c*k, codes + c*k,
+ * `f32` is the unquantised vector, for float weight formats. Column c starts at f32 + c*stride, codes + c*k,
  * scale + c*k/16, sum + c*k/32. k is a multiple of 32 wherever codes are used. */
 typedef struct oc_act {
     const float *f32;    /* (n, k) */
@@ -35,6 +35,7 @@ typedef struct oc_act {
     const float *sum;    /* (n, k/32): of 32 products scale * code, for offsets and block minima */
     int64_t n;           /* columns (tokens) */
     int64_t k;           /* values per column */
+    int64_t stride;      /* floats from one column of f32 to the next */
 } oc_act;
 
 /* Quantise n rows of k floats in blocks of 16: scale = max|x| / 127, code = round-half-even(x * (127 / max|x|)). With

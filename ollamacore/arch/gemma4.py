@@ -106,8 +106,6 @@ def _local_head(meta: Metadata, hyper: Hyper) -> int:
 def _local_rope(meta: Metadata, hyper: Hyper) -> Rope:
     head_dim = _local_head(meta, hyper)
     n_rot = meta.integer("rope.dimension_count_swa", 2, head_dim, head_dim)
-    if n_rot % 2:
-        raise InvalidFileError(f"rope over {n_rot} of {head_dim} values")
     return Rope(rope_frequencies(n_rot, meta.number("rope.freq_base_swa", 2.0, 1e12, DEFAULT_LOCAL_BASE)))
 
 

@@ -103,8 +103,8 @@ class Hyper:
         )
         if n_head % n_kv_head:
             raise InvalidFileError(f"{n_head} heads are no multiple of {n_kv_head} KV heads")
-        n_rot = meta.integer("rope.dimension_count", 2, 1024, head_dim)
-        if n_rot > head_dim or n_rot % 2:
+        n_rot = meta.integer("rope.dimension_count", 1, 1024, head_dim)
+        if n_rot > head_dim:
             raise InvalidFileError(f"rope over {n_rot} of {head_dim} values")
         embedding = meta.file.tensors.get("token_embd.weight")
         if embedding is None or len(embedding.shape) != 2:

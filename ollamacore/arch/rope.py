@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ollamacore.arch.hyper import Hyper, Metadata
-from ollamacore.errors import UnsupportedModelError
+from ollamacore.errors import InvalidFileError, UnsupportedModelError
 
 #: values of YaRN that files leave out: rotations over the original context from which a pair counts as fast or slow
 YARN_BETA_FAST = 32.0
@@ -24,6 +24,8 @@ class Rope(NamedTuple):
 
 def rope_frequencies(n_rot: int, base: float) -> npt.NDArray[np.float64]:
     """base^(-2i/n_rot) radians per position for i < n_rot/2 (Su et al., RoFormer, arXiv 2104.09864)."""
+    if n_rot % 2:
+        raise InvalidFileError(f"rope turns pairs, not {n_rot} values")
     return base ** (-np.arange(0, n_rot, 2, dtype=np.float64) / n_rot)
 
 

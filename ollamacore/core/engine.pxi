@@ -397,18 +397,18 @@ cdef class Engine:
 
         An output here is the hidden state after the final norm, before any head.
         """
-        cdef int64_t width
+        cdef int64_t width, stride
         cdef const float *hidden
         self._need_open()
         if not (0 <= first and 1 <= n <= self._n_outputs - first):
             raise InvalidOptionError(f"outputs {first} to {first + n} of {self._n_outputs}")
-        hidden = oc_engine_hidden(self._engine, &width)
+        hidden = oc_engine_hidden(self._engine, &width, &stride)
         if out.shape[0] != width:
             raise InvalidOptionError(f"out must have {width} floats")
         if pooling == "mean":
-            oc_mean_rows(hidden + first * width, n, width, &out[0])
+            oc_mean_rows(hidden + first * stride, n, width, stride, &out[0])
         elif pooling in ("first", "last"):
-            memcpy(&out[0], hidden + (first if pooling == "first" else first + n - 1) * width, width * sizeof(float))
+            memcpy(&out[0], hidden + (first if pooling == "first" else first + n - 1) * stride, width * sizeof(float))
         else:
             raise InvalidOptionError(f"pooling {pooling!r} is not known")
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import ollamacore
-from ollamacore import ContextLengthError, InvalidFileError, UnsupportedModelError
+from ollamacore import ContextLengthError, InvalidFileError, Tokenizer, UnsupportedModelError
+from ollamacore.rerank import PairTokenizer
+from tests.core.vocabularies import CONTROL, bpe
 from tests.generate.bert import BertReference, tiny_bert
 from tests.generate.decoders import RANK_TEMPLATE, tiny_decoder
 from tests.generate.encoders import RANK, tiny_encoder
@@ -30,7 +32,7 @@ def test_scores_equal_the_reference(tmp_path, tensor_type, labels):
     with loaded(path) as model:
         found = model.rerank("the token?", DOCUMENTS)
         pairs = pairs_of(model, "the token?", DOCUMENTS)
-    exact = [BertReference(path).relevance(pair) for pair in pairs]
+    exact = [BertReference(path).relevance(ids) for ids in pairs]
     np.testing.assert_allclose(found.relevance, exact, atol=1e-5)
     assert found.tokens == tuple(map(len, pairs))
     assert np.ptp(exact) > 0.05
@@ -46,11 +48,22 @@ def test_a_long_document_loses_its_end(tmp_path):
     path = tiny_bert(tmp_path / "m.gguf", pooling=4, labels=1)
     with loaded(path) as model:
         found = model.rerank("run", [DOCUMENTS[3]], num_ctx=20)
-        [pair] = pairs_of(model, "run", [DOCUMENTS[3]], limit=20)
+        [cut] = pairs_of(model, "run", [DOCUMENTS[3]], limit=20)
         with pytest.raises(ContextLengthError, match="the query has"):
             model.rerank("token " * 30, ["run"], num_ctx=20)
     assert found.tokens == (20,)
-    assert found.relevance[0] == pytest.approx(BertReference(path).relevance(pair), abs=1e-5)
+    assert found.relevance[0] == pytest.approx(BertReference(path).relevance(cut), abs=1e-5)
+
+
+def test_a_second_separator_stands_between_the_texts_where_the_model_has_it():
+    special = [("<s>", CONTROL), ("</s>", CONTROL), ("<sep>", CONTROL)]
+    ids = {"bos_token_id": 256, "eos_token_id": 257, "seperator_token_id": 258}
+    ids |= {"add_bos_token": True, "add_eos_token": True}
+    for keys, between in (({}, [257]), ({"add_sep_token": True}, [257, 258])):
+        file = bpe(special=special, **ids, **keys)
+        pairs = PairTokenizer(file, Tokenizer.from_gguf(file))
+        assert list(pairs.pair("a", "bc", 64)) == [256, 97, *between, 98, 99, 257]
+        assert list(pairs.pair("a", "bc", 5 + len(between) - 1)) == [256, 97, *between, 98, 257]
 
 
 @pytest.mark.parametrize(("name", "separators"), [("xlm-roberta-rank", 2), ("modern-bert-rank", 1)])

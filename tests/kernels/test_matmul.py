@@ -41,7 +41,8 @@ def multiply(index, matrix, x, n_rows, g0=0, g1=None):
     g1 = n_groups if g1 is None else g1
     ldy = 8 * n_groups + 16
     y = np.full((x.n, ldy), GUARD, np.float32)
-    flat = [a.reshape(-1) for a in (x.f32, x.codes, x.scale, x.sum)]
+    apart = np.pad(x.f32, ((0, 0), (0, -x.k % 8)), constant_values=np.nan)  # columns that begin at multiples of 8
+    flat = [a.reshape(-1) for a in (apart, x.codes, x.scale, x.sum)]
     run_matmul(index, matrix, *flat, x.n, x.k, y.reshape(-1), ldy, g0, g1)
     assert (y[:, : 8 * g0] == GUARD).all(), "wrote before its first group"
     assert (y[:, 8 * g1 :] == GUARD).all(), "wrote behind its last group"
