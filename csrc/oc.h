@@ -50,14 +50,15 @@ typedef enum oc_op_kind {
     OC_OP_LINEAR = 2,
     /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU or OC_FLAG_ERF */
     OC_OP_GLU = 3,
-    /* q (src), k (src2): optional head norms vector / vector2, rope; q *= scale; k and v (src3), with
-     * OC_FLAG_NORM_VALUE normed by head, without weights, into the cache; v may be k as it was before. src2 and
-     * src3 < 0: `layer` has its keys and values already */
+    /* q (src), k (src2): optional norms of heads, vector / vector2, of the first rope_at elements if rope_at > 0, and
+     * rope from element rope_at on; q *= scale; k and v (src3), with OC_FLAG_NORM_VALUE normed by head, without weights,
+     * into the cache; v may be k as it was before, and is < 0 where values are part of their keys. src2 and src3 < 0:
+     * `layer` has its keys and values already */
     OC_OP_ROPE_KV = 4,
-    /* after its ROPE_KV; dst = attention of q (src) over the cache of `layer`: the last `window` keys if > 0, and with
-     * OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step, or those at most window / 2 away;
-     * vector: a sink for each head, one more score in its softmax; vector2: for each head what a score loses for each
-     * position between query and key (ALiBi) */
+    /* after its ROPE_KV; dst, value_dim for each head, = attention of q (src) over the cache of `layer`: the last
+     * `window` keys if > 0, and with OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step, or
+     * those at most window / 2 away; vector: a sink for each head, one more score in its softmax; vector2: for each head
+     * what a score loses for each position between query and key (ALiBi) */
     OC_OP_ATTENTION = 5,
     OC_OP_QUANTIZE = 6,  /* the quantised form of src, where its producer could not make it */
     /* Experts: a matrix has the rows of all n_expert, a vector their biases. ROUTE chooses n_used of them for each token
@@ -84,7 +85,10 @@ typedef enum oc_op_kind {
     OC_OP_PREDICT = 12,
     OC_OP_CORRECT = 13,
     /* dst = src scaled to the root mean square of src2 */
-    OC_OP_MATCH = 14
+    OC_OP_MATCH = 14,
+    /* a matrix for each of n_head heads, one behind another as they lie in src and dst: of each head
+     * dst = matrix * the first k of its elements in src, and what it has there behind them, unchanged */
+    OC_OP_HEAD_LINEAR = 15
 } oc_op_kind;
 
 enum {
@@ -108,7 +112,7 @@ typedef struct oc_op {
     int32_t src, src2, src3, dst, dst2; /* buffers; -1 = none */
     int32_t matrix, matrix2;            /* from oc_engine_add_matrix; of GATHER from oc_engine_add_table */
     int32_t vector, vector2;            /* from oc_engine_add_vector */
-    int32_t layer, n_head, n_kv_head, head_dim, rope, window;
+    int32_t layer, n_head, n_kv_head, head_dim, rope, rope_at, window;
     int32_t n_expert, n_used, n_group, n_group_used;
     int32_t n_stream, offset;
     float eps, scale, softcap;
@@ -119,6 +123,7 @@ typedef enum oc_kv_type { OC_KV_F16 = 0, OC_KV_F32 = 1, OC_KV_Q8_0 = 2 } oc_kv_t
 /* Keys and values that one layer of the cache holds of a token. */
 typedef struct oc_kv_layer {
     int32_t n_kv_head, head_dim;
+    int32_t value_dim; /* head_dim; or less: a value is the first value_dim elements of its key and not stored itself */
 } oc_kv_layer;
 
 typedef struct oc_engine_params {
@@ -137,10 +142,11 @@ void oc_engine_destroy(oc_engine *engine);
 /* Loads and steps from now on, between 1 and params.n_threads, with which it begins; not while one of them runs. */
 void oc_engine_set_threads(oc_engine *engine, int32_t n_threads);
 int32_t oc_engine_threads(const oc_engine *engine);
-/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks. `data`, part of a mapped file, stays mapped until loading
- * has returned, or with oc_engine_load_source as long as the engine lives. */
-oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                               size_t n_bytes, int32_t *index, char *err);
+/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks, in n_runs runs of n_bytes and as many rows, each run what
+ * one expert or head has if there are several. They stay in memory until loading has returned, or with
+ * oc_engine_load_source as long as the engine lives. */
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
+                               int32_t n_runs, size_t n_bytes, int32_t *index, char *err);
 /* The same for GATHER, which takes single rows: they stay in the file and are read there, as long as the engine
  * lives. */
 oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,

@@ -84,7 +84,8 @@ def memory_of(plan: Plan, request: MemoryRequest, limit: int | None) -> Memory:
     does not fit it.
     """
     packed = _packed(plan, request)
-    in_file = replace(packed, is_packed=False, fixed=packed.fixed - plan.weight_bytes() + PANEL_BYTES)
+    unpacked = packed.fixed - plan.weight_bytes() + plan.transposed_bytes() + PANEL_BYTES
+    in_file = replace(packed, is_packed=False, fixed=unpacked)
     asked = request.repack
     if asked is None:
         asked = {"0": False, "1": True}.get(os.environ.get("OLLAMACORE_REPACK", "").strip())

@@ -37,6 +37,7 @@ cdef extern from "oc.h" nogil:
         OC_OP_PREDICT
         OC_OP_CORRECT
         OC_OP_MATCH
+        OC_OP_HEAD_LINEAR
         OC_FLAG_QUANTIZE
         OC_FLAG_JOIN
         OC_FLAG_NEOX
@@ -57,11 +58,11 @@ cdef extern from "oc.h" nogil:
         int32_t kind, flags
         int32_t src, src2, src3, dst, dst2
         int32_t matrix, matrix2, vector, vector2
-        int32_t layer, n_head, n_kv_head, head_dim, rope, window
+        int32_t layer, n_head, n_kv_head, head_dim, rope, rope_at, window
         int32_t n_expert, n_used, n_group, n_group_used, n_stream, offset
         float eps, scale, softcap
     ctypedef struct oc_kv_layer:
-        int32_t n_kv_head, head_dim
+        int32_t n_kv_head, head_dim, value_dim
     ctypedef struct oc_engine_params:
         int32_t n_threads, max_tokens, max_outputs, max_seqs
         int32_t n_layer, kv_type
@@ -76,8 +77,9 @@ cdef extern from "oc.h" nogil:
     void oc_engine_destroy(oc_engine *engine) noexcept
     void oc_engine_set_threads(oc_engine *engine, int32_t n_threads) noexcept
     int32_t oc_engine_threads(const oc_engine *engine) noexcept
-    oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                                   size_t n_bytes, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k,
+                                   const void *const *runs, int32_t n_runs, size_t n_bytes, int32_t *index,
+                                   char *err) noexcept
     oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
                                   size_t n_bytes, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) noexcept

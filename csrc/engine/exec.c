@@ -149,7 +149,7 @@ static void multiply(const walker *w, int32_t matrix, const oc_act *x, int32_t d
     const oc_buffer *buffer = &w->engine->buffers[dst];
     const oc_matrix *m = &w->engine->matrices[matrix];
     if (w->is_solo) {
-        const oc_matrix rows = rows_of(m, g0 * OC_GROUP, m->n_rows - g0 * OC_GROUP);
+        const oc_matrix rows = oc_rows_of(m, g0 * OC_GROUP, m->n_rows - g0 * OC_GROUP);
         oc_matmul(w, &rows, x, aside, buffer->width, 0, g1 - g0);
     } else {
         oc_matmul(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
@@ -308,17 +308,26 @@ static void run_sparse_glu(walker *w) {
 /* ---- ROPE_KV ---- */
 
 static void rope_head(const walker *w, const oc_op *op, float *x, int32_t norm, int64_t c) {
-    if (norm >= 0) oc_kernels.rmsnorm(x, vector(w, norm), x, op->head_dim, op->eps);
+    if (norm >= 0) oc_kernels.rmsnorm(x, vector(w, norm), x, w->engine->vectors[norm].n, op->eps);
     if (op->rope < 0) return;
     const oc_rope *rope = &w->engine->ropes[op->rope];
     int64_t at = c * rope->n_freq;
-    oc_kernels.rope(x, rope->cos + at, rope->sin + at, 2 * rope->n_freq, (op->flags & OC_FLAG_NEOX) != 0);
+    const int neox = (op->flags & OC_FLAG_NEOX) != 0;
+    oc_kernels.rope(x + op->rope_at, rope->cos + at, rope->sin + at, 2 * rope->n_freq, neox);
 }
 
-/* The Walsh-Hadamard transform of runs as long as the largest power of two in d, in place: orthogonal, so scores of
- * transformed queries and keys are the same, but no element of a key stands out and takes the precision of its block. */
-static void spread_head(float *x, int64_t d) {
-    const int64_t run = d & -d;
+/* Whether values are the first elements of their keys. */
+static int is_value_in_key(const oc_kv_place *place) { return place->value_dim < place->head_dim; }
+
+/* What the cache has for a ROPE_KV or an ATTENTION. */
+static const oc_kv_place *place_of_op(const walker *w) { return &w->engine->kv.layers[w->op->layer]; }
+
+/* The Walsh-Hadamard transform of the runs of d elements, in place: orthogonal, so scores of transformed queries and
+ * keys are the same, but no element of a key stands out and takes the precision of its block. Runs are as long as the
+ * largest power of two in the length of keys, and of values in them: the transform, which undoes itself, of a sum of
+ * those values is the sum of what they were. */
+static void spread_head(const oc_kv_place *place, float *x, int64_t d) {
+    const int64_t lengths = place->head_dim | place->value_dim, run = lengths & -lengths;
     const float unit = 1.0f / sqrtf((float)run);
     for (int64_t half = 1; half < run; half *= 2)
         for (int64_t i = 0; i < d; i += 2 * half)
@@ -333,22 +342,30 @@ static void spread_head(float *x, int64_t d) {
 /* Key and value of one kv head of one token, into the cache. */
 static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head) {
     const oc_step_state *step = &w->engine->step;
+    const oc_kv_place *place = place_of_op(w);
     int32_t d = op->head_dim;
     float *k = column(w, op->src2, c) + (int64_t)head * d;
-    const float *v = column(w, op->src3, c) + (int64_t)head * d;
+    const float *v = op->src3 < 0 ? NULL : column(w, op->src3, c) + (int64_t)head * d;
     if (op->flags & OC_FLAG_NORM_VALUE) { /* aside: keys and values may be made of the same */
         float *normed = w->engine->threads[w->thread].column;
         oc_kernels.rmsnorm(v, NULL, normed, d, op->eps);
         v = normed;
     }
     rope_head(w, op, k, op->vector2, c);
-    if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(k, d);
+    if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(place, k, d);
     int64_t position = step->position[c];
     const oc_seq *seq = step->items[step->item[c]].seq;
     unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
     const oc_kv_store_fn store[] = {[OC_KV_F16] = oc_kernels.kv_store_f16, [OC_KV_F32] = oc_kernels.kv_store_f32,
                                     [OC_KV_Q8_0] = oc_kernels.kv_store_q8_0};
-    store[w->engine->params.kv_type](k, v, tile, tile + w->engine->kv.layers[op->layer].tile_bytes, position % OC_TILE, d);
+    unsigned char *v_tile = v ? tile + place->tile_bytes : tile;
+    store[w->engine->params.kv_type](k, v, tile, v_tile, position % OC_TILE, d);
+}
+
+/* In a step of single tokens the thread that attends to the last key stores it; but slices share their keys. Of a
+ * ROPE_KV, or of the ATTENTION behind it. */
+static int is_stored_late(const walker *w) {
+    return w->engine->step.decode_only && oc_slices_of(w->op).n == 1;
 }
 
 /* True when another thread gave up a prompt chunk, or every sequence of the step. */
@@ -368,7 +385,7 @@ static void run_rope_kv(walker *w) {
     oc_step_state *step = &w->engine->step;
     if (w->thread == 0 && should_stop(step)) atomic_store(&step->stop, 1);
     long n = (long)w->n * op->n_kv_head;
-    if (op->src2 < 0 || step->decode_only) return; /* the thread that attends to the last key stores it: see attend */
+    if (op->src2 < 0 || is_stored_late(w)) return;
     oc_share heads = share(w, n, op->n_kv_head);
     while (oc_share_next(&heads))
         for (long i = heads.begin; i < heads.end; i++) store_head(w, op, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
@@ -379,7 +396,17 @@ static void run_rope_kv(walker *w) {
 /* The ROPE_KV in front: how queries, keys and values are made. */
 static const oc_op *heads_of(const walker *w) { return w->op - 1; }
 
-static int32_t group_of(const oc_op *op) { return op->n_head / op->n_kv_head; }
+/* Some query heads of a kv head, see oc_slices: an item of attention is these, of the tokens of a span. */
+typedef struct slice {
+    int32_t index, kv_head, first, n; /* of all slices; first query head, heads */
+} slice;
+
+static slice slice_at(const oc_op *op, int32_t index) {
+    const oc_slices slices = oc_slices_of(op);
+    const int32_t group = op->n_head / op->n_kv_head, begin = index % slices.n * slices.rows;
+    const int32_t kv_head = index / slices.n, left = group - begin;
+    return (slice){index, kv_head, kv_head * group + begin, left < slices.rows ? left : slices.rows};
+}
 
 /* Keys [*first, *last) that token t of a span attends to. */
 static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *first, int64_t *last) {
@@ -393,28 +420,30 @@ static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *
     *last = position + ahead < end ? position + ahead + 1 : end;
 }
 
-/* Copies the queries of one kv head to the thread, with norm, rope and scale. */
-static void take_queries(const walker *w, const oc_span *span, int32_t head) {
+/* Copies the queries of some heads to the thread, with norm, rope and scale. */
+static void take_queries(const walker *w, const oc_span *span, const slice *heads) {
     const oc_op *op = heads_of(w);
-    int64_t group = group_of(op), d = op->head_dim;
+    int64_t n = heads->n, d = op->head_dim;
     float *q = w->engine->threads[w->thread].q;
-    for (int32_t t = 0; t < span->n_tokens; t++, q += group * d) {
-        memcpy(q, column(w, op->src, span->column + t) + head * group * d, (size_t)(group * d) * sizeof(float));
-        for (int64_t i = 0; i < group; i++) {
+    for (int32_t t = 0; t < span->n_tokens; t++, q += n * d) {
+        memcpy(q, column(w, op->src, span->column + t) + heads->first * d, (size_t)(n * d) * sizeof(float));
+        for (int64_t i = 0; i < n; i++) {
             rope_head(w, op, q + i * d, op->vector, span->column + t);
-            if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(q + i * d, d);
+            if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(place_of_op(w), q + i * d, d);
         }
-        for (int64_t i = 0; i < group * d; i++) q[i] *= op->scale;
+        for (int64_t i = 0; i < n * d; i++) q[i] *= op->scale;
     }
 }
 
 /* Attention of the thread's queries over one part of the keys. */
-static void attend_part(const walker *w, const oc_span *span, int32_t head, int64_t part, const oc_partial *to) {
+static void attend_part(const walker *w, const oc_span *span, const slice *heads, int64_t part,
+                        const oc_partial *to) {
     const oc_op *op = w->op;
     oc_engine *engine = w->engine;
     oc_thread *own = &engine->threads[w->thread];
     const oc_seq *seq = engine->step.items[span->item].seq;
-    int32_t group = group_of(op);
+    const int32_t n = heads->n;
+    const oc_kv_place *place = place_of_op(w);
     const float *slopes = vector(w, op->vector2);
     int64_t begin = part * OC_PART, end = begin + OC_PART, lowest = end, highest = begin;
     for (int32_t t = 0; t < span->n_tokens; t++) {
@@ -424,95 +453,101 @@ static void attend_part(const walker *w, const oc_span *span, int32_t head, int6
         if (last > end) last = end;
         if (first < lowest) lowest = first;
         if (last > highest) highest = last;
-        for (int32_t i = t * group; i < (t + 1) * group; i++) {
+        for (int32_t i = t * n; i < (t + 1) * n; i++) {
             own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
             own->position[i] = (int32_t)(span->position + t);
-            if (slopes) own->slope[i] = slopes[head * group + i - t * group];
+            if (slopes) own->slope[i] = slopes[heads->first + i - t * n];
         }
     }
     for (int64_t i = lowest / OC_TILE; i * OC_TILE < highest; i++) {
-        own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, head);
-        own->v_tiles[i] = (const char *)own->k_tiles[i] + engine->kv.layers[op->layer].tile_bytes;
+        own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, heads->kv_head);
+        own->v_tiles[i] = (const char *)own->k_tiles[i] + place->tile_bytes;
     }
     const oc_attention_fn attention[] = {[OC_KV_F16] = oc_kernels.attention_f16, [OC_KV_F32] = oc_kernels.attention_f32,
                                          [OC_KV_Q8_0] = oc_kernels.attention_q8_0};
     attention[engine->params.kv_type](&(oc_attention_args){
-        .q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles, .v_tiles = own->v_tiles,
-        .out = to->out, .max = to->max, .sum = to->sum, .scratch = own->attention, .n_rows = span->n_tokens * group,
-        .head_dim = op->head_dim, .q_stride = op->head_dim, .out_stride = op->head_dim, .softcap = op->softcap,
-        .slope = slopes ? own->slope : NULL, .position = own->position});
+        .q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles,
+        .v_tiles = is_value_in_key(place) ? NULL : own->v_tiles, .out = to->out, .max = to->max, .sum = to->sum,
+        .scratch = own->attention, .n_rows = span->n_tokens * n, .head_dim = op->head_dim,
+        .value_dim = place->value_dim, .q_stride = op->head_dim, .out_stride = place->value_dim,
+        .softcap = op->softcap, .slope = slopes ? own->slope : NULL, .position = own->position});
 }
 
 /* Adds the next part of the keys. */
-static void join_part(const oc_partial *whole, const oc_partial *part, int64_t rows, int64_t head_dim) {
+static void join_part(const oc_partial *whole, const oc_partial *part, int64_t rows, int64_t value_dim) {
     for (int64_t row = 0; row < rows; row++) {
         if (part->sum[row] == 0) continue; /* none of its keys are in the part */
-        float *out = whole->out + row * head_dim;
-        const float *more = part->out + row * head_dim;
+        float *out = whole->out + row * value_dim;
+        const float *more = part->out + row * value_dim;
         float max = part->max[row] > whole->max[row] ? part->max[row] : whole->max[row];
         float old = oc_expf(whole->max[row] - max), new = oc_expf(part->max[row] - max);
-        for (int64_t d = 0; d < head_dim; d++) out[d] = out[d] * old + more[d] * new;
+        for (int64_t d = 0; d < value_dim; d++) out[d] = out[d] * old + more[d] * new;
         whole->sum[row] = whole->sum[row] * old + part->sum[row] * new;
         whole->max[row] = max;
     }
 }
 
 /* The quotient of sums, into the columns. A sink is one more key, whose value is zero. */
-static void finish_rows(const walker *w, const oc_span *span, int32_t head, const oc_partial *whole) {
+static void finish_rows(const walker *w, const oc_span *span, const slice *heads, const oc_partial *whole) {
     const oc_op *op = w->op;
-    int64_t group = group_of(op), d = op->head_dim, offset = head * group * d;
+    const oc_kv_place *place = place_of_op(w);
+    const int is_spread = w->engine->params.kv_type == OC_KV_Q8_0 && is_value_in_key(place);
+    int64_t n = heads->n, d = place->value_dim, offset = heads->first * d;
     const float *sinks = vector(w, op->vector);
     for (int32_t t = 0; t < span->n_tokens; t++) {
         float *to = column(w, op->dst, span->column + t) + offset;
-        for (int64_t i = 0; i < group; i++) {
-            int64_t row = t * group + i;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t row = t * n + i;
             float sum = whole->sum[row];
-            if (sinks) sum += oc_expf(sinks[head * group + i] - whole->max[row]);
+            if (sinks) sum += oc_expf(sinks[heads->first + i] - whole->max[row]);
             for (int64_t j = 0; j < d; j++) to[i * d + j] = whole->out[row * d + j] / sum;
+            if (is_spread) spread_head(place, to + i * d, d);
         }
-        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, group * d);
+        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, n * d);
     }
 }
 
 /* Where a part of a split span leaves its result. */
-static oc_partial partial_of(const walker *w, const oc_span *span, int32_t head, int64_t part) {
-    const oc_op *op = w->op;
-    int64_t rows = (int64_t)span->n_tokens * group_of(op), d = op->head_dim;
-    int64_t row = span->partials + (part * op->n_kv_head + head) * rows;
-    float *at = w->engine->step.partials + row * (d + 2);
+static oc_partial partial_of(const walker *w, const oc_span *span, const slice *heads, int64_t part) {
+    const oc_slices slices = oc_slices_of(w->op);
+    const int64_t d = place_of_op(w)->value_dim, all = (int64_t)slices.n * w->op->n_kv_head;
+    int64_t rows = (int64_t)span->n_tokens * slices.rows;
+    float *at = w->engine->step.partials + (span->partials + (part * all + heads->index) * rows) * (d + 2);
     return (oc_partial){.out = at, .max = at + rows * d, .sum = at + rows * d + rows};
 }
 
 /* All parts [begin, end) of the keys, one after the other. */
-static void attend_whole(const walker *w, const oc_span *span, int32_t head, int64_t begin, int64_t end) {
+static void attend_whole(const walker *w, const oc_span *span, const slice *heads, int64_t begin,
+                         int64_t end) {
     oc_thread *own = &w->engine->threads[w->thread];
-    attend_part(w, span, head, begin, &own->whole);
+    attend_part(w, span, heads, begin, &own->whole);
     for (int64_t part = begin + 1; part < end; part++) {
-        attend_part(w, span, head, part, &own->part);
-        join_part(&own->whole, &own->part, (int64_t)span->n_tokens * group_of(w->op), w->op->head_dim);
+        attend_part(w, span, heads, part, &own->part);
+        join_part(&own->whole, &own->part, (int64_t)span->n_tokens * heads->n, place_of_op(w)->value_dim);
     }
-    finish_rows(w, span, head, &own->whole);
+    finish_rows(w, span, heads, &own->whole);
 }
 
 /* One part of [begin, end); whoever is the last joins them all. */
-static void attend_split(const walker *w, int32_t index, int32_t head, int64_t part, int64_t begin, int64_t end) {
+static void attend_split(const walker *w, const oc_attention_work *work, const slice *heads, int64_t begin,
+                         int64_t end) {
     const oc_op *op = w->op;
     oc_step_state *step = &w->engine->step;
-    const oc_span *span = &step->spans[index];
-    atomic_int *arrived = &step->arrived[(int64_t)index * op->n_kv_head + head];
-    oc_partial whole = partial_of(w, span, head, part);
-    attend_part(w, span, head, part, &whole);
+    const oc_span *span = &step->spans[work->span];
+    atomic_int *arrived = &step->arrived[(int64_t)work->span * op->n_kv_head * oc_slices_of(op).n + heads->index];
+    oc_partial whole = partial_of(w, span, heads, work->part);
+    attend_part(w, span, heads, work->part, &whole);
     if (atomic_fetch_add(arrived, 1) + 1 < end - begin) return;
     atomic_store(arrived, 0);
-    whole = partial_of(w, span, head, begin);
-    for (part = begin + 1; part < end; part++) {
-        oc_partial more = partial_of(w, span, head, part);
-        join_part(&whole, &more, (int64_t)span->n_tokens * group_of(op), op->head_dim);
+    whole = partial_of(w, span, heads, begin);
+    for (int64_t part = begin + 1; part < end; part++) {
+        oc_partial more = partial_of(w, span, heads, part);
+        join_part(&whole, &more, (int64_t)span->n_tokens * heads->n, place_of_op(w)->value_dim);
     }
-    finish_rows(w, span, head, &whole);
+    finish_rows(w, span, heads, &whole);
 }
 
-static void attend(const walker *w, const oc_attention_work *work, int32_t head) {
+static void attend(const walker *w, const oc_attention_work *work, const slice *heads) {
     const oc_step_state *step = &w->engine->step;
     const oc_span *span = &step->spans[work->span];
     int64_t first, last, unused;
@@ -520,23 +555,26 @@ static void attend(const walker *w, const oc_attention_work *work, int32_t head)
     key_range(w, span, span->n_tokens - 1, &unused, &last);
     int64_t begin = first / OC_PART, end = (last + OC_PART - 1) / OC_PART;
     if (work->part >= 0 && (work->part < begin || work->part >= end)) return; /* outside the window */
-    const int stores = step->decode_only && heads_of(w)->src2 >= 0;
-    if (stores && (work->part < 0 || work->part == end - 1)) store_head(w, heads_of(w), span->column, head);
-    take_queries(w, span, head);
+    const int stores = is_stored_late(w) && heads_of(w)->src2 >= 0;
+    if (stores && (work->part < 0 || work->part == end - 1))
+        store_head(w, heads_of(w), span->column, heads->kv_head);
+    take_queries(w, span, heads);
     if (work->part < 0)
-        attend_whole(w, span, head, begin, end);
+        attend_whole(w, span, heads, begin, end);
     else
-        attend_split(w, work->span, head, work->part, begin, end);
+        attend_split(w, work, heads, begin, end);
 }
 
 static void run_attention(walker *w) {
     const oc_step_state *step = &w->engine->step;
-    long n_kv_head = w->op->n_kv_head, n = step->n_work * n_kv_head;
+    long slices = (long)w->op->n_kv_head * oc_slices_of(w->op).n, n = step->n_work * slices;
     oc_share items = share(w, n, 1);
     items.n_ranges = 1; /* its items differ in length */
     /* Later spans of a prompt see more keys: the long ones go first. */
-    while (oc_share_next(&items))
-        attend(w, &step->work[step->n_work - 1 - items.begin / n_kv_head], (int32_t)(items.begin % n_kv_head));
+    while (oc_share_next(&items)) {
+        const slice heads = slice_at(w->op, (int32_t)(items.begin % slices));
+        attend(w, &step->work[step->n_work - 1 - items.begin / slices], &heads);
+    }
 }
 
 /* ---- QUANTIZE ---- */
@@ -554,6 +592,7 @@ static void (*const run_op[])(walker *) = {
     [OC_OP_ROUTE] = oc_run_route,  [OC_OP_EXPERT_GLU] = oc_run_expert_glu, [OC_OP_EXPERT_SUM] = oc_run_expert_sum,
     [OC_OP_GATHER] = run_gather,   [OC_OP_SPARSE_GLU] = run_sparse_glu,  [OC_OP_PREDICT] = oc_run_predict,
     [OC_OP_CORRECT] = oc_run_correct, [OC_OP_MATCH] = oc_run_match,
+    [OC_OP_HEAD_LINEAR] = oc_run_head_linear,
 };
 
 /* A phase is shared by the threads. What is not, every thread does for itself, or somebody does on the way. */
@@ -563,7 +602,7 @@ static int is_phase(const walker *w) {
     case OC_OP_PREDICT:
     case OC_OP_CORRECT:
     case OC_OP_MATCH: return !is_own(w, w->op->dst);
-    case OC_OP_ROPE_KV: return w->op->src2 >= 0 && !w->engine->step.decode_only;
+    case OC_OP_ROPE_KV: return w->op->src2 >= 0 && !is_stored_late(w);
     default: return 1;
     }
 }

@@ -1,7 +1,8 @@
 /* kv.c - the pool of KV blocks and the sequences that hold them.
  *
  * A block is 32 positions of all layers and heads: per (layer, kv head) one K tile, transposed to (head_dim, 32), and
- * one V tile (32, head_dim); layers may differ in both. Blocks are reference-counted so that sequences can share a prefix.
+ * one V tile (32, head_dim), unless values are part of their keys; layers may differ in all that. Blocks are
+ * reference-counted so that sequences can share a prefix.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +13,15 @@
 static oc_kv_place place_of(const oc_engine_params *params, int32_t layer, size_t offset) {
     const oc_kv_layer *shape = &params->kv_layers[layer];
     const size_t tile = oc_arena_round(oc_kv_tile_size((oc_kv_type)params->kv_type, shape->head_dim));
-    return (oc_kv_place){shape->n_kv_head, shape->head_dim, offset, tile};
+    return (oc_kv_place){.n_kv_head = shape->n_kv_head,
+                         .head_dim = shape->head_dim,
+                         .value_dim = shape->value_dim,
+                         .offset = offset,
+                         .tile_bytes = tile,
+                         .head_bytes = shape->value_dim < shape->head_dim ? tile : 2 * tile};
 }
 
-static size_t end_of(const oc_kv_place *place) { return place->offset + (size_t)place->n_kv_head * 2 * place->tile_bytes; }
+static size_t end_of(const oc_kv_place *place) { return place->offset + (size_t)place->n_kv_head * place->head_bytes; }
 
 int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) {
     size_t bytes = 0;

@@ -60,6 +60,9 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
         const oc_kv_layer *l = &p->kv_layers[i];
         if (l->n_kv_head < 1 || l->n_kv_head > 1024 || l->head_dim < 1 || l->head_dim > 1024)
             return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a heads of %b values is out of range", l->n_kv_head, l->head_dim);
+        if (l->value_dim < 1 || l->value_dim > l->head_dim)
+            return oc_fail(OC_ERR_FORMAT, err, "values of %a elements for keys of %b are out of range", l->value_dim,
+                           l->head_dim);
     }
     if (p->kv_type < OC_KV_F16 || p->kv_type > OC_KV_Q8_0) return oc_fail(OC_ERR_ARGUMENT, err, "KV type %a is unknown", p->kv_type, 0);
     if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
@@ -71,6 +74,7 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     for (int32_t i = 0; i < p->n_layer; i++) {
         if (p->kv_layers[i].n_kv_head > made->n_kv_head) made->n_kv_head = p->kv_layers[i].n_kv_head;
         if (p->kv_layers[i].head_dim > made->head_dim) made->head_dim = p->kv_layers[i].head_dim;
+        if (p->kv_layers[i].value_dim > made->value_dim) made->value_dim = p->kv_layers[i].value_dim;
     }
     oc_status status = oc_kv_init(&made->kv, p);
     if (status != OC_OK) {
@@ -91,6 +95,7 @@ int32_t oc_engine_threads(const oc_engine *engine) { return engine->n_threads; }
 void oc_engine_destroy(oc_engine *engine) {
     if (!engine) return;
     oc_pool_settle(); /* nobody reads it any more */
+    for (int32_t i = 0; i < engine->n_matrices; i++) free(engine->matrices[i].runs);
     for (int32_t i = 0; i < engine->n_vectors; i++) free(engine->vectors[i].data);
     for (int32_t i = 0; i < engine->n_ropes; i++) free(engine->ropes[i].freq);
     for (int32_t i = 0; i < engine->n_buffers; i++) free(engine->buffers[i].own);
@@ -103,33 +108,41 @@ void oc_engine_destroy(oc_engine *engine) {
 }
 
 /* A matrix of these bytes, if its kernels exist and the numbers agree. */
-static oc_status make_matrix(int32_t gguf_type, int64_t n_rows, int64_t k, const void *data, size_t n_bytes,
-                             oc_matrix *matrix, char *err) {
+static oc_status make_matrix(int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs, int32_t n_runs,
+                             size_t n_bytes, oc_matrix *matrix, char *err) {
     const oc_format *format = oc_format_get(gguf_type);
     if (!format || !oc_kernels.matmul[gguf_type]) return oc_fail(OC_ERR_FORMAT, err, "tensor type %a is not supported", gguf_type, 0);
     if (n_rows < 1 || n_rows > MAX_WIDTH || k < 1 || k > MAX_WIDTH)
         return oc_fail(OC_ERR_FORMAT, err, "matrix of %a rows and %b columns is out of range", n_rows, k);
     size_t row = oc_format_row_bytes(format, k);
     if (row == 0) return oc_fail(OC_ERR_FORMAT, err, "row of %a values is no whole number of blocks", k, 0);
-    if (row * (size_t)n_rows != n_bytes) return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows);
-    *matrix = (oc_matrix){.format = format, .n_rows = n_rows, .k = k, .source = data};
+    if (n_runs < 1 || (n_runs > 1 && n_rows % ((int64_t)n_runs * OC_GROUP)))
+        return oc_fail(OC_ERR_FORMAT, err, "%a rows are no %b runs of whole groups", n_rows, n_runs);
+    if (row * (size_t)(n_rows / n_runs) != n_bytes)
+        return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows / n_runs);
+    *matrix = (oc_matrix){.format = format, .n_rows = n_rows, .k = k, .source = runs[0], .n_runs = n_runs};
     return OC_OK;
 }
 
-oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                               size_t n_bytes, int32_t *index, char *err) {
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
+                               int32_t n_runs, size_t n_bytes, int32_t *index, char *err) {
     oc_matrix matrix;
-    oc_status status = make_matrix(gguf_type, n_rows, k, data, n_bytes, &matrix, err);
+    oc_status status = make_matrix(gguf_type, n_rows, k, runs, n_runs, n_bytes, &matrix, err);
     if (status != OC_OK) return status;
     *index = engine->n_matrices;
     APPEND(engine->matrices, engine->n_matrices, matrix);
+    if (n_runs == 1) return OC_OK;
+    const void **copy = malloc((size_t)n_runs * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, runs, (size_t)n_runs * sizeof *copy);
+    engine->matrices[*index].runs = copy;
     return OC_OK;
 }
 
 oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
                               size_t n_bytes, int32_t *index, char *err) {
     oc_matrix table;
-    oc_status status = make_matrix(gguf_type, n_rows, k, data, n_bytes, &table, err);
+    oc_status status = make_matrix(gguf_type, n_rows, k, &data, 1, n_bytes, &table, err);
     if (status != OC_OK) return status;
     oc_pages_random(data, n_bytes);
     *index = engine->n_tables;
@@ -194,6 +207,9 @@ static int vector_fits(const check *c, int32_t index, int64_t n) {
 
 static int aligned32(const oc_buffer *buffer) { return buffer->n % OC_TILE == 0; }
 
+/* Runs of rows are read each by itself, as those of an expert or a head. */
+static int has_runs(const oc_matrix *matrix, int32_t n) { return matrix->n_runs == 1 || matrix->n_runs == n; }
+
 /* A matmul reads src as codes or as floats, by its format; codes must have been asked for. */
 static int columns_read(const oc_matrix *matrix, const oc_buffer *src) {
     if (!matrix->format->needs_f32 && !(src->is_quantized && matrix->k % OC_TILE == 0)) return 0;
@@ -201,15 +217,16 @@ static int columns_read(const oc_matrix *matrix, const oc_buffer *src) {
 }
 
 static int matrix_reads(const oc_matrix *matrix, const oc_buffer *src, const oc_buffer *dst) {
-    return matrix->n_rows <= dst->n && columns_read(matrix, src);
+    return matrix->n_rows <= dst->n && matrix->n_runs == 1 && columns_read(matrix, src);
 }
 
 static int check_embed(check *c) {
     const oc_matrix *m = matrix_at(c, c->op->matrix);
     oc_buffer *dst = buffer_at(c, c->op->dst);
-    if (c->op != c->engine->ops || !m || !dst || m->k != dst->n || !vector_fits(c, c->op->vector, m->k)) return 0;
+    if (c->op != c->engine->ops || !m || !dst || m->k != dst->n || m->n_runs > 1 || !vector_fits(c, c->op->vector, m->k))
+        return 0;
     const oc_matrix *positions = matrix_at(c, c->op->matrix2);
-    if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k)) return 0;
+    if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k || positions->n_runs > 1)) return 0;
     c->engine->embedding = c->op->matrix;
     c->engine->positions = c->op->matrix2;
     return 1;
@@ -273,27 +290,38 @@ static int check_heads(const check *c) {
     if (op->layer < 0 || op->layer >= c->engine->params.n_layer) return 0;
     const oc_kv_place *place = &c->engine->kv.layers[op->layer];
     return op->n_kv_head == place->n_kv_head && op->head_dim == place->head_dim && op->n_head >= op->n_kv_head &&
-           op->n_head % op->n_kv_head == 0 && op->n_head / op->n_kv_head <= OC_ROWS && !c->n_selected;
+           op->n_head % op->n_kv_head == 0 && !c->n_selected;
+}
+
+/* The key and value of a ROPE_KV that fills its layer. */
+static int check_kv(const check *c, const oc_buffer *q, const oc_buffer *k, const oc_buffer *v) {
+    const oc_op *op = c->op;
+    const int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
+    const int norms_value = (op->flags & OC_FLAG_NORM_VALUE) != 0;
+    if (!k || k == q || k->n < kv_width) return 0;
+    if (c->engine->kv.layers[op->layer].value_dim < op->head_dim) return op->src3 < 0 && !norms_value;
+    if (!v || v == q || v->n < kv_width) return 0;
+    return k != v || norms_value; /* which is made aside, before rope turns the key */
 }
 
 static int check_rope_kv(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *k = buffer_at(c, op->src2), *v = buffer_at(c, op->src3);
     if (!check_heads(c) || !q || q->n < (int64_t)op->n_head * op->head_dim) return 0;
-    if (op->src2 >= 0 || op->src3 >= 0) {
-        int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
-        if (!k || !v || q == k || q == v || k->n < kv_width || v->n < kv_width) return 0;
-        if (k == v && !(op->flags & OC_FLAG_NORM_VALUE)) return 0; /* made aside, before rope turns the key */
-    }
-    if (!vector_fits(c, op->vector, op->head_dim) || !vector_fits(c, op->vector2, op->head_dim)) return 0;
-    return op->rope < c->engine->n_ropes && (op->rope < 0 || 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim);
+    if ((op->src2 >= 0 || op->src3 >= 0) && !check_kv(c, q, k, v)) return 0;
+    if (op->rope_at < 0 || op->rope_at >= op->head_dim) return 0;
+    const int32_t n_norm = op->rope_at > 0 ? op->rope_at : op->head_dim;
+    if (!vector_fits(c, op->vector, n_norm) || !vector_fits(c, op->vector2, n_norm)) return 0;
+    if (op->rope < 0) return 1;
+    return op->rope < c->engine->n_ropes && op->rope_at + 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim;
 }
 
 static int check_attention(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
-    int64_t width = (int64_t)op->n_head * op->head_dim;
-    if (!check_heads(c) || !q || !dst || q == dst || q->n < width || dst->n < width || op->window < 0) return 0;
+    if (!check_heads(c) || !q || !dst || q == dst || op->window < 0) return 0;
+    const int32_t value_dim = c->engine->kv.layers[op->layer].value_dim;
+    if (q->n < (int64_t)op->n_head * op->head_dim || dst->n < (int64_t)op->n_head * value_dim) return 0;
     /* exec.c finds what q, k and v need in the op before */
     const oc_op *made = op - 1;
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
@@ -304,10 +332,28 @@ static int check_attention(check *c) {
     dst->is_private = 0;
     /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
     if (op->flags & OC_FLAG_QUANTIZE) {
-        if (op->head_dim % OC_TILE != 0) return 0;
+        if (value_dim % OC_TILE != 0) return 0;
         dst->is_quantized = 1;
     }
     return !dst->is_quantized || aligned32(dst);
+}
+
+static int check_head_linear(check *c) {
+    const oc_op *op = c->op;
+    const oc_matrix *m = matrix_at(c, op->matrix);
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (!m || !src || !dst || src == dst || src->is_private || c->n_selected || op->n_head < 1) return 0;
+    if (src->n % op->n_head || dst->n % op->n_head || m->n_rows % ((int64_t)op->n_head * OC_GROUP) || !has_runs(m, op->n_head))
+        return 0;
+    const int64_t from = src->n / op->n_head, to = dst->n / op->n_head, rows = m->n_rows / op->n_head;
+    if (m->k > from || rows + from - m->k != to) return 0;
+    if (!m->format->needs_f32 && !(src->is_quantized && m->k % OC_TILE == 0 && from % OC_TILE == 0)) return 0;
+    dst->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) {
+        if (to % OC_TILE != 0) return 0;
+        dst->is_quantized = 1;
+    }
+    return 1;
 }
 
 static int check_quantize(check *c) {
@@ -333,7 +379,7 @@ static int check_route(check *c) {
 /* Rows that each expert has of a matrix, 0 if they are not whole groups. */
 static int64_t expert_rows(const oc_op *op, const oc_matrix *m) {
     int64_t unit = (int64_t)op->n_expert * OC_GROUP;
-    return m && m->n_rows % unit == 0 ? m->n_rows / op->n_expert : 0;
+    return m && m->n_rows % unit == 0 && has_runs(m, op->n_expert) ? m->n_rows / op->n_expert : 0;
 }
 
 /* What all experts' ops share: they follow a ROUTE over as many experts. */
@@ -429,6 +475,7 @@ static int check_op(check *c) {
     case OC_OP_ROUTE: return check_route(c);
     case OC_OP_EXPERT_GLU: return check_expert_glu(c);
     case OC_OP_EXPERT_SUM: return check_expert_sum(c);
+    case OC_OP_HEAD_LINEAR: return check_head_linear(c);
     case OC_OP_GATHER: return check_gather(c);
     case OC_OP_SPARSE_GLU: return check_sparse_glu(c);
     case OC_OP_PREDICT: return check_streams(c, (int64_t)c->op->n_stream * c->op->n_stream);
@@ -484,8 +531,8 @@ static void lay_columns(layout *l, oc_columns *columns, const oc_buffer *buffer,
     columns->sum = take(l, n * (buffer->n / OC_TILE), sizeof(float));
 }
 
-static oc_partial lay_partial(layout *l, int64_t head_dim) {
-    return (oc_partial){.out = take(l, OC_ROWS * head_dim, sizeof(float)),
+static oc_partial lay_partial(layout *l, int64_t value_dim) {
+    return (oc_partial){.out = take(l, OC_ROWS * value_dim, sizeof(float)),
                         .max = take(l, OC_ROWS, sizeof(float)),
                         .sum = take(l, OC_ROWS, sizeof(float))};
 }
@@ -494,21 +541,34 @@ static oc_partial lay_partial(layout *l, int64_t head_dim) {
 static void lay_attention(layout *l, oc_engine *engine) {
     const oc_engine_params *p = &engine->params;
     oc_step_state *step = &engine->step;
+    const oc_slices most = oc_most_slices(engine);
     int64_t parts = p->kv_blocks * OC_TILE / OC_PART + p->max_seqs;
-    step->n_partials = parts * oc_rows_per_token(engine) * engine->n_kv_head;
-    step->partials = take(l, step->n_partials * (engine->head_dim + 2), sizeof *step->partials);
+    step->n_partials = parts * most.n * most.rows * engine->n_kv_head;
+    step->partials = take(l, step->n_partials * (engine->value_dim + 2), sizeof *step->partials);
     step->work = take(l, p->max_tokens + parts, sizeof *step->work);
-    step->arrived = take(l, (int64_t)p->max_tokens * engine->n_kv_head, sizeof *step->arrived);
+    step->arrived = take(l, (int64_t)p->max_tokens * engine->n_kv_head * most.n, sizeof *step->arrived);
 }
 
-/* What the experts' ops of a plan need at most: of each thread room to gather, of the step the routes. */
+/* Each thread's room to gather columns for an expert or a head. */
+static void lay_gathered(layout *l, oc_engine *engine) {
+    int64_t width = 0;
+    for (int32_t i = 0; i < engine->n_ops; i++) {
+        const oc_op *op = &engine->ops[i];
+        if (op->kind != OC_OP_EXPERT_GLU && op->kind != OC_OP_HEAD_LINEAR) continue;
+        if (engine->matrices[op->matrix].k > width) width = engine->matrices[op->matrix].k;
+    }
+    const oc_buffer gathered = {.n = (int32_t)width, .width = (int32_t)width, .is_quantized = 1};
+    for (int32_t t = 0; width > 0 && t < engine->params.n_threads; t++)
+        lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
+}
+
+/* What the experts' ops of a plan need at most: of each thread products, of the step the routes. */
 static void lay_experts(layout *l, oc_engine *engine) {
-    int64_t n_expert = 0, pairs = 0, width = 0;
+    int64_t n_expert = 0, pairs = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
         const oc_op *op = &engine->ops[i];
         if (op->kind == OC_OP_ROUTE && op->n_expert > n_expert) n_expert = op->n_expert;
         if (op->kind == OC_OP_ROUTE && op->n_used > pairs) pairs = op->n_used;
-        if (op->kind == OC_OP_EXPERT_GLU && engine->buffers[op->src].width > width) width = engine->buffers[op->src].width;
     }
     if (n_expert == 0) return;
     pairs *= engine->params.max_tokens;
@@ -518,11 +578,8 @@ static void lay_experts(layout *l, oc_engine *engine) {
     routes->weight = take(l, pairs, sizeof *routes->weight);
     routes->first = take(l, n_expert + 1, sizeof *routes->first);
     routes->active = take(l, n_expert, sizeof *routes->active);
-    const oc_buffer gathered = {.n = (int32_t)width, .width = (int32_t)width, .is_quantized = 1};
-    for (int32_t t = 0; t < engine->params.n_threads; t++) {
-        lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
+    for (int32_t t = 0; t < engine->params.n_threads; t++)
         engine->threads[t].rows = take(l, OC_SLICE * OC_EXPERT_ROWS, sizeof(float));
-    }
 }
 
 /* Rows of the largest chunk of a step of one token, of GLU those of both matrices. */
@@ -539,11 +596,11 @@ static int64_t chunk_rows(const oc_engine *engine) {
 }
 
 static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
-    int64_t head_dim = engine->head_dim;
+    int64_t head_dim = engine->head_dim, value_dim = engine->value_dim;
     thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
     thread->attention = take(l, (int64_t)oc_attention_scratch(head_dim), sizeof(float));
-    thread->whole = lay_partial(l, head_dim);
-    thread->part = lay_partial(l, head_dim);
+    thread->whole = lay_partial(l, value_dim);
+    thread->part = lay_partial(l, value_dim);
     thread->column = take(l, widest, sizeof(float));
     thread->first = take(l, OC_ROWS, sizeof(int32_t));
     thread->last = take(l, OC_ROWS, sizeof(int32_t));
@@ -581,6 +638,7 @@ static size_t lay_scratch(oc_engine *engine) {
     step->spans = take(&l, p->max_tokens, sizeof *step->spans);
     step->lanes = take(&l, (int64_t)engine->n_ops * p->n_threads, sizeof *step->lanes);
     lay_attention(&l, engine);
+    lay_gathered(&l, engine);
     lay_experts(&l, engine);
     return l.total;
 }
@@ -592,7 +650,8 @@ static void drop_unread_codes(oc_engine *engine) {
         for (int32_t i = 0; i < engine->n_ops; i++) {
             const oc_op *op = &engine->ops[i];
             const int is_glu = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
-            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_EXPERT_SUM && !is_glu) || op->src != b) continue;
+            const int has_one = op->kind == OC_OP_LINEAR || op->kind == OC_OP_EXPERT_SUM || op->kind == OC_OP_HEAD_LINEAR;
+            if ((!has_one && !is_glu) || op->src != b) continue;
             is_read |= !engine->matrices[op->matrix].format->needs_f32;
             is_read |= is_glu && op->matrix2 >= 0 && !engine->matrices[op->matrix2].format->needs_f32;
         }

@@ -40,14 +40,15 @@ static void roll_back(const oc_batch_item *items, int32_t n_items) {
     for (int32_t i = 0; i < n_items; i++) oc_seq_truncate(items[i].seq, items[i].seq->length);
 }
 
-/* Query heads per kv head: spans are cut so that their rows fit OC_ROWS. One plan has one head geometry for all layers
- * as far as spans go, the largest. */
-int32_t oc_rows_per_token(const oc_engine *engine) {
-    int32_t most = 1;
+/* Spans are cut so that their rows fit OC_ROWS. One plan has one head geometry for all layers as far as spans go, the
+ * largest. */
+oc_slices oc_most_slices(const oc_engine *engine) {
+    oc_slices most = {1, 1};
     for (int32_t i = 0; i < engine->n_ops; i++)
         if (engine->ops[i].kind == OC_OP_ATTENTION) {
-            int32_t group = engine->ops[i].n_head / engine->ops[i].n_kv_head;
-            if (group > most) most = group;
+            const oc_slices slices = oc_slices_of(&engine->ops[i]);
+            if (slices.n > most.n) most.n = slices.n;
+            if (slices.rows > most.rows) most.rows = slices.rows;
         }
     return most;
 }
@@ -57,7 +58,8 @@ int32_t oc_rows_per_token(const oc_engine *engine) {
 static void lay_attention(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     const oc_engine_params *p = &engine->params;
-    int64_t used = 0, rows_per_token = (int64_t)oc_rows_per_token(engine) * engine->n_kv_head;
+    const oc_slices most = oc_most_slices(engine);
+    int64_t used = 0, rows_per_token = (int64_t)most.n * most.rows * engine->n_kv_head;
     step->n_work = 0;
     for (int32_t i = 0; i < step->n_spans; i++) {
         oc_span *span = &step->spans[i];
@@ -76,7 +78,7 @@ static void lay_attention(oc_engine *engine) {
 
 static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n_items) {
     oc_step_state *step = &engine->step;
-    int32_t column = 0, per_span = OC_ROWS / oc_rows_per_token(engine);
+    int32_t column = 0, per_span = OC_ROWS / oc_most_slices(engine).rows;
     step->items = items;
     step->n_items = n_items;
     step->n_outputs = step->n_spans = 0;

@@ -9,6 +9,7 @@ norms behind have a skeleton of their own (encoder.py).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from ollamacore.arch.hyper import Hyper
@@ -23,6 +24,14 @@ class FeedForward(Protocol):
 
     def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str, dst: str, scale: float) -> str:
         """Emit `dst` = `scale` times the output, (n_embd), of `normed`; tensors are called `name`..., "blk.N.ffn_"."""
+        ...
+
+
+class Attention(Protocol):
+    """Attention of another kind than a block has by itself."""
+
+    def __call__(self, plan: Plan, hyper: Hyper, layer: int, normed: str) -> str:
+        """Emit what the matrix called "blk.N.attn_output" reads, of `normed`; tensors are called "blk.N.attn_"..."""
         ...
 
 
@@ -64,8 +73,9 @@ class Block:
     """One layer."""
 
     rope: Rope | None  # None: q and k are not turned
-    heads: KVLayer | None = None  # KV heads and the length of heads; None: the model's
+    heads: KVLayer | None = None  # what the KV cache holds; None: the model's heads
     kv_of: int | None = None  # the layer whose keys and values are read; None: its own
+    attention: Attention | None = None  # None: grouped-query attention, which the fields up to value_norm describe
     neox: bool = False  # rope turns the pairs (i, i + n_rot / 2) of a head instead of (2i, 2i + 1)
     scale: float | None = None  # of q; None: 1 / sqrt(head_dim)
     window: int = 0  # keys that a token attends to; 0: all before it
@@ -202,8 +212,16 @@ def _parallel(stream: _Stream, block: Block, layer: int) -> None:
 
 def attention(plan: Plan, hyper: Hyper, blocks: Sequence[Block], layer: int, normed: str, *, join: bool = False) -> str:
     """Emit the attention of a block, projected. `join`: the next op does not read it."""
+    block = blocks[layer]
+    attend = block.attention or partial(_grouped_query, blocks)
+    attended = attend(plan, hyper, layer, normed)
+    output = Rows(f"blk.{layer}.attn_output", hyper.n_embd)
+    return plan.linear(attended, output, "projected", scale=block.residual_scale, join=join)
+
+
+def _grouped_query(blocks: Sequence[Block], plan: Plan, hyper: Hyper, layer: int, normed: str) -> str:
     block, name = blocks[layer], f"blk.{layer}.attn_"
-    n_kv_head, head_dim = _heads(hyper, block)
+    n_kv_head, head_dim, _ = _heads(hyper, block)
     parts = _projections(plan, block, name, hyper.n_head * head_dim, n_kv_head * head_dim)
     made = project(plan, parts, normed)
     q, k = made["q"], made.get("k")
@@ -211,7 +229,7 @@ def attention(plan: Plan, hyper: Hyper, blocks: Sequence[Block], layer: int, nor
     if block.width_norms and k:
         plan.norm_buffer(q, f"{name}q_norm", hyper.eps, join=True)
         plan.norm_buffer(k, f"{name}k_norm", hyper.eps)
-    attended = plan.attention(
+    return plan.attention(
         q,
         k,
         v,
@@ -229,8 +247,6 @@ def attention(plan: Plan, hyper: Hyper, blocks: Sequence[Block], layer: int, nor
         sinks=f"{name}sinks.weight" if plan.has(f"{name}sinks.weight") else None,
         eps=hyper.eps,
     )
-    output = Rows(f"{name}output", hyper.n_embd)
-    return plan.linear(attended, output, "projected", scale=block.residual_scale, join=join)
 
 
 def _projections(plan: Plan, block: Block, name: str, q_width: int, kv_width: int) -> dict[str, Rows]:

@@ -73,11 +73,19 @@ class Hyper:
     rope_base: float
 
     @classmethod
-    def read(cls, meta: Metadata, *, centers: bool = False, varied: bool = False) -> "Hyper":
+    def read(
+        cls,
+        meta: Metadata,
+        *,
+        centers: bool = False,
+        varied: bool = False,
+        kv_heads: tuple[int, int] | None = None,
+    ) -> "Hyper":
         """Read and check them; every value is bounded, so that products of two cannot overflow.
 
         `centers`: norms are layernorm, whose epsilon has another name. `varied`: layers may differ in what files give
-        by layer, and these are the first one's numbers.
+        by layer, and these are the first one's numbers. `kv_heads`: n_kv_head and head_dim, if they are not what the
+        file says of keys and values.
         """
         n_layer = meta.integer("block_count", 1, 512)
 
@@ -89,12 +97,12 @@ class Hyper:
 
         n_embd = meta.integer("embedding_length", 8, 1 << 16)
         n_head = shared("attention.head_count", 1024)
-        n_kv_head = shared("attention.head_count_kv", 1024, n_head)
-        head_dim = meta.integer("attention.key_length", 1, 1024, max(n_embd // n_head, 1))
+        n_kv_head, head_dim = kv_heads or (
+            shared("attention.head_count_kv", 1024, n_head),
+            _head_dim(meta, max(n_embd // n_head, 1)),
+        )
         if n_head % n_kv_head:
             raise InvalidFileError(f"{n_head} heads are no multiple of {n_kv_head} KV heads")
-        if meta.integer("attention.value_length", 1, 1024, head_dim) != head_dim:
-            raise UnsupportedModelError("keys and values of different length are not supported")
         n_rot = meta.integer("rope.dimension_count", 1, 1024, head_dim)
         if n_rot > head_dim:
             raise InvalidFileError(f"rope over {n_rot} of {head_dim} values")
@@ -114,3 +122,10 @@ class Hyper:
             eps=meta.number(f"attention.layer_norm_{'' if centers else 'rms_'}epsilon", 0.0, 1.0),
             rope_base=meta.number("rope.freq_base", 2.0, 1e12, 10000.0),
         )
+
+
+def _head_dim(meta: Metadata, default: int) -> int:
+    head_dim = meta.integer("attention.key_length", 1, 1024, default)
+    if meta.integer("attention.value_length", 1, 1024, head_dim) != head_dim:
+        raise UnsupportedModelError("keys and values of different length are not supported")
+    return head_dim

@@ -25,6 +25,8 @@ _SMALL_PARTS = 6 << 20
 _MAX_THREADS, _SLICE = 64, 32
 #: rows of a matrix that are packed together
 _GROUP = 8
+#: numbers of GGUF's types
+_F32, _F16 = 0, 1
 
 
 class KVLayer(NamedTuple):
@@ -32,6 +34,7 @@ class KVLayer(NamedTuple):
 
     n_kv_head: int
     head_dim: int
+    value_dim: int = 0  # of values that are the first elements of their keys; 0: values are as long as keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,60 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What an engine's matrix, (rows, k), or vector, (rows) with k = 1, is in the file: rows of a tensor."""
+    """What an engine's matrix, (rows, k), or vector, (rows) with k = 1, is in the file: rows of a tensor.
+
+    With `more`, tensors and first rows, they are the first of several runs of as many rows.
+    """
 
     tensor: str
     first: int
     rows: int
     k: int
+    more: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Where they lie."""
+        return (self.tensor, *(name for name, _ in self.more))
+
+    def type(self, file: GGUFFile) -> int:
+        """The number of their format."""
+        return file.tensors[self.tensor].type
+
+    def runs(self, file: GGUFFile) -> list[Any]:
+        """Their bytes."""
+        n = self.rows // (1 + len(self.more))
+        return [_rows_of(file, name, first, n) for name, first in ((self.tensor, self.first), *self.more)]
+
+
+def _rows_of(file: GGUFFile, name: str, first: int, n: int) -> memoryview:
+    """The bytes of n rows of a tensor: rows have the same size."""
+    data = file.data(name)
+    row = len(data) // prod(file.tensors[name].shape[1:])
+    return data[first * row : (first + n) * row]
+
+
+@dataclass(frozen=True, slots=True)
+class Transposed(Part):
+    """`rows` columns, n_head times those of the tensor, each the first k values that a head has of one.
+
+    A row of a quantised format cannot be read across: the matrix is made of them in F16, or F32 of a wider float.
+    """
+
+    n_head: int = 1
+
+    def type(self, file: GGUFFile) -> int:
+        """See Part."""
+        return _F32 if file.tensors[self.tensor].type_name in ("F32", "BF16") else _F16
+
+    def runs(self, file: GGUFFile) -> list[Any]:
+        """See Part."""
+        info = file.tensors[self.tensor]
+        values = np.empty(prod(info.shape), np.float32)
+        _core.dequantize(info.type, file.data(self.tensor), values.data)
+        heads = values.reshape(self.n_head, -1, info.shape[0])[:, : self.k].swapaxes(1, 2)
+        kind = np.float32 if self.type(file) == _F32 else np.float16
+        return [heads.astype(kind, order="C").reshape(-1).view(np.uint8)]
 
 
 @dataclass(slots=True)
@@ -105,12 +156,12 @@ class Plan:
     def matrix(self, rows: Rows, k: int) -> str:
         """Name a weight matrix of (rows, k); an error names the tensor if it is missing or misshapen."""
         tensor, of = f"{rows.name}.weight", rows.of or rows.n
-        self._expect(tensor, (k,) if of == 1 else (k, rows.n, of // rows.n) if rows.stacked else (k, of))
+        self.expect(tensor, (k,) if of == 1 else (k, rows.n, of // rows.n) if rows.stacked else (k, of))
         return self._part(self.matrices, Part(tensor, rows.first, rows.n, k), of)
 
     def vector(self, tensor: str, n: int, first: int = 0, of: int | None = None) -> str:
         """Name a vector of n values from `first` on of a tensor of `of` values (None: n)."""
-        self._expect(tensor, (of or n,))
+        self.expect(tensor, (of or n,))
         return self._part(self.vectors, Part(tensor, first, n, 1), of or n)
 
     def constant(self, name: str, values: npt.NDArray[np.float64]) -> str:
@@ -120,21 +171,40 @@ class Plan:
 
     def coefficients(self, tensor: str, rows: int, k: int) -> str:
         """Name a vector that is a small matrix of (rows, k)."""
-        self._expect(tensor, (k, rows))
+        self.expect(tensor, (k, rows))
         return self._part(self.vectors, Part(tensor, 0, rows * k, 1), rows * k)
 
     def experts(self, experts: Experts, k: int) -> dict[str, str]:
         """Name the matrix of all experts, rows of one behind those of another, and their biases: operands of an op."""
         tensor, bias = f"{experts.name}.weight", f"{experts.name}.bias"
-        self._expect(tensor, (k, experts.n, experts.n_expert))
-        if experts.n % _GROUP:
-            raise UnsupportedModelError(f"tensor {tensor!r}: experts of {experts.n} rows are not supported")
+        first, *others = self._expert_tensors(experts)
+        for name in (first, *others):
+            self.expect(name, (k, experts.n) if others else (k, experts.n, experts.n_expert))
         rows = experts.n_expert * experts.n
-        operands = {"matrix": self._part(self.matrices, Part(tensor, 0, rows, k), rows)}
+        part = Part(first, 0, rows, k, tuple((name, 0) for name in others))
+        operands = {"matrix": self.heads(tensor, part, experts.n)}
         if self.has(bias):
-            self._expect(bias, (experts.n, experts.n_expert))
+            self.expect(bias, (experts.n, experts.n_expert))
             operands["vector"] = self._part(self.vectors, Part(bias, 0, rows, 1), rows)
         return operands
+
+    def _expert_tensors(self, experts: Experts) -> list[str]:
+        """The tensor of all experts, or in older files one for each, of the same type."""
+        alone = experts.name.removesuffix("_exps")
+        if self.has(f"{experts.name}.weight") or not self.has(f"{alone}.0.weight"):
+            return [f"{experts.name}.weight"]
+        names = [f"{alone}.{index}.weight" for index in range(experts.n_expert)]
+        for name in names:
+            if self.has(name) and self.file.tensors[name].type != self.file.tensors[names[0]].type:
+                raise UnsupportedModelError(f"tensor {name!r} has another type than {names[0]!r}")
+        return names
+
+    def heads(self, name: str, part: Part, n: int) -> str:
+        """Give a name to a matrix that has n rows for each head, or expert."""
+        if n % _GROUP:
+            raise UnsupportedModelError(f"tensor {part.tensor!r}: heads or experts of {n} rows are not supported")
+        self.matrices[name] = part
+        return name
 
     @staticmethod
     def _part(known: dict[str, Part], part: Part, of: int) -> str:
@@ -153,7 +223,8 @@ class Plan:
         """Whether the file has this tensor."""
         return name in self.file.tensors
 
-    def _expect(self, name: str, shape: tuple[int, ...]) -> None:
+    def expect(self, name: str, shape: tuple[int, ...]) -> None:
+        """An error that names the tensor if it is missing or has another shape."""
         info = self.file.tensors.get(name)
         if info is None:
             raise InvalidFileError(f"tensor {name!r} is missing")
@@ -204,7 +275,7 @@ class Plan:
         self.n_vocab = n_vocab
         if token_type is not None:
             if self.file.tensors[token_type].shape != (n_embd,):  # a file may drop the dimension of a single row
-                self._expect(token_type, (n_embd, self.rows(token_type)))
+                self.expect(token_type, (n_embd, self.rows(token_type)))
             self.vectors[token_type] = Part(token_type, 0, n_embd, 1)
         return self._op(
             "embed",
@@ -285,15 +356,20 @@ class Plan:
         center: bool = False,
         parts: int = 1,
         join: bool = False,
+        quantize: bool = False,
     ) -> str:
         """Norm a whole buffer, or `parts` of it each on its own, in place; `add`, the residual stream, is added before.
 
-        It is rmsnorm, or with `center` layernorm. `join`: the next op does not read it.
+        It is rmsnorm, or with `center` layernorm. `join`: the next op does not read it; `quantize`: a matrix does.
         """
         width = self.buffers[name] // parts
+        flags = {"center": center, "join": join}
         return self._op(
             "norm",
-            flags=(*(("center",) if center else ()), *(("join",) if join else ())),
+            flags=(
+                *(flag for flag, is_set in flags.items() if is_set),
+                *(self._quantize(self.buffers[name]) if quantize else ()),
+            ),
             src=add,
             dst=name,
             dst2=name,
@@ -306,7 +382,7 @@ class Plan:
     def gather(self, tensor: str, dst: str, scale: float) -> None:
         """dst += scale * the token's row of a table, which stays in the file."""
         width = self.buffers[dst]
-        self._expect(tensor, (width, self.rows(tensor)))
+        self.expect(tensor, (width, self.rows(tensor)))
         table = self._part(self.tables, Part(tensor, 0, self.rows(tensor), width), self.rows(tensor))
         self._op("gather", dst=dst, matrix=table, scale=scale)
 
@@ -333,12 +409,12 @@ class Plan:
         dst: str,
         *,
         join: bool = False,
+        quantize: bool = False,
         activation: str | None = None,
         scale: float = 1.0,
         softcap: float = 0.0,
         factors: str | None = None,
         offset: int = 0,
-        quantize: bool = False,
     ) -> str:
         """dst = scale * (weight * src + bias if the file has it), (rows). `join`: the next op does not read dst.
 
@@ -346,12 +422,13 @@ class Plan:
         as `quantize` does; softcap > 0 bounds dst by it. `factors` from `offset` on multiply dst in the end.
         """
         bias = f"{rows.name}.bias"
+        is_read = quantize or activation is not None
         return self._op(
             "linear",
             flags=(
                 *(("join",) if join else ()),
                 *((activation,) if activation else ()),
-                *(self._quantize(rows.n) if activation or quantize else ()),
+                *(self._quantize(rows.n) if is_read else ()),
             ),
             src=src,
             src2=factors,
@@ -363,7 +440,21 @@ class Plan:
             offset=offset,
         )
 
-    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False, erf: bool = False) -> str:
+    def head_linear(self, src: str, matrix: str, n_head: int, dst: str) -> str:
+        """Of each head matrix * the first k of its values in src, and what it has there behind them."""
+        part, width = self.matrices[matrix], self.buffers[src]
+        self.gathered = max(self.gathered, part.k)
+        to = (part.rows + width) // n_head - part.k
+        return self._op(
+            "head_linear",
+            flags=self._quantize(to),
+            src=src,
+            dst=self.buffer(dst, n_head * to),
+            matrix=matrix,
+            n_head=n_head,
+        )
+
+    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False, erf: bool = False, dst: str = "ff") -> str:
         """act(gate * src) * (up * src), (rows of each).
 
         The activation is SiLU, GELU in its tanh form with `gelu`, or GELU with the error function with `erf`.
@@ -376,8 +467,8 @@ class Plan:
             "glu",
             flags=(*self._quantize(gate.n), *(("gelu",) if gelu else ()), *(("erf",) if erf else ())),
             src=src,
-            dst=self.buffer("ff", gate.n),
-            dst2=self.buffer("ff_up", up.n),
+            dst=self.buffer(dst, gate.n),
+            dst2=self.buffer(f"{dst}_up", up.n),
             matrix=self.matrix(gate, k),
             matrix2=self.matrix(up, k),
         )
@@ -482,7 +573,8 @@ class Plan:
         n_head: int,
         scale: float,
         rope: int | None,
-        neox: bool,
+        rope_at: int = 0,
+        neox: bool = False,
         window: int = 0,
         q_norm: str | None = None,
         k_norm: str | None = None,
@@ -493,18 +585,20 @@ class Plan:
         sinks: str | None = None,
         slopes: str | None = None,
     ) -> str:
-        """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim).
+        """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim, or value_dim).
 
-        Without k and v, `layer` of the cache has its keys and values already. `value_norm`: rmsnorm of each head of v.
-        `both_ways`: to the tokens after it too, as far as they are in the same step, with a `window` half of it on
-        either side. `sinks`: a vector with one more score for each head. `slopes`: a constant with what each head's
-        scores lose for each position between query and key.
+        Without k and v, `layer` of the cache has its keys and values already; without v alone, see KVLayer.
+        `rope_at`: the first value of a head that rope turns; norms are then of those before. `value_norm`: rmsnorm of
+        each head of v. `both_ways`: to the tokens after it too, as far as they are in the same step, with a `window`
+        half of it on either side. `sinks`: a vector with one more score for each head. `slopes`: a constant with what
+        each head's scores lose for each position between query and key.
         """
-        n_kv_head, head_dim = self.kv[layer]
+        n_kv_head, head_dim, value_dim = self.kv[layer]
+        value_dim = value_dim or head_dim
         shape = {"layer": layer, "n_head": n_head, "n_kv_head": n_kv_head, "head_dim": head_dim}
         norms = {
-            "vector": self.vector(q_norm, head_dim) if q_norm else None,
-            "vector2": self.vector(k_norm, head_dim) if k_norm else None,
+            "vector": self.vector(q_norm, rope_at or head_dim) if q_norm else None,
+            "vector2": self.vector(k_norm, rope_at or head_dim) if k_norm else None,
         }
         self._op(
             "rope_kv",
@@ -513,13 +607,14 @@ class Plan:
             src2=k,
             src3=v,
             rope=rope,
+            rope_at=rope_at,
             scale=scale,
             eps=eps,
             **shape,
             **norms,
         )
-        width = n_head * head_dim
-        whole_blocks = head_dim % 32 == 0
+        width = n_head * value_dim
+        whole_blocks = value_dim % 32 == 0
         dst = self._op(
             "attention",
             flags=(*(("quantize",) if whole_blocks else ()), *(("both_ways",) if both_ways else ())),
@@ -557,12 +652,18 @@ class Plan:
         packed = 0
         for part in self.matrices.values():
             with self._naming(part.tensor):
-                packed += _core.packed_bytes(self.file.tensors[part.tensor].type, part.rows, part.k)
+                packed += _core.packed_bytes(part.type(self.file), part.rows, part.k)
         return packed + 4 * sum(part.rows for part in self.vectors.values())
+
+    def transposed_bytes(self) -> int:
+        """Bytes of the matrices that are made of tensors, and not part of the file."""
+        parts = (part for part in self.matrices.values() if isinstance(part, Transposed))
+        return sum(_core.packed_bytes(part.type(self.file), part.rows, part.k) for part in parts)
 
     def source_tensors(self) -> list[TensorInfo]:
         """The tensors that the matrices lie in."""
-        return [self.file.tensors[name] for name in dict.fromkeys(part.tensor for part in self.matrices.values())]
+        names = dict.fromkeys(name for part in self.matrices.values() for name in part.tensors)
+        return [self.file.tensors[name] for name in names]
 
     def scratch_bytes(self, max_tokens: int, max_outputs: int) -> int:
         """About the bytes of activations, never less: floats, codes and scales of every buffer."""
@@ -584,15 +685,13 @@ class Plan:
         index: dict[str, int] = {}
         for name, part in self.matrices.items():
             with self._naming(part.tensor):
-                kind = self.file.tensors[part.tensor].type
-                index[name] = engine.add_matrix(kind, part.rows, part.k, self._source(part))
+                index[name] = engine.add_matrix(part.type(self.file), part.rows, part.k, *part.runs(self.file))
         for name, values in self.constants.items():
             index[name] = engine.add_vector(values)
         rows: dict[str, int] = {}
         for name, part in self.tables.items():
             with self._naming(part.tensor):
-                kind = self.file.tensors[part.tensor].type
-                rows[name] = engine.add_table(kind, part.rows, part.k, self._source(part))
+                rows[name] = engine.add_table(part.type(self.file), part.rows, part.k, *part.runs(self.file))
         for name, part in self.vectors.items():
             index[name] = engine.add_vector(self.file.floats(part.tensor)[part.first : part.first + part.rows])
         buffers = {name: engine.add_buffer(width) for name, width in self.buffers.items()}
@@ -619,9 +718,3 @@ class Plan:
         except (InvalidFileError, ValueError) as error:
             kind = self.file.tensors[name].type_name
             raise UnsupportedModelError(f"tensor {name!r} ({kind}): {error}") from error
-
-    def _source(self, part: Part) -> memoryview:
-        """The bytes of a matrix; rows of a tensor have the same size."""
-        data = self.file.data(part.tensor)
-        row = len(data) // prod(self.file.tensors[part.tensor].shape[1:])
-        return data[part.first * row : (part.first + part.rows) * row]

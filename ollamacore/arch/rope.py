@@ -36,6 +36,8 @@ def model_rope(meta: Metadata, hyper: Hyper, *, whole_pairs: bool = True) -> Rop
     rope = scaled_rope(meta, hyper.n_rot, hyper.rope_base, whole_pairs=whole_pairs)
     if "rope_freqs.weight" in meta.file.tensors:
         rope = Rope(rope.freq / meta.file.floats("rope_freqs.weight", hyper.n_rot // 2), rope.mscale)
+    if meta.number("attention.temperature_scale", 0.0, 1e3, 0.0):  # queries grow with positions beyond it
+        rope = rope._replace(limit=meta.integer("rope.scaling.original_context_length", 1, 1 << 26))
     return rope
 
 

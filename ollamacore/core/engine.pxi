@@ -13,6 +13,7 @@ OP_KINDS = {
     "route": OC_OP_ROUTE, "expert_glu": OC_OP_EXPERT_GLU, "expert_sum": OC_OP_EXPERT_SUM,
     "gather": OC_OP_GATHER, "sparse_glu": OC_OP_SPARSE_GLU, "predict": OC_OP_PREDICT, "correct": OC_OP_CORRECT,
     "match": OC_OP_MATCH,
+    "head_linear": OC_OP_HEAD_LINEAR,
 }
 OP_FLAGS = {
     "quantize": OC_FLAG_QUANTIZE, "join": OC_FLAG_JOIN, "neox": OC_FLAG_NEOX, "gelu": OC_FLAG_GELU,
@@ -29,12 +30,13 @@ STEP_FULL = OC_ERR_FULL
 
 
 cdef oc_kv_layer *_kv_layers(kv) except NULL:
-    """(KV heads, their length) of each layer, for free()."""
+    """(KV heads, their length, that of values or 0) of each layer, for free()."""
     cdef oc_kv_layer *layers = <oc_kv_layer *>malloc(max(len(kv), 1) * sizeof(oc_kv_layer))
     if layers == NULL:
         raise OutOfMemoryError("out of memory")
-    for i, (n_kv_head, head_dim) in enumerate(kv):
+    for i, (n_kv_head, head_dim, value_dim) in enumerate(kv):
         layers[<int>i].n_kv_head, layers[<int>i].head_dim = n_kv_head, head_dim
+        layers[<int>i].value_dim = value_dim or head_dim
     return layers
 
 
@@ -51,8 +53,9 @@ def kv_block_bytes(kv, str kv_type) -> int:
 cdef class Engine:
     """Weights, plan and KV pool of one model.
 
-    `kv`: of each layer of the KV cache how many KV heads it has, and their length. Build it with the add_* methods,
-    then finish() and load(); afterwards one thread at a time may call step().
+    `kv`: of each layer of the KV cache how many KV heads it has, their length, and how much of a key is its value, or 0
+    where values are as long and kept apart. Build it with the add_* methods, then finish() and load(); afterwards one
+    thread at a time may call step().
     """
 
     cdef oc_engine *_engine
@@ -128,16 +131,33 @@ cdef class Engine:
         """Sequences of one step."""
         return self._params.max_seqs
 
-    def add_matrix(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
-        """A weight matrix (n_rows, k) in GGUF layout, part of a mapped file; the buffer is held until it is packed."""
+    def add_matrix(self, int gguf_type, long long n_rows, long long k, *runs) -> int:
+        """A weight matrix (n_rows, k) in GGUF layout, in one or several runs of as many rows of a mapped file.
+
+        The buffers are held until they are packed.
+        """
         cdef char err[OC_ERR_LEN]
         cdef int32_t index
-        self._need_open()
-        err[0] = 0
-        if data.shape[0] == 0:
-            raise InvalidFileError("matrix without data")
-        _check(oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, &data[0], data.shape[0], &index, err), err)
-        self._sources.append(data)
+        cdef const unsigned char[::1] data
+        cdef const void **at = <const void **>malloc(max(1, len(runs)) * sizeof(void *))
+        cdef size_t size = 0
+        try:
+            if at == NULL:
+                raise OutOfMemoryError("out of memory")
+            self._need_open()
+            err[0] = 0
+            for i, run in enumerate(runs):
+                data = run
+                if data.shape[0] == 0:
+                    raise InvalidFileError("matrix without data")
+                if i > 0 and <size_t>data.shape[0] != size:
+                    raise InvalidFileError("runs of rows differ in size")
+                at[i], size = &data[0], data.shape[0]
+            status = oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, at, <int32_t>len(runs), size, &index, err)
+            _check(status, err)
+        finally:
+            free(at)
+        self._sources.extend(runs)
         return index
 
     def add_table(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
@@ -185,7 +205,7 @@ cdef class Engine:
 
     def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int dst=-1, int dst2=-1,
                int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int layer=0, int n_head=0,
-               int n_kv_head=0, int head_dim=0, int rope=-1, int window=0, float eps=0, float scale=1,
+               int n_kv_head=0, int head_dim=0, int rope=-1, int rope_at=0, int window=0, float eps=0, float scale=1,
                float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0, int n_stream=0,
                int offset=0):
         """One op of the plan; oc.h says what each kind reads and writes."""
@@ -198,7 +218,8 @@ cdef class Engine:
         op.src, op.src2, op.src3, op.dst, op.dst2 = src, src2, src3, dst, dst2
         op.matrix, op.matrix2, op.vector, op.vector2 = matrix, matrix2, vector, vector2
         op.layer, op.n_head, op.n_kv_head, op.head_dim = layer, n_head, n_kv_head, head_dim
-        op.rope, op.window, op.eps, op.scale, op.softcap = rope, window, eps, scale, softcap
+        op.rope, op.rope_at, op.window = rope, rope_at, window
+        op.eps, op.scale, op.softcap = eps, scale, softcap
         op.n_expert, op.n_used, op.n_group, op.n_group_used = n_expert, n_used, n_group, n_group_used
         op.n_stream, op.offset = n_stream, offset
         err[0] = 0

@@ -19,7 +19,7 @@ class Bench:
 
     def __init__(self):
         self.engine = _core.Engine(
-            n_threads=2, max_tokens=8, max_outputs=8, max_seqs=1, kv=[(1, 8)], kv_type="f32", kv_blocks=1
+            n_threads=2, max_tokens=8, max_outputs=8, max_seqs=1, kv=[(1, 8, 0)], kv_type="f32", kv_blocks=1
         )
         self.residual = self.buffer()
         self.engine.add_op("embed", dst=self.residual, matrix=self.matrix(EMBEDDING))

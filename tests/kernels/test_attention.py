@@ -28,7 +28,8 @@ def quantise(x):
 class Case:
     """Queries over one sequence whose tiles lie shuffled in a pool; slots never written hold NaN."""
 
-    def __init__(self, kind, head_dim, ranges, *, seed=0, q_scale=1.0, v_scale=1.0, softcap=0.0, pad=0, alibi=False):
+    def __init__(self, kind, head_dim, ranges, *, seed=0, q_scale=1.0, v_scale=1.0, softcap=0.0, pad=0, alibi=False,
+                 value_dim=0):
         rng = np.random.default_rng(seed)
         self.kind, self.head_dim, self.softcap = kind, head_dim, softcap
         self.slope = (2.0 ** -rng.uniform(0, 8, len(ranges))).astype(np.float32) if alibi else None
@@ -44,7 +45,10 @@ class Case:
         self.v = (rng.standard_normal((n_keys, head_dim)) * v_scale).astype(dtype)
         self.table = rng.permutation(n_tiles).astype(np.int32)
         self.pad = pad
+        self.value_dim = value_dim  # > 0: values are this much of their keys
         self.fill()
+        if value_dim:
+            self.v, self.v_pool = self.k[:, :value_dim], np.zeros_like(self.v_pool)
 
     def fill(self):
         """Lay k and v out in tiles; afterwards they are what can be read back."""
@@ -84,14 +88,15 @@ class Case:
         table[~used] = -1  # a tile that no row attends to does not exist
         slope, position = (None if x is None else x[keep].copy() for x in (self.slope, self.position))
         _core.op_attention(row, q, first, last, self.k_pool, self.v_pool, table, out[1:-1], top, total,
-                           scratch[1:], self.head_dim, self.softcap, slope=slope, position=position)
+                           scratch[1:], self.head_dim, self.softcap, value_dim=self.value_dim, slope=slope,
+                           position=position)
         assert (out[[0, -1]] == 77).all()
-        assert (out[:, self.head_dim:] == 77).all()
+        assert (out[:, self.v.shape[1]:] == 77).all()
         assert (scratch[-7:] == 77).all()
-        return out[1:-1, :self.head_dim] / total[:, None]
+        return out[1:-1, :self.v.shape[1]] / total[:, None]
 
     def reference(self):
-        out = np.empty((len(self.first), self.head_dim))
+        out = np.empty((len(self.first), self.v.shape[1]))
         for i, (a, b) in enumerate(zip(self.first, self.last, strict=True)):
             score = self.k[a:b].astype(np.float64) @ self.q[i, :self.head_dim].astype(np.float64)
             if self.softcap:
@@ -119,6 +124,17 @@ def test_attention_head_sizes(row, kind, head_dim):
 @pytest.mark.parametrize("head_dim", [1, 4, 7, 20, 100])
 def test_attention_head_sizes_off_the_vector_width(row, kind, head_dim):
     Case(kind, head_dim, [(0, 70), (3, 40)], seed=head_dim).check(row)
+
+
+@pytest.mark.parametrize(("row", "kind"), ROWS)
+@pytest.mark.parametrize(("head_dim", "value_dim"), [(576, 512), (96, 64), (48, 48), (40, 24), (20, 12), (7, 3)])
+def test_attention_to_values_that_are_part_of_their_keys(row, kind, head_dim, value_dim):
+    ranges = [(0, 70)] * 7 + [(5, 33), (40, 41)]
+    for alibi in (False, True):
+        case = Case(kind, head_dim, ranges, seed=head_dim, value_dim=value_dim, alibi=alibi)
+        out = case.check(row)
+        for i in (0, 7, 8):
+            assert case.run(row, slice(i, i + 1))[0].tobytes() == out[i].tobytes()
 
 
 @pytest.mark.parametrize(("row", "kind"), ROWS)
