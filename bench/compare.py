@@ -133,7 +133,8 @@ def keep(table: dict[str, Any], args: argparse.Namespace) -> Path:
         "context": args.context,
     }
     at = f"-{args.context}" if args.context else ""
-    return save(f"{args.model.stem.lower()}-{args.threads}t{at}", settings, table)
+    level = f"-{os.environ['OLLAMACORE_CPU']}" if os.environ.get("OLLAMACORE_CPU") else ""
+    return save(f"{args.model.stem.lower()}-{args.threads}t{at}{level}", settings, table)
 
 
 def arguments() -> argparse.Namespace:

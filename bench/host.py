@@ -2,34 +2,18 @@
 
     python -m bench.host MODEL.gguf [--tokens 256] [--threads 2]
 
-Default sampling options, one stream. The step is timed inside, the token outside; the difference is the host's.
+Default sampling options, one stream. `between` is the time between two steps, when no thread computes; `beside` is the
+time that the calling thread spends on the last token while the other threads have begun the next step.
 """
-
-from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from array import array
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import ollamacore
-from ollamacore import _core
-
-
-class TimedEngine(_core.Engine):
-    """An engine that notes when each step begins and ends."""
-
-    times: ClassVar[list[tuple[int, int]]] = []
-
-    def step(self, batch: list[tuple[_core.Sequence, array[int] | int, int]]) -> int:
-        """One step, timed."""
-        start = time.perf_counter_ns()
-        status = super().step(batch)
-        self.times.append((start, time.perf_counter_ns()))
-        return status
+from ollamacore import _core, scheduler
 
 
 def main() -> None:
@@ -40,14 +24,19 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    _core.Engine = TimedEngine  # type: ignore[misc]
+    streams: list[_core.Stream] = []
+
+    def kept(*parts: Any) -> _core.Stream:
+        streams.append(_core.Stream(*parts))
+        return streams[-1]
+
+    scheduler.Stream = kept  # type: ignore[assignment, misc]
     with closing(ollamacore.Model.load(args.model, threads=args.threads)) as model:
-        model.generate("Once upon a time", num_predict=args.tokens, seed=1).text()
-    gaps = [
-        (begin - end) / 1000 for (_, end), (begin, _) in zip(TimedEngine.times, TimedEngine.times[1:], strict=False)
-    ]
-    steps = [(end - begin) / 1000 for begin, end in TimedEngine.times[1:]]
-    print(f"{len(gaps)} tokens: step {statistics.median(steps):.0f} us, host {statistics.median(gaps):.1f} us (median)")
+        # read while the next step is under way
+        seen = [streams[0].step_ns for _ in model.generate("Once upon a time", num_predict=args.tokens, seed=1)]
+    times = [(began - ended, joined - began) for began, joined, ended in seen if ended < began < joined]
+    between, beside = (statistics.median(column) / 1000 for column in zip(*times, strict=True))
+    print(f"{len(times)} tokens: {between:.1f} us between two steps, {beside:.1f} us beside one (medians)")
 
 
 if __name__ == "__main__":

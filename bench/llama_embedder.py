@@ -1,4 +1,4 @@
-"""llama.cpp as a worker of bench_embed.py; runs in the Python that has llama-cpp-python.
+"""llama.cpp as a worker of compare_embed.py; runs in the Python that has llama-cpp-python.
 
 Texts are packed into batches as ours packs them, sorted by length, with one sequence for each text. The C interface is
 called directly: the binding's own loop would add its Python time to llama.cpp's.
@@ -43,7 +43,7 @@ class LlamaCpp:
         n = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), out, len(out), True, True)
         return out[:n]
 
-    def _run(self, texts: list[list[int]]) -> list[list[float]]:
+    def run(self, texts: list[list[int]]) -> list[list[float]]:
         batch, at = self._batch, 0
         for number, tokens in enumerate(texts):
             for position, token in enumerate(tokens):
@@ -66,11 +66,11 @@ class LlamaCpp:
         size = 0
         for ids in tokens:
             if group and (size + len(ids) > self._size or len(group) == MAX_SEQS):
-                self._run(group)
+                self.run(group)
                 group, size = [], 0
             group.append(ids)
             size += len(ids)
-        self._run(group)
+        self.run(group)
         return time.perf_counter() - start, sum(map(len, tokens))
 
 

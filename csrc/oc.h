@@ -39,40 +39,66 @@ typedef struct oc_seq oc_seq;
 typedef enum oc_op_kind {
     /* dst = scale * row `token` of matrix (+ row `position` of matrix2) (+ vector); also prepares the rope tables */
     OC_OP_EMBED = 0,
-    /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0; x += src2 if >= 0;
+    /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0; x += src2 if >= 0; x *= scale;
      * dst = rmsnorm(x, vector); with OC_FLAG_CENTER vector2 belongs to the norm: dst = layernorm(x, vector, vector2);
-     * with OC_FLAG_PLAIN dst = x. dst may be dst2: the norm replaces x */
+     * with OC_FLAG_PLAIN dst = x, times vector if >= 0. dst may be dst2: the norm replaces x. n_head > 0: n_head parts
+     * of x, each normed on its own by the same vector */
     OC_OP_NORM = 1,
     /* dst = scale * (matrix * src + vector (bias, or none if < 0)), through GELU with OC_FLAG_GELU (its tanh form) or
-     * OC_FLAG_ERF; with softcap > 0 dst = softcap * tanh(dst / softcap) */
+     * OC_FLAG_ERF; with softcap > 0 dst = softcap * tanh(dst / softcap); then times src2, from value `offset` on,
+     * if >= 0 */
     OC_OP_LINEAR = 2,
-    OC_OP_GLU = 3,       /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU */
-    OC_OP_ROPE_KV = 4,   /* q (src), k (src2): optional head norms vector / vector2, rope; q *= scale; k and v (src3) into the cache */
-    /* after its ROPE_KV; dst = attention of q (src) over the cache of `layer`: the last `window` keys if > 0, and with
-     * OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step; vector: a sink for each head, one
-     * more score in its softmax */
+    /* dst = act(matrix * src) * (matrix2 * src); SiLU, or GELU with OC_FLAG_GELU or OC_FLAG_ERF */
+    OC_OP_GLU = 3,
+    /* q (src), k (src2): optional norms of heads, vector / vector2, of the first rope_at elements if rope_at > 0, and
+     * rope from element rope_at on; q *= scale; k and v (src3), with OC_FLAG_NORM_VALUE normed by head, without weights,
+     * into the cache; v may be k as it was before, and is < 0 where values are part of their keys. src2 and src3 < 0:
+     * `layer` has its keys and values already */
+    OC_OP_ROPE_KV = 4,
+    /* after its ROPE_KV; dst, value_dim for each head, = attention of q (src) over the cache of `layer`: the last
+     * `window` keys if > 0, and with OC_FLAG_BOTH_WAYS the keys after the token too, up to the last one of the step, or
+     * those at most window / 2 away; vector: a sink for each head, one more score in its softmax; vector2: for each head
+     * what a score loses for each position between query and key (ALiBi) */
     OC_OP_ATTENTION = 5,
     OC_OP_QUANTIZE = 6,  /* the quantised form of src, where its producer could not make it */
     /* Experts: a matrix has the rows of all n_expert, a vector their biases. ROUTE chooses n_used of them for each token
      * from their logits (src), by softmax or with OC_FLAG_SIGMOID, plus vector for the choice alone; of n_group groups, if
-     * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times scale. */
+     * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times
+     * scale, times the expert's value of vector2 if >= 0. */
     OC_OP_ROUTE = 7,
-    /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_CLAMP: the
-     * variant of gpt-oss */
+    /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_GELU as in
+     * GLU, OC_FLAG_CLAMP: the variant of gpt-oss. matrix2 < 0: matrix has of each expert its gate and then its up; or,
+     * with OC_FLAG_ERF, there is no gate: GELU with the error function of the one product */
     OC_OP_EXPERT_GLU = 8,
     /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
      * src3, if >= 0) if src2 >= 0 */
     OC_OP_EXPERT_SUM = 9,
+    /* dst += scale * row `token` of the table `matrix`, its first row for tokens that it lacks */
+    OC_OP_GATHER = 10,
+    /* dst = GELU(max(src - (mean + scale * standard deviation of src), 0)) * src2: of a normal distribution a fixed
+     * part of the values is not zero (Gaussian top-k). dst is neither of the two */
+    OC_OP_SPARSE_GLU = 11,
+    /* AltUp (Baykal et al., arXiv 2301.13310): a token has n_stream streams, the buffers from dst on. PREDICT: stream
+     * j += sum over i of stream i times value n_stream * j + i of vector (n_stream^2, n_stream) * src; dst2 = stream 0.
+     * CORRECT: stream 0 is what a block made of dst2; it becomes dst2 again, and then all streams += what the block
+     * changed, times 1 + vector (n_stream, n_stream) * src. dst2 is spent */
+    OC_OP_PREDICT = 12,
+    OC_OP_CORRECT = 13,
+    /* dst = src scaled to the root mean square of src2 */
+    OC_OP_MATCH = 14,
+    /* a matrix for each of n_head heads, one behind another as they lie in src and dst: of each head
+     * dst = matrix * the first k of its elements in src, and what it has there behind them, unchanged */
+    OC_OP_HEAD_LINEAR = 15,
     /* State: a sequence has params.state_size floats, zeros at its start; an op has its own from `state` on. CONV: dst =
      * silu of the depthwise causal convolution of src over `window` positions, weights in vector, (window, width of dst);
      * with OC_FLAG_GATED src is b, c and x, and dst = c * convolution of b * x. Behind a LINEAR that is not joined */
-    OC_OP_CONV = 10,
+    OC_OP_CONV = 16,
     /* The gated delta rule of n_head heads of v and n_kv_head of k and q: src = q, k (head_dim each) and v, src2 = beta and
      * src3 = alpha before their activations, src4 = gate; vector = weights of the norm of a head of v, vector2 = A, vector3
      * = bias of alpha. decay = exp(A softplus(alpha + bias)); dst = rmsnorm(head) * silu(gate). Head h has k of head
      * h % n_kv_head; with OC_FLAG_GROUPED that of h / (n_head / n_kv_head), and src2 holds for each k the betas of its
      * heads and then their alphas */
-    OC_OP_DELTA = 11
+    OC_OP_DELTA = 17
 } oc_op_kind;
 
 enum {
@@ -82,36 +108,45 @@ enum {
     OC_FLAG_GELU = 8,     /* GLU and LINEAR: GELU in its tanh form */
     OC_FLAG_SELECT = 16,  /* NORM: only the columns whose outputs are wanted go on; the ops after it see no others */
     OC_FLAG_CENTER = 32,  /* NORM: layernorm instead of rmsnorm */
-    OC_FLAG_ERF = 64,     /* LINEAR: GELU with the error function */
+    OC_FLAG_ERF = 64,     /* GLU and LINEAR: GELU with the error function */
     OC_FLAG_BOTH_WAYS = 128,
     OC_FLAG_PLAIN = 256,  /* NORM: none */
     OC_FLAG_SIGMOID = 512,
     OC_FLAG_NORMALIZE = 1024,
     OC_FLAG_CLAMP = 2048,
-    OC_FLAG_GATED = 4096, /* CONV; ROPE_KV and ATTENTION: each head of q has its gate behind it, dst *= sigmoid(gate) */
-    OC_FLAG_GROUPED = 8192
+    OC_FLAG_NORM_VALUE = 4096,
+    OC_FLAG_GATED = 8192, /* CONV; ROPE_KV and ATTENTION: each head of q has its gate behind it, dst *= sigmoid(gate) */
+    OC_FLAG_GROUPED = 16384
 };
 
 typedef struct oc_op {
     int32_t kind, flags;
     int32_t src, src2, src3, src4, dst, dst2; /* buffers; -1 = none */
-    int32_t matrix, matrix2;            /* from oc_engine_add_matrix */
+    int32_t matrix, matrix2;            /* from oc_engine_add_matrix; of GATHER from oc_engine_add_table */
     int32_t vector, vector2, vector3;   /* from oc_engine_add_vector */
-    int32_t layer, n_head, n_kv_head, head_dim, rope, window;
+    int32_t layer, n_head, n_kv_head, head_dim, rope, rope_at, window;
     int32_t n_expert, n_used, n_group, n_group_used;
+    int32_t n_stream, offset;
     int32_t state; /* first of its floats in a sequence's state */
     float eps, scale, softcap;
 } oc_op;
 
 typedef enum oc_kv_type { OC_KV_F16 = 0, OC_KV_F32 = 1, OC_KV_Q8_0 = 2 } oc_kv_type;
 
+/* Keys and values that one layer of the cache holds of a token. */
+typedef struct oc_kv_layer {
+    int32_t n_kv_head, head_dim;
+    int32_t value_dim; /* head_dim; or less: a value is the first value_dim elements of its key and not stored itself */
+} oc_kv_layer;
+
 typedef struct oc_engine_params {
     int32_t n_threads;
     int32_t max_tokens;  /* columns of one step */
     int32_t max_outputs; /* columns of logits of one step */
     int32_t max_seqs;    /* batch items of one step */
-    int32_t n_layer, n_kv_head, head_dim; /* shape of the KV cache */
+    int32_t n_layer;     /* of the KV cache: layers that have keys and values of their own */
     int32_t kv_type;
+    const oc_kv_layer *kv_layers; /* (n_layer), copied */
     int64_t kv_blocks;   /* blocks of 32 positions in the pool */
     int64_t state_size;  /* floats of recurrent state; 0: the plan has none */
     int32_t n_sequences; /* that exist at the same time, where there is state */
@@ -123,10 +158,15 @@ void oc_engine_destroy(oc_engine *engine);
 /* Loads and steps from now on, between 1 and params.n_threads, with which it begins; not while one of them runs. */
 void oc_engine_set_threads(oc_engine *engine, int32_t n_threads);
 int32_t oc_engine_threads(const oc_engine *engine);
-/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks. `data`, part of a mapped file, stays mapped until loading
- * has returned, or with oc_engine_load_source as long as the engine lives. */
-oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                               size_t n_bytes, int32_t *index, char *err);
+/* A weight matrix in GGUF layout, (n_rows, k) row-major blocks, in n_runs runs of n_bytes and as many rows, each run what
+ * one expert or head has if there are several. They stay in memory until loading has returned, or with
+ * oc_engine_load_source as long as the engine lives. */
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
+                               int32_t n_runs, size_t n_bytes, int32_t *index, char *err);
+/* The same for GATHER, which takes single rows: they stay in the file and are read there, as long as the engine
+ * lives. */
+oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                              size_t n_bytes, int32_t *index, char *err);
 /* n floats, copied. */
 oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err);
 oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err);
@@ -196,10 +236,17 @@ typedef struct oc_batch_item {
  * sequence has changed. */
 oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
                   char *err);
-/* Of the step just made, what the NORM with SELECT wrote: (sum of n_outputs, width) floats, valid until the next. */
-const float *oc_engine_hidden(const oc_engine *engine, int64_t *width);
-/* mean[i] = the mean of x[r * width + i] over the rows r < n, summed in double. */
-void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean);
+/* The same in two halves: other threads begin, and the caller, one of them, joins in the second half. In between the
+ * logits of the step before stay; items, the tokens and the sequences must stay as they are. Every step that was begun is
+ * to be finished, soon, by the same thread: no engine can make another one meanwhile. With `give_up` it ends within one
+ * layer with OC_ERR_CANCELLED, and no sequence has changed. */
+oc_status oc_step_begin(oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err);
+oc_status oc_step_finish(oc_engine *engine, int give_up, const float **logits, int64_t *stride, char *err);
+/* Of the step just made, what the NORM with SELECT wrote: (sum of n_outputs) columns of `width` floats, `stride` apart,
+ * valid until the next. */
+const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride);
+/* mean[i] = the mean of x[r * stride + i] over the rows r < n, i < width, summed in double. */
+void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean);
 
 /* ==== Sampler ======================================================================================================= */
 
@@ -287,6 +334,64 @@ oc_status oc_sampler_candidates(oc_sampler *sampler, const oc_logits *logits, co
 int32_t oc_logprobs(const oc_logits *logits, int32_t token, int32_t n_top, float *logprob, int32_t *top_ids,
                     float *top_logprobs);
 
+/* ==== Decoding: one sequence that answers by itself ================================================================ */
+
+#define OC_LONGEST_DRAFT 8 /* tokens proposed at most */
+
+/* What steps of one sequence cost on an engine: of one token, and more for each further one. */
+typedef struct oc_costs {
+    double single; /* seconds of a step of one token; 0: none was measured */
+    double extra;  /* what a further column costs, as a part of that */
+    double weight; /* of a new observation in these running means */
+} oc_costs;
+
+/* A step of one sequence with so many tokens took so long. A pause of the machine counts little. */
+void oc_costs_observe(oc_costs *costs, int32_t columns, double seconds);
+
+/* Prompt lookup: what followed the last tokens earlier in a sequence is proposed as what follows now. */
+typedef struct oc_lookup oc_lookup;
+
+oc_status oc_lookup_create(oc_lookup **lookup);
+void oc_lookup_destroy(oc_lookup *lookup); /* NULL is fine */
+/* The sequence is another one now, such as after a context shift. What was learned about its proposals stays. */
+oc_status oc_lookup_restart(oc_lookup *lookup, const int32_t *tokens, int64_t n);
+/* One token more. Every token goes through here, so hit rates are learned without drafts too. */
+oc_status oc_lookup_accept(oc_lookup *lookup, int32_t token);
+/* The next tokens, at most `most` and OC_LONGEST_DRAFT: as many as are worth their columns, often none. Returns their
+ * number. */
+int32_t oc_lookup_propose(const oc_lookup *lookup, int64_t most, oc_costs *costs, int32_t *draft);
+
+/* A stream: what the next tokens of a sequence come from, and the step that computes them while the caller does other
+ * things. The caller fills in the first six; the rest starts at 0. */
+typedef struct oc_stream {
+    oc_engine *engine;
+    oc_seq *seq;
+    const int32_t *cancel; /* as in oc_batch_item */
+    oc_sampler *sampler;
+    oc_lookup *lookup; /* NULL: no drafts */
+    oc_costs *costs;
+    oc_batch_item item;    /* of the step under way */
+    int32_t tokens[1 + OC_LONGEST_DRAFT]; /* of it: the token before, and a draft of those to be chosen */
+    int32_t is_begun;      /* whether a step is under way */
+    int64_t wanted;        /* tokens that may be wanted after those of this step */
+    int64_t drafted, accepted; /* tokens that lookup proposed; of them those that were chosen */
+    int64_t began, joined, ended; /* the last time that a step was begun, that the caller joined one, and that one
+                                     ended: nanoseconds on the monotonic clock */
+} oc_stream;
+
+/* The next token by output `row` of the engine's last step, and `allowed` as in oc_sampler_sample. */
+oc_status oc_stream_choose(oc_stream *stream, int32_t row, const uint32_t *allowed, int32_t *token);
+/* A token that somebody else has chosen. */
+oc_status oc_stream_accept(oc_stream *stream, int32_t token);
+/* Begins the step that computes what follows `token`; `wanted`: further tokens that may be wanted after the next. */
+oc_status oc_stream_begin(oc_stream *stream, int32_t token, int64_t wanted, char *err);
+/* Finishes it and writes the *n tokens that follow, at most 1 + OC_LONGEST_DRAFT; the sequence ends before the last of
+ * them. Then the next step is under way, unless no more tokens are wanted or it cannot be begun: oc_stream_begin would
+ * say why. */
+oc_status oc_stream_advance(oc_stream *stream, int32_t *tokens, int32_t *n, char *err);
+/* Ends the step under way, if there is one, as if it had not been begun. */
+void oc_stream_give_up(oc_stream *stream);
+
 /* ==== Text: tokenizers and string tables ============================================================================ */
 
 /* Finds `count` records (length as uint64, bytes) at the start of `data`: offsets[i] is where record i begins and
@@ -336,6 +441,7 @@ typedef struct oc_vocab_spec {
     const uint8_t *charsmap; /* UGM: SentencePiece's precompiled normaliser, or NULL */
     size_t charsmap_size;
     const int32_t *types; /* (tokens.count), or NULL: all normal, byte tokens known by their spelling */
+    oc_strings control;   /* spellings of tokens that are control tokens where `types` says user-defined */
 } oc_vocab_spec;
 
 /* Checks and copies everything; OC_ERR_FORMAT names what is wrong in err. */
@@ -346,6 +452,9 @@ int32_t oc_vocab_count(const oc_vocab *vocab);
 const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length);
 const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length);
 oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id);
+/* White space that a special token takes with it where it is found in a text; before the vocabulary is first used. */
+enum { OC_STRIP_LEFT = 1, OC_STRIP_RIGHT = 2 };
+oc_status oc_vocab_strip(oc_vocab *vocab, int32_t id, int sides);
 
 typedef struct oc_tokens { /* start with {0}; grows as needed */
     int32_t *ids;

@@ -28,6 +28,7 @@ from ollamacore.gguf import GGUFFile, TensorInfo
 from ollamacore.machine import available_memory
 from ollamacore.model import Model, load
 from ollamacore.prefix_store import PrefixStore
+from ollamacore.prompt.modelfile import ModelfileTemplate
 from ollamacore.rerank import Scores
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, Generation, Stats, TokenLogprob
@@ -54,6 +55,7 @@ __all__ = [
     "Model",
     "ModelState",
     "ModelText",
+    "ModelfileTemplate",
     "OllamaCoreError",
     "OptionRangeError",
     "OutOfMemoryError",

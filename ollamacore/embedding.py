@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ollamacore import _core
+from ollamacore.dense import projection
 from ollamacore.errors import (
     ClosedError,
     ContextLengthError,
@@ -69,6 +70,7 @@ class Embedder:
         self._max_tokens = max_tokens
         self._max_seqs = max_seqs
         self._width: int = file.get(f"{architecture}.embedding_length", int)
+        self._projection = projection(file, self._width)
         self._kind: int = file.get(f"{architecture}.pooling_type", int, 1 if is_encoder else 3)
 
     def embed(
@@ -82,8 +84,9 @@ class Embedder:
     ) -> Embeddings:
         """The vectors as the model makes them; ContextLengthError for a text of more than num_ctx tokens.
 
-        `pooling` replaces the one that the file asks for.
+        `pooling` replaces the one that the file asks for, and what stands behind it.
         """
+        layer = self._projection if pooling is None else None
         pooling = pooling or self._pooling()
         prompts = [self._tokens(text, num_ctx, truncate) for text in texts]
         vectors = np.empty((len(prompts), self._width), dtype=np.float32)
@@ -92,6 +95,9 @@ class Embedder:
             self._encode(prompts, pooling, vectors, cancel)
         else:
             self._evaluate(prompts, num_ctx, vectors, cancel)
+        if layer is not None:
+            rows = [layer(vector.astype(np.float64)) for vector in vectors]
+            vectors = np.array(rows, dtype=np.float32).reshape(-1, layer.n_out)
         return Embeddings(vectors, tuple(map(len, prompts)))
 
     def _pooling(self) -> str:
@@ -108,6 +114,9 @@ class Embedder:
         else:
             ids = array("i", self._tokenizer.encode(text))
             added = self._tokenizer.n_added
+            if not ids:  # an empty text of a model that adds nothing: the mark of a beginning, or of an end
+                marks = (self._tokenizer.bos, self._tokenizer.eos)
+                ids.extend([mark for mark in marks if mark is not None][:1])
         if not ids:
             raise InvalidPromptError("a text to embed has no tokens")
         if len(ids) <= num_ctx:

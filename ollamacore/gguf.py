@@ -445,8 +445,10 @@ class GGUFFile:
             raise InvalidFileError(f"tensor {name!r} is missing")
         if n is not None and info.shape != (n,):
             raise InvalidFileError(f"tensor {name!r} has shape {info.shape} instead of {(n,)}")
+        if info.type_name == "BF16":  # the upper halves of floats
+            return (np.frombuffer(self.data(name), dtype=np.uint16).astype(np.uint32) << 16).view(np.float32)
         if info.type_name not in _FLOATS:
-            raise UnsupportedModelError(f"tensor {name!r} has type {info.type_name}, expected F32 or F16")
+            raise UnsupportedModelError(f"tensor {name!r} has type {info.type_name}, expected F32, F16 or BF16")
         values = np.frombuffer(self.data(name), dtype=_FLOATS[info.type_name])
         return np.ascontiguousarray(values, dtype=np.float32)
 

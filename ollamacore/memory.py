@@ -91,7 +91,8 @@ def memory_of(plan: Plan, request: MemoryRequest, limit: int | None) -> Memory:
     does not fit it.
     """
     packed = _packed(plan, request)
-    in_file = replace(packed, is_packed=False, fixed=packed.fixed - plan.weight_bytes() + PANEL_BYTES)
+    unpacked = packed.fixed - plan.weight_bytes() + plan.transposed_bytes() + PANEL_BYTES
+    in_file = replace(packed, is_packed=False, fixed=unpacked)
     asked = request.repack
     if asked is None:
         asked = {"0": False, "1": True}.get(os.environ.get("OLLAMACORE_REPACK", "").strip())
@@ -107,7 +108,7 @@ def _packed(plan: Plan, request: MemoryRequest) -> Memory:
     trained = plan.context_length
     context = min(request.context, trained)
     kv_type = "f32" if plan.is_encoder else request.kv_type
-    kv_block = _core.kv_block_bytes(plan.kv.n_layer, plan.kv.n_kv_head, plan.kv.head_dim, kv_type)
+    kv_block = _core.kv_block_bytes(plan.kv, kv_type)
     if plan.is_encoder:
         tokens = max(ENCODER_TOKENS, context)
         limits = StepLimits(tokens, tokens, ENCODER_SEQS)

@@ -36,7 +36,7 @@ from ollamacore.gguf import GGUFFile
 from ollamacore.memory import BETWEEN_STEPS, MAX_SEQS, MAX_TOKENS, MemoryRequest, memory_of
 from ollamacore.prefix import BLOCK
 from ollamacore.prefix_store import PrefixFile, PrefixStore
-from ollamacore.rerank import RankHead, Scores, has_rank_head, pair
+from ollamacore.rerank import PairTokenizer, RankHead, Scores, has_rank_head
 from ollamacore.sampling import SamplingOptions
 from ollamacore.scheduler import Scheduler
 from ollamacore.session import Chunk, Generation
@@ -94,7 +94,8 @@ class Model:
             **limits,
         )
         self._embedder = Embedder(file, tokenizer, self._scheduler, is_encoder=plan.is_encoder, **limits)
-        self._head = RankHead(file) if plan.is_encoder and has_rank_head(file) else None
+        self._head = RankHead(file, is_encoder=plan.is_encoder) if has_rank_head(file) else None
+        self._pairs = PairTokenizer(file, tokenizer)
         _open_models.add(self)
 
     @classmethod
@@ -146,9 +147,7 @@ class Model:
             max_tokens=sizes.limits.tokens,
             max_outputs=sizes.limits.outputs,
             max_seqs=sizes.limits.sequences,
-            n_layer=plan.kv.n_layer,
-            n_kv_head=plan.kv.n_kv_head,
-            head_dim=plan.kv.head_dim,
+            kv=plan.kv,
             kv_type=sizes.kv_type,
             kv_blocks=blocks,
             state_size=plan.state_size,
@@ -391,8 +390,10 @@ class Model:
         if self._head is None:
             raise UnsupportedModelError("the model has no head that scores a query and a document")
         limit = min(num_ctx or self.max_context, self.max_context)
-        pairs = [pair(self.tokenizer, query, document, limit) for document in documents]
-        found = self._embedder.embed(pairs, num_ctx=limit, truncate=False, cancel=cancel, pooling="first")
+        pairs = [self._pairs.pair(query, document, limit) for document in documents]
+        found = self._embedder.embed(
+            pairs, num_ctx=limit, truncate=False, cancel=cancel, pooling=self._head.pooling
+        )
         return Scores(tuple(map(self._head.relevance, found.vectors)), found.tokens)
 
     def logits(self, tokens: Sequence[int], last: int = 1) -> npt.NDArray[np.float32]:

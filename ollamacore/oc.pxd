@@ -32,6 +32,12 @@ cdef extern from "oc.h" nogil:
         OC_OP_ROUTE
         OC_OP_EXPERT_GLU
         OC_OP_EXPERT_SUM
+        OC_OP_GATHER
+        OC_OP_SPARSE_GLU
+        OC_OP_PREDICT
+        OC_OP_CORRECT
+        OC_OP_MATCH
+        OC_OP_HEAD_LINEAR
         OC_OP_CONV
         OC_OP_DELTA
         OC_FLAG_QUANTIZE
@@ -46,6 +52,7 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_SIGMOID
         OC_FLAG_NORMALIZE
         OC_FLAG_CLAMP
+        OC_FLAG_NORM_VALUE
         OC_FLAG_GATED
         OC_FLAG_GROUPED
         OC_KV_F16
@@ -55,12 +62,15 @@ cdef extern from "oc.h" nogil:
         int32_t kind, flags
         int32_t src, src2, src3, src4, dst, dst2
         int32_t matrix, matrix2, vector, vector2, vector3
-        int32_t layer, n_head, n_kv_head, head_dim, rope, window
-        int32_t n_expert, n_used, n_group, n_group_used, state
+        int32_t layer, n_head, n_kv_head, head_dim, rope, rope_at, window
+        int32_t n_expert, n_used, n_group, n_group_used, n_stream, offset, state
         float eps, scale, softcap
+    ctypedef struct oc_kv_layer:
+        int32_t n_kv_head, head_dim, value_dim
     ctypedef struct oc_engine_params:
         int32_t n_threads, max_tokens, max_outputs, max_seqs
-        int32_t n_layer, n_kv_head, head_dim, kv_type
+        int32_t n_layer, kv_type
+        const oc_kv_layer *kv_layers
         int64_t kv_blocks, state_size
         int32_t n_sequences, n_saved
     ctypedef struct oc_batch_item:
@@ -72,8 +82,11 @@ cdef extern from "oc.h" nogil:
     void oc_engine_destroy(oc_engine *engine) noexcept
     void oc_engine_set_threads(oc_engine *engine, int32_t n_threads) noexcept
     int32_t oc_engine_threads(const oc_engine *engine) noexcept
-    oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                                   size_t n_bytes, int32_t *index, char *err) noexcept
+    oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k,
+                                   const void *const *runs, int32_t n_runs, size_t n_bytes, int32_t *index,
+                                   char *err) noexcept
+    oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                                  size_t n_bytes, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) noexcept
     oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale,
@@ -108,8 +121,8 @@ cdef extern from "oc.h" nogil:
     oc_status oc_block_add(oc_engine *engine, const void *data, int32_t *block) noexcept
     oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
                       int64_t *stride, char *err) noexcept
-    const float *oc_engine_hidden(const oc_engine *engine, int64_t *width) noexcept
-    void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) noexcept
+    const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) noexcept
+    void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean) noexcept
 
     # ---- sampler ----
     enum: OC_RUN
@@ -166,6 +179,33 @@ cdef extern from "oc.h" nogil:
     int32_t oc_logprobs(const oc_logits *logits, int32_t token, int32_t n_top, float *logprob, int32_t *top_ids,
                         float *top_logprobs) noexcept
 
+    # ---- decoding ----
+    enum: OC_LONGEST_DRAFT
+    ctypedef struct oc_costs:
+        double single, extra, weight
+    ctypedef struct oc_lookup:
+        pass
+    ctypedef struct oc_stream:
+        oc_engine *engine
+        oc_seq *seq
+        const int32_t *cancel
+        oc_sampler *sampler
+        oc_lookup *lookup
+        oc_costs *costs
+        int32_t is_begun
+        int64_t drafted, accepted, began, joined, ended
+    void oc_costs_observe(oc_costs *costs, int32_t columns, double seconds) noexcept
+    oc_status oc_lookup_create(oc_lookup **lookup) noexcept
+    void oc_lookup_destroy(oc_lookup *lookup) noexcept
+    oc_status oc_lookup_restart(oc_lookup *lookup, const int32_t *tokens, int64_t n) noexcept
+    oc_status oc_lookup_accept(oc_lookup *lookup, int32_t token) noexcept
+    int32_t oc_lookup_propose(const oc_lookup *lookup, int64_t most, oc_costs *costs, int32_t *draft) noexcept
+    oc_status oc_stream_choose(oc_stream *stream, int32_t row, const uint32_t *allowed, int32_t *token) noexcept
+    oc_status oc_stream_accept(oc_stream *stream, int32_t token) noexcept
+    oc_status oc_stream_begin(oc_stream *stream, int32_t token, int64_t wanted, char *err) noexcept
+    oc_status oc_stream_advance(oc_stream *stream, int32_t *tokens, int32_t *n, char *err) noexcept
+    void oc_stream_give_up(oc_stream *stream) noexcept
+
     # ---- text ----
     oc_status oc_strings_index(const uint8_t *data, size_t size, size_t count, uint64_t max_bytes,
                                uint64_t *offsets) noexcept
@@ -201,11 +241,16 @@ cdef extern from "oc.h" nogil:
         const uint8_t *charsmap
         size_t charsmap_size
         const int32_t *types
+        oc_strings control
     oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) noexcept
     void oc_vocab_free(oc_vocab *vocab) noexcept
     const uint8_t *oc_vocab_text(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
     const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length) noexcept
     oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id) noexcept
+    cdef enum:
+        OC_STRIP_LEFT
+        OC_STRIP_RIGHT
+    oc_status oc_vocab_strip(oc_vocab *vocab, int32_t id, int sides) noexcept
     ctypedef struct oc_tokens:
         int32_t *ids
         size_t count

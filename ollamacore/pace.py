@@ -5,15 +5,18 @@ magnitude: the size of a prompt's next chunk comes from the times of the steps b
 no number depends on how a prompt is cut into chunks.
 """
 
-#: a step with prompt tokens may take this many times as long as one of the streams alone, in the mean: single steps
-#: take longer
-SLOWDOWN = 2.5
-#: prompt tokens of one step: a prompt always moves on, and full GEMM tiles need no more
-LEAST, MOST = 4, 64
+#: a step with prompt tokens may take this many times as long as one of the streams alone, in the mean: the slowest of a
+#: hundred take 1.6 to 1.8 times as long as that
+SLOWDOWN = 2.2
+#: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every second of them (a step
+#: reads all keys of the prompt, however few its tokens are), and full GEMM tiles need no more
+LEAST, MOST = 1, 64
 #: before anything was measured
 FIRST = 16
-#: weight of the newest measurement
-_NEWEST = 0.3
+#: weight of a new measurement in running means
+_NEWEST = 0.1
+#: a step without prompt tokens counts as at most so many times as slow as those before
+_JUMP = 1.1
 
 
 class Pace:
@@ -24,14 +27,17 @@ class Pace:
         self._token = 0.0  # seconds that one prompt token adds
 
     def note(self, streams: int, prompt_tokens: int, seconds: float) -> None:
-        """A step has taken so long."""
+        """A step has taken so long. A pause of the machine counts little."""
         if not streams:
             return
         if not prompt_tokens:
             known = self._alone.get(streams, seconds)
-            self._alone[streams] = known + _NEWEST * (seconds - known)
+            self._alone[streams] = known + _NEWEST * (min(seconds, _JUMP * known) - known)
             return
-        added = max(seconds - self._step(streams), 0.0) / prompt_tokens
+        alone = self._step(streams)
+        if self._token:
+            seconds = min(seconds, 2 * (alone + self._token * prompt_tokens))
+        added = max(seconds - alone, 0.0) / prompt_tokens
         self._token = self._token + _NEWEST * (added - self._token) if self._token else added
 
     def prompt_tokens(self, streams: int) -> int:
@@ -42,7 +48,7 @@ class Pace:
         tokens = int((SLOWDOWN - 1) * step / self._token)
         if tokens > 8:
             tokens -= tokens % 8
-        return min(max(tokens, LEAST), MOST)
+        return min(max(tokens, LEAST, streams // 2), MOST)
 
     def _step(self, streams: int) -> float:
         """Seconds of a step of so many streams alone: measured, or that of the nearest number that was."""

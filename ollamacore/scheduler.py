@@ -17,7 +17,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ollamacore._core import STEP_FULL, STEP_OK, Engine, Sampler, Sequence, logprobs
+from ollamacore._core import (
+    STEP_FULL,
+    STEP_OK,
+    Engine,
+    PromptLookup,
+    Sampler,
+    Sequence,
+    StepCosts,
+    Stream,
+    logprobs,
+)
 from ollamacore.constraint import TokenConstraint
 from ollamacore.context import crop, kept
 from ollamacore.errors import ClosedError, EngineError, OllamaCoreError
@@ -26,7 +36,6 @@ from ollamacore.prefix import BLOCK, PrefixCache
 from ollamacore.prefix_store import PrefixFile
 from ollamacore.sampling import SamplingOptions
 from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
-from ollamacore.speculation import PromptLookup, StepCosts
 from ollamacore.state import Counters, ModelState
 from ollamacore.tokenizer import Tokenizer
 
@@ -36,9 +45,6 @@ log = logging.getLogger(__name__)
 RECLAIMED_AT_ONCE = 16
 #: a generation without a limit of its own ends after so many contexts
 MAX_CONTEXTS = 10
-#: the logits of a token that has no rival: sampling them moves the random numbers as any draw does
-_NO_RIVAL = array("f", [0.0])
-_NO_DRAFT = array("i")
 
 #: what Engine.step takes: sequences, their tokens, and how many of these have logits
 _Batch: TypeAlias = "list[tuple[Sequence, array[int] | int, int]]"
@@ -50,18 +56,16 @@ class _Run:
 
     generation: Generation
     sequence: Sequence
-    sampler: Sampler
+    stream: Stream
     assembler: TextAssembler
-    pending: array[int]  # tokens to prefill; one token while decoding
-    tokens: array[int]  # every token of the sequence, prompt and answer
+    push: Callable[[int], str]  # the assembler's, or where nothing can be held back its stream's
+    tokens: array[int]  # prompt and answer; those that the sequence lacks are to be computed
     limit: int  # tokens to generate
     threads: int
     lookup: PromptLookup | None = None
     started_ns: int = 0
     first_ns: int = 0
     generated: int = 0
-    drafted: int = 0  # tokens proposed by lookup
-    accepted: int = 0  # of them, those that were sampled too
     marks: list[int] = field(default_factory=list)  # lengths at which the prefix cache wants the sequence
     cached: int = 0  # prompt tokens whose keys and values came from the prefix cache
     shifts: int = 0  # times that the context was full
@@ -69,8 +73,13 @@ class _Run:
     logprobs: list[TokenLogprob] | None = None  # of unsent tokens, where they are wanted
 
     @property
+    def left(self) -> int:
+        """Tokens to compute before the next one can be chosen."""
+        return len(self.tokens) - len(self.sequence)
+
+    @property
     def is_decoding(self) -> bool:
-        return self.first_ns != 0 and len(self.pending) == 1
+        return self.first_ns != 0 and self.left == 1
 
 
 class Scheduler:
@@ -90,6 +99,7 @@ class Scheduler:
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
+        self._end_ids = tokenizer.end_ids
         self._prefixes = PrefixCache(engine, limit=int(engine.kv_blocks_free * prefix_share))
         self._prefix_file = prefix_file
         self._max_tokens = max_tokens
@@ -260,21 +270,23 @@ class Scheduler:
         sampler = Sampler(options, generation.num_ctx, self._tokenizer.vocabulary)
         prompt = array("i", generation.prompt)
         sampler.accept_all(prompt)
+        lookup = PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None
         marks = self._prefixes.take(prompt, sequence)
+        assembler = TextAssembler(self._tokenizer.stream(), options.stop)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
             sequence,
-            sampler,
-            TextAssembler(self._tokenizer.stream(), options.stop),
-            pending=prompt[len(sequence) :],
+            Stream(sequence, sampler, lookup, self._costs),
+            assembler,
+            assembler.push if options.stop else assembler.stream.push,
             tokens=prompt,
             marks=marks,
             cached=len(sequence),
             started_ns=time.monotonic_ns(),
             limit=options.num_predict if 0 <= options.num_predict < most else most,
             threads=min(options.num_thread, 64) if options.num_thread > 0 else self._threads,
-            lookup=PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None,
+            lookup=lookup,
             logprobs=[] if options.logprobs else None,
         )
 
@@ -283,8 +295,9 @@ class Scheduler:
         return sorted(self._active, key=lambda run: not run.is_decoding)
 
     def _pass(self) -> None:
-        if len(self._active) == 1 and self._active[0].is_decoding:
-            self._stream_alone(self._active[0])
+        run = self._active[0]
+        if len(self._active) == 1 and run.is_decoding and run.generation.constraint is None:
+            self._stream_alone(run)
             return
         batch: _Batch = []
         runs: list[tuple[_Run, int]] = []
@@ -293,12 +306,12 @@ class Scheduler:
         if streams:
             budget = min(budget, streams + self._pace.prompt_tokens(streams))
         for run in self._compose():
-            take = min(budget, len(run.pending), *(mark - len(run.sequence) for mark in run.marks[:1]))
+            take = min(budget, run.left, *(mark - len(run.sequence) for mark in run.marks[:1]))
             if take == 0:
                 break
             budget -= take
-            is_last = take == len(run.pending)
-            batch.append((run.sequence, run.pending[0] if take == 1 else run.pending[:take], int(is_last)))
+            done = len(run.sequence)
+            batch.append((run.sequence, run.tokens[done : done + take], int(take == run.left)))
             runs.append((run, take))
         self._engine.n_threads = max(run.threads for run, _ in runs)
         self._step(batch, runs)
@@ -306,68 +319,59 @@ class Scheduler:
     def _stream_alone(self, run: _Run) -> None:
         """One stream, until there is something else to do.
 
-        A step leaves nothing in the caches but weights: what is touched between two steps is what they cost.
+        Each step brings its next token and what is likely to follow it; beside others such a draft would take their
+        time. The engine goes from step to step by itself: a token is looked at while the next step is under way, which
+        is given up if it turns out that none is wanted.
         """
         self._engine.n_threads = run.threads
-        while self._pass_alone(run):
+        wanted = min(run.limit - run.generated - 1, run.generation.num_ctx - len(run.tokens))
+        if not self._compute(lambda: run.stream.begin(run.tokens[-1], wanted), (run,)):
+            return
+        while run.stream.under_way:
+            self._counters.steps += 1
+            self._advance(run)
             if self._waiting or self._calls or self._closing or run.generation.cancelled:
-                break
+                run.stream.give_up()
         if self._costs.single:
             self._pace.note(1, 0, self._costs.single)
 
-    def _pass_alone(self, run: _Run) -> bool:
-        """Its next token and what is likely to follow it; whether it can go on so. Beside others a draft would take
-        their time.
-        """
-        draft = self._draft(run)
-        columns = 1 + len(draft)
-        started = time.perf_counter()
-        tokens = run.pending + draft if draft else run.pending[0]
-        if not self._compute([(run.sequence, tokens, columns)], (run,)):
-            return False
-        self._costs.observe(columns, time.perf_counter() - started)
-        run.pending.pop()
-        self._sample(run, 0, draft)
-        return len(run.pending) == 1
-
-    def _draft(self, run: _Run) -> array[int]:
-        """Tokens to try beside the next one, never beyond the pool, the context or num_predict."""
-        if run.lookup is None or self._engine.kv_blocks_free == 0:
-            return _NO_DRAFT
-        most = min(run.limit - run.generated - 1, run.generation.num_ctx - len(run.tokens))
-        draft = run.lookup.propose(most, self._costs)
-        run.drafted += len(draft)
-        return draft
+    def _advance(self, run: _Run) -> None:
+        """Take what the step under way brings, at a request's boundary."""
+        try:
+            for row, token in enumerate(run.stream.advance()):
+                if not self._take(run, token, row) or run.generation.cancelled:
+                    break
+        except Exception as error:  # noqa: BLE001 - one request's boundary
+            self._finish(run, "error", error)
 
     def _step(self, batch: _Batch, runs: list[tuple[_Run, int]]) -> None:
         streams = sum(run.is_decoding for run, _ in runs)
         began = time.perf_counter()
-        if not self._compute(batch, [run for run, _ in runs]):
+        if not self._compute(lambda: self._engine.step(batch), [run for run, _ in runs]):
             return
+        self._counters.steps += 1
         self._pace.note(streams, sum(take for _, take in runs) - streams, time.perf_counter() - began)
         row = 0
-        for run, take in runs:
-            del run.pending[:take]
+        for run, _ in runs:
             if run.marks and run.marks[0] == len(run.sequence):
                 run.marks.pop(0)
                 self._prefixes.add(run.tokens, run.sequence, ended=False)
-            if run.pending:
+            if run.left:
                 self._report(run)
                 continue
-            self._sample(run, row, _NO_DRAFT)
+            self._sample(run, row)
             row += 1
 
-    def _compute(self, batch: _Batch, runs: Iterable[_Run]) -> bool:
-        """Run a step; whether there are logits."""
+    def _compute(self, step: Callable[[], int], runs: Iterable[_Run]) -> bool:
+        """Make a step of these runs, or begin it; whether that went well."""
         try:
-            status = self._engine.step(batch)
+            status = step()
         except OllamaCoreError as error:
             log.exception("engine step failed")
             for run in runs:
                 self._finish(run, "error", error)
             return False
         if status == STEP_OK:
-            self._counters.steps += 1
             return True
         if status == STEP_FULL:
             self._make_room()
@@ -378,7 +382,7 @@ class Scheduler:
         if run.first_ns != 0:
             return
         try:
-            run.generation.report(len(run.tokens) - len(run.pending))
+            run.generation.report(len(run.sequence))
         except Exception as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
@@ -394,22 +398,22 @@ class Scheduler:
             self._finish(run, "length")
             return
         run.sequence.truncate(0)
-        run.pending = run.tokens[:]
         self._active.remove(run)
         self._parked.append(run)
         self._counters.parked += 1
 
     # ---- one token of one run ----
 
-    def _sample(self, run: _Run, row: int, draft: array[int]) -> None:
+    def _sample(self, run: _Run, row: int) -> None:
         """Choose what follows, at a request's boundary: what fails here ends this run alone."""
         try:
             if run.first_ns == 0 and not self._begin(run, row):
                 return
-            if draft or run.generation.constraint is not None:
-                self._sample_checked(run, row, draft)
-            else:
-                self._take(run, run.sampler.sample(self._engine, row), row)
+            constraint = run.generation.constraint
+            mask = constraint.allowed(self._engine.n_vocab) if constraint else None
+            goes_on = self._take(run, run.stream.choose(row, mask), row)
+            if goes_on and constraint and run.logprobs is None:
+                self._fast_forward(run, constraint)
         except Exception as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
@@ -422,68 +426,42 @@ class Scheduler:
             self._finish(run, "length")
         return run.limit != 0
 
-    def _sample_checked(self, run: _Run, row: int, draft: array[int]) -> None:
-        """As long as what follows is what the draft has, the next row of logits is good too."""
-        constraint = run.generation.constraint
-        for at in range(len(draft) + 1):
-            mask = constraint.allowed(self._engine.n_vocab) if constraint else None
-            token = run.sampler.sample(self._engine, row + at, mask)
-            if not self._take(run, token, row + at):
-                return
-            if at == len(draft) or token != draft[at] or run.generation.cancelled:
-                break
-            run.accepted += 1
-            del run.pending[:]
-        run.sequence.truncate(len(run.tokens) - 1)
-        if constraint and run.logprobs is None:
-            self._fast_forward(run, constraint)
-
     def _fast_forward(self, run: _Run, constraint: TokenConstraint) -> None:
         """Take the tokens that leave no choice; the next step computes them all."""
         while (token := constraint.forced()) is not None:
-            run.sampler.sample_from(_NO_RIVAL)
+            run.stream.accept(token)
             if not self._take(run, token):
                 return
 
     def _take(self, run: _Run, token: int, row: int | None = None) -> bool:
         """One token more, with its log-probability by `row`; whether the sequence goes on as it is."""
         run.generated += 1
-        if token in self._tokenizer.end_ids:
+        if token in self._end_ids:
             self._finish(run, "stop")
             return False
-        run.sampler.accept(token)
         run.unsent.append(token)
         if run.logprobs is not None and row is not None:
             run.logprobs.append(self._logprob(run.generation.options, row, token))
-        text = run.assembler.push(token)
+        text = run.push(token)
         if run.assembler.stopped:
             self._finish(run, "stop", text=text)
-        elif self._is_complete(run, token):
+        elif run.generation.constraint is not None and self._is_complete(run.generation.constraint, token):
             self._finish(run, "stop", text=text + run.assembler.flush())
         elif run.generated >= run.limit:
             self._finish(run, "length", text=text + run.assembler.flush())
         else:
             if text:
                 self._deliver(run.generation, self._chunk(run, text))
-            return self._append(run, token)
+            run.tokens.append(token)
+            if len(run.tokens) <= run.generation.num_ctx:
+                return True
+            self._shift(run)
         return False
 
-    def _is_complete(self, run: _Run, token: int) -> bool:
-        constraint = run.generation.constraint
-        if constraint is None:
-            return False
+    @staticmethod
+    def _is_complete(constraint: TokenConstraint, token: int) -> bool:
         constraint.accept(token)
         return constraint.finished
-
-    def _append(self, run: _Run, token: int) -> bool:
-        run.tokens.append(token)
-        run.pending.append(token)
-        if len(run.tokens) > run.generation.num_ctx:
-            self._shift(run)
-            return False
-        if run.lookup is not None:
-            run.lookup.accept(token)
-        return True
 
     def _shift(self, run: _Run) -> None:
         """The context is full: keep num_keep tokens and the newer half of the rest, computed anew at its new place."""
@@ -497,7 +475,6 @@ class Scheduler:
         run.sequence.truncate(kept(context, wanted))
         if run.lookup is not None:
             run.lookup.restart(run.tokens)
-        run.pending = run.tokens[len(run.sequence) :]
 
     def _logprob(self, options: SamplingOptions, row: int, token: int) -> TokenLogprob:
         chosen, ids, values = logprobs(self._engine, row, token, options.top_logprobs)
@@ -511,7 +488,8 @@ class Scheduler:
     # ---- ends ----
 
     def _chunk(self, run: _Run, text: str) -> Chunk:
-        tokens, run.unsent = tuple(run.unsent), []
+        tokens = tuple(run.unsent)
+        run.unsent.clear()
         if run.logprobs is None:
             return Chunk(text, tokens)
         logprobs, run.logprobs = tuple(run.logprobs), []
@@ -528,13 +506,14 @@ class Scheduler:
             now - first,
             run.generation.dropped_tokens,
             run.shifts,
-            run.drafted,
-            run.accepted,
+            run.stream.drafted,
+            run.stream.accepted,
         )
 
     def _finish(
         self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
     ) -> None:
+        run.stream.give_up()
         (self._active if run in self._active else self._parked).remove(run)
         self._count(run, reason)
         if reason != "error":

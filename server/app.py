@@ -97,11 +97,17 @@ def _tls(config: Config) -> ssl.SSLContext | None:
     return tls
 
 
+def _store(config: Config) -> Store:
+    """The models on disk."""
+    folder, packed = config.models, config.packed_cache
+    return Store(folder, prune=config.prune, packed=packed, go_templates=config.go_templates)
+
+
 async def serve(config: Config) -> None:
     """Run a server until SIGINT or SIGTERM; a second signal ends the process at once."""
     models = build_models(config, local_loader(config))
     try:
-        context = Context(config, Store(config.models, prune=config.prune, packed=config.packed_cache), models)
+        context = Context(config, _store(config), models)
     except (OSError, StoreError) as error:
         raise StartError(f"cannot use the models folder {config.models}: {error} (set OLLAMA_MODELS)") from None
     server = await listen(context)

@@ -32,6 +32,7 @@ VARIABLES = {
     "OLLAMA_KEEP_ALIVE": "time an idle model stays loaded, e.g. 10m or 600; negative = for ever (default 5m)",
     "OLLAMA_CONTEXT_LENGTH": f"context size when a request names none (default {DEFAULT_CONTEXT})",
     "OLLAMA_KV_CACHE_TYPE": "type of the KV cache: f16, q8_0 (half the memory) or f32 (default f16)",
+    "OLLAMA_GO_TEMPLATE": "1 or 0: Modelfile TEMPLATEs always, or never, before GGUF ones (default: the abler)",
     "OLLAMA_NUM_PARALLEL": "generations that one model runs at the same time (default: what its memory holds, 4 to 16)",
     "OLLAMA_MAX_LOADED_MODELS": "models held in memory at the same time (default 3)",
     "OLLAMA_LOAD_TIMEOUT": "time without progress after which a load is given up; 0 = never (default 5m)",
@@ -45,6 +46,7 @@ VARIABLES = {
     "OLLAMA_NO_CLOUD": "1 is what this server does anyway; /api/status then says that the environment wants it",
     "OLLAMA_NOPRUNE": "1 keeps blobs that no model uses (default 0)",
     "OLLAMA_DEBUG": "1 logs requests and model loads, 2 logs more",
+    "OLLAMA_DEBUG_LOG_REQUESTS": "1 keeps bodies of requests to models, and scripts that repeat them, in a new folder",
     "OLLAMACORE_API_KEYS": "keys that clients must bring, comma separated, or @file with one a line (default: none)",
     "OLLAMACORE_TLS_CERT": "PEM file of a certificate chain: serve HTTPS",
     "OLLAMACORE_TLS_KEY": "PEM file of its private key (default: in the certificate's file)",
@@ -75,10 +77,12 @@ class Config:
     keep_alive_ns: int = DEFAULT_KEEP_ALIVE_NS
     context_length: int = DEFAULT_CONTEXT
     kv_type: str = DEFAULT_KV_TYPE
+    go_templates: bool | None = None
     origins: tuple[str, ...] = ()
     prune: bool = True
     no_cloud: bool = False  # somebody asked for it; there is none in any case
     debug: int = 0
+    log_requests: bool = False
     num_parallel: int = 0  # as many as the engine can usefully run
     max_loaded_models: int = 3
     max_queue: int = 512
@@ -123,10 +127,12 @@ class Config:
             keep_alive_ns=_duration(env, "OLLAMA_KEEP_ALIVE", DEFAULT_KEEP_ALIVE_NS),
             context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CONTEXT,
             kv_type=_kv_type(env["OLLAMA_KV_CACHE_TYPE"]),
+            go_templates=bool(_level(env["OLLAMA_GO_TEMPLATE"])) if env["OLLAMA_GO_TEMPLATE"] else None,
             origins=origins,
             no_cloud=bool(_level(env["OLLAMA_NO_CLOUD"])),
             prune=not _level(env["OLLAMA_NOPRUNE"]),
             debug=_level(env["OLLAMA_DEBUG"]),
+            log_requests=bool(_level(env["OLLAMA_DEBUG_LOG_REQUESTS"])),
             num_parallel=_number(env, "OLLAMA_NUM_PARALLEL", 0),
             max_loaded_models=_number(env, "OLLAMA_MAX_LOADED_MODELS", 0) or 3,
             max_queue=_number(env, "OLLAMA_MAX_QUEUE", 512),

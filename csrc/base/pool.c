@@ -39,7 +39,7 @@ static struct {
     int atfork_set;
     oc_pool_fn fn;
     void *context;
-    int n_threads; /* of the run in work */
+    int n_threads, is_loose; /* of the run in work */
     seat seats[OC_MAX_THREADS];
     OWN_LINE atomic_ullong generation; /* barriers passed */
     OWN_LINE atomic_int arrived;       /* threads in the current barrier */
@@ -231,7 +231,7 @@ static void close_for(int thread) {
     }
 }
 
-static int run(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
+int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
     if (n_threads < 1) n_threads = 1;
     if (n_threads > OC_MAX_THREADS) n_threads = OC_MAX_THREADS;
     pthread_mutex_lock(&pool.run_lock);
@@ -243,18 +243,24 @@ static int run(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
     pool.fn = fn;
     pool.context = context;
     pool.n_threads = n_threads;
+    pool.is_loose = is_loose;
     atomic_store(&pool.seats[0].state, AT_WORK);
     for (int t = 1; t < n_threads; t++) replace(t, IDLE, POSTED);
     if (n_threads > 1) oc_pool_wake();
-    take_part(0);
-    for (int t = 1; t < n_threads; t++) is_loose ? close_for(t) : await_idle(t);
-    pthread_mutex_unlock(&pool.run_lock);
     return 0;
 }
 
-int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) { return run(n_threads, fn, context, 0); }
+void oc_pool_finish(void) {
+    take_part(0);
+    for (int t = 1; t < pool.n_threads; t++) pool.is_loose ? close_for(t) : await_idle(t);
+    pthread_mutex_unlock(&pool.run_lock);
+}
 
-int oc_pool_run_loosely(int n_threads, oc_pool_fn fn, void *context) { return run(n_threads, fn, context, 1); }
+int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
+    if (oc_pool_begin(n_threads, fn, context, 0) != 0) return -1;
+    oc_pool_finish();
+    return 0;
+}
 
 void oc_pool_settle(void) {
     pthread_mutex_lock(&pool.run_lock);

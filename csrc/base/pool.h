@@ -18,13 +18,16 @@ typedef void (*oc_pool_fn)(void *context, int thread, int n_threads);
  * be started. One run at a time: a second caller waits. */
 int oc_pool_run(int n_threads, oc_pool_fn fn, void *context);
 
-/* Inside fn: returns when every thread of the run has called it. Writes before it are visible after it. */
-void oc_pool_barrier(void);
-
-/* The same run without a barrier, and without those who are not there: it ends when fn has returned on the caller's
+/* The same in two halves: the workers begin, and the caller, who still is thread 0, joins them in the second one.
+ *
+ * A loose run has no barrier, and goes on without those who are not there: it ends when fn has returned on the caller's
  * thread and on each other one that is at work - not on one that has not begun because its core is taken, nor on one
  * that was robbed of what it holds. Such a thread may still read what it was reading: oc_pool_settle before that goes. */
-int oc_pool_run_loosely(int n_threads, oc_pool_fn fn, void *context);
+int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context, int is_loose);
+void oc_pool_finish(void);
+
+/* Inside fn: returns when every thread of the run has called it. Writes before it are visible after it. */
+void oc_pool_barrier(void);
 
 /* Returns when every thread has left the runs that ended without it. */
 void oc_pool_settle(void);

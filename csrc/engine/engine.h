@@ -16,7 +16,9 @@
 typedef struct oc_matrix {
     const oc_format *format;
     int64_t n_rows, k;
-    const void *source; /* GGUF rows, borrowed until packed */
+    const void *source; /* GGUF rows, borrowed until packed: the first of n_runs runs */
+    const void **runs;  /* (n_runs) where each begins; NULL: one run */
+    int32_t n_runs;
     const void *packed; /* NULL: the matrix stays in its file, see weights.c */
 } oc_matrix;
 
@@ -30,15 +32,16 @@ typedef struct oc_vector {
 /* Where the columns of one buffer stand. */
 typedef struct oc_columns {
     float *f32;    /* (columns, width) */
-    int8_t *codes; /* (columns, width) or NULL */
-    float *scale;  /* (columns, width / 16) or NULL */
-    float *sum;    /* (columns, width / 32) or NULL */
+    int8_t *codes; /* (columns, n) or NULL; with codes n is a multiple of 32 and equal to width */
+    float *scale;  /* (columns, n / 16) or NULL */
+    float *sum;    /* (columns, n / 32) or NULL */
 } oc_columns;
 
-/* A private buffer is written by EMBED and NORM only: in a step of one token every thread computes its own copy, which
- * costs a microsecond and saves a barrier. */
+/* A private buffer is written by EMBED, NORM and AltUp only: in a step of one token every thread computes its own
+ * copy, which costs a microsecond and saves a barrier. */
 typedef struct oc_buffer {
-    int32_t width; /* floats per column, a multiple of 8 */
+    int32_t n;     /* values per column */
+    int32_t width; /* floats from one column to the next: n rounded up to whole groups of rows, which matmul writes */
     int is_private, is_quantized, is_output; /* is_output: written after SELECT, so it has max_outputs columns */
     oc_columns shared;
     oc_columns *own; /* (n_threads) of one column each, private buffers only */
@@ -53,13 +56,21 @@ typedef struct oc_rope {
 
 /* ---- KV pool ---- */
 
+/* Where the tiles of one layer lie in a block: of each kv head a K tile and, unless values are part of their keys, a V
+ * tile. */
+typedef struct oc_kv_place {
+    int32_t n_kv_head, head_dim, value_dim;
+    size_t offset, tile_bytes, head_bytes;
+} oc_kv_place;
+
 typedef struct oc_kv {
     oc_arena arena;
     int64_t n_blocks, n_free;
     int64_t n_touched; /* blocks that were handed out at least once: the lowest indices */
     int32_t *free;      /* (n_free) indices */
     int32_t *references; /* (n_blocks) */
-    size_t tile_bytes, block_bytes;
+    oc_kv_place *layers; /* (n_layer) */
+    size_t block_bytes;
 } oc_kv;
 
 /* ---- recurrent state ---- */
@@ -80,7 +91,7 @@ struct oc_seq {
 
 /* ---- the step in work ---- */
 
-/* Up to OC_ROWS query rows of consecutive tokens of one sequence: the unit of attention, per kv head. */
+/* Up to OC_ROWS query rows of consecutive tokens of one sequence: the unit of attention, per slice of heads. */
 typedef struct oc_span {
     int32_t item, column, n_tokens; /* batch item, first column, tokens */
     int64_t position;               /* of the first token */
@@ -93,10 +104,10 @@ typedef struct oc_span {
 
 /* What attention makes of some keys, to be joined with what it makes of others (see oc_attention_args). */
 typedef struct oc_partial {
-    float *out, *max, *sum; /* (rows, head_dim), (rows), (rows) */
+    float *out, *max, *sum; /* (rows, value_dim), (rows), (rows) */
 } oc_partial;
 
-/* What one thread does of the attention of a span and a kv head: one part of the keys, or all. */
+/* What one thread does of the attention of a span and a slice: one part of the keys, or all. */
 typedef struct oc_attention_work {
     int32_t span, part; /* part -1: all */
 } oc_attention_work;
@@ -119,6 +130,7 @@ typedef struct oc_routes {
 } oc_routes;
 
 typedef struct oc_step_state {
+    int is_begun; /* and not finished */
     const oc_batch_item *items;
     int32_t n_items, n_columns, n_outputs, n_spans;
     int decode_only;     /* every item has one token: attention stores its key and value itself */
@@ -128,15 +140,15 @@ typedef struct oc_step_state {
     int32_t *output;     /* (max_outputs) columns whose logits are wanted */
     int32_t *first;      /* (max_seqs) first column of an item */
     oc_span *spans;      /* (max_tokens) */
-    int64_t n_partials;  /* rows that partials has room for, of head_dim + 2 floats */
+    int64_t n_partials;  /* rows that partials has room for, of value_dim + 2 floats */
     float *partials;     /* parts of the spans that are split, until the last one arrives */
     oc_attention_work *work; /* (max_tokens + parts of all positions in the pool) */
     int32_t n_work;
-    atomic_int *arrived; /* (max_tokens, n_kv_head) parts of a span that are done */
+    atomic_int *arrived; /* (max_tokens, slices of all kv heads) parts of a span that are done */
     oc_lane *lanes;      /* (n_ops, n_threads): work sharing inside one op */
     unsigned epoch;      /* of the step, for the lanes */
     atomic_ullong front; /* of a step of one token: the last phase that a thread has come to, and which: see exec.c */
-    atomic_int stop;
+    atomic_int stop, is_joined; /* given up; the caller has come to the second half of the step */
     oc_routes routes;
 } oc_step_state;
 
@@ -144,9 +156,10 @@ typedef struct oc_step_state {
 typedef struct oc_thread {
     float *q, *attention, *column;       /* (OC_ROWS, head_dim), oc_attention_scratch, widest buffer */
     oc_partial whole, part;              /* (OC_ROWS) */
-    int32_t *first, *last;               /* (OC_ROWS) */
+    int32_t *first, *last, *position;    /* (OC_ROWS) */
+    float *slope;                        /* (OC_ROWS) */
     const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
-    oc_columns gathered;                 /* (OC_SLICE) columns that go to one expert */
+    oc_columns gathered;                 /* (OC_SLICE) columns that go to one expert or head */
     float *rows;                         /* (OC_SLICE, OC_EXPERT_ROWS) products of an expert */
     float *product;                      /* rows of a chunk, of GLU twice, until they may be written down */
     atomic_ullong settled;               /* the phase in front of which its private buffers stand still, or 0 */
@@ -156,9 +169,10 @@ typedef struct oc_thread {
 #define OC_CHUNK_BYTES 32768 /* weight bytes of one chunk of a GEMV, at least */
 #define OC_ROW_CHUNK 4       /* groups: 32 rows, whose outputs share a sum where they are quantised, or a maximum */
 #define OC_PANEL_GROUPS 8    /* the same for GLU: outputs of all columns stay in cache between its two matmuls */
-#define OC_SLICE 32       /* tokens of one expert that are multiplied at a time */
+#define OC_SLICE 32       /* tokens of one expert or head that are multiplied at a time */
 #define OC_MAX_GROUPS 64  /* of experts */
 #define OC_MAX_USED 256   /* experts of a token */
+#define OC_MAX_STREAMS 8  /* of a token, in AltUp */
 #define OC_EXPERT_ROWS 64 /* rows of one expert that are multiplied at a time */
 #define OC_ROWS 48 /* query rows of one attention call */
 #define OC_SOURCE_PANEL 65536 /* bytes of a panel, if that holds a group: small beside any second-level cache */
@@ -166,17 +180,20 @@ typedef struct oc_thread {
 struct oc_engine {
     oc_engine_params params;
     oc_matrix *matrices;
+    oc_matrix *tables; /* of GATHER: always in their file */
     oc_vector *vectors;
     oc_buffer *buffers;
     oc_rope *ropes;
     oc_op *ops;
-    int32_t n_matrices, n_vectors, n_buffers, n_ropes, n_ops;
+    int32_t n_matrices, n_tables, n_vectors, n_buffers, n_ropes, n_ops;
     int is_finished, is_loaded;
     int32_t n_threads; /* at work, of the params.n_threads that there is room for */
+    int32_t n_kv_head, head_dim, value_dim; /* the most of any layer of the KV cache */
     float *maxima;     /* (max_outputs, runs of OC_RUN logits): see oc_logits */
     int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
     int32_t positions; /* the matrix2 of EMBED, or -1: its rows bound the length of a sequence */
     int32_t hidden;    /* the buffer that the NORM with SELECT writes */
+    int looks_ahead;   /* some ATTENTION looks both ways: the keys of a token end with its sequence */
     oc_arena weights, scratch;
     oc_kv kv;
     oc_states states;
@@ -184,10 +201,24 @@ struct oc_engine {
     oc_thread *threads; /* (n_threads) */
 };
 
+/* weights.c: rows of the file from row `row` on; *n is how many follow in its run. */
+const void *oc_source_rows(const oc_matrix *m, int64_t row, int64_t *n);
+
 oc_status oc_fail(oc_status status, char *err, const char *format, int64_t a, int64_t b);
 
-/* step.c: query heads per kv head, the largest of all layers. */
-int32_t oc_rows_per_token(const struct oc_engine *engine);
+/* The query heads of a kv head, cut into n slices of `rows` heads, the last of them perhaps shorter: the rows of a
+ * token in one attention call. */
+typedef struct oc_slices {
+    int32_t n, rows;
+} oc_slices;
+
+static inline oc_slices oc_slices_of(const oc_op *op) {
+    const int32_t group = op->n_head / op->n_kv_head, n = (group + OC_ROWS - 1) / OC_ROWS;
+    return (oc_slices){.n = n, .rows = (group + n - 1) / n};
+}
+
+/* step.c: the most that any layer has, of both. */
+oc_slices oc_most_slices(const struct oc_engine *engine);
 
 oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params);
 void oc_kv_free(oc_kv *kv);
@@ -206,11 +237,11 @@ void oc_seq_commit_state(oc_seq *seq);
 
 /* Makes room for `length` positions; on OC_ERR_FULL the sequence is as before. */
 oc_status oc_seq_reserve(oc_seq *seq, int64_t length);
-/* The K tile of (block, layer, head); its V tile follows at + tile_bytes. */
+/* The K tile of (block, layer, head); its V tile, if there is one, follows at + the layer's tile_bytes. */
 static inline unsigned char *oc_kv_tile(const struct oc_engine *engine, int32_t block, int32_t layer, int32_t head) {
     const oc_kv *kv = &engine->kv;
-    size_t pair = (size_t)layer * (size_t)engine->params.n_kv_head + (size_t)head;
-    return kv->arena.base + (size_t)block * kv->block_bytes + pair * 2 * kv->tile_bytes;
+    const oc_kv_place *place = &kv->layers[layer];
+    return kv->arena.base + (size_t)block * kv->block_bytes + place->offset + (size_t)head * place->head_bytes;
 }
 
 /* Groups of a chunk of a GEMV: as many as fill OC_CHUNK_BYTES, `least` times a power of two. */
@@ -220,7 +251,9 @@ static inline long oc_gemv_chunk(const oc_matrix *m, long least) {
     return least;
 }
 
-/* exec.c: runs the plan over engine->step on all threads. */
-oc_status oc_exec(struct oc_engine *engine);
+/* exec.c: runs the plan over engine->step on all threads, in two halves as oc_pool_begin; with `give_up` to the end of the
+ * first layer only. */
+oc_status oc_exec_begin(struct oc_engine *engine);
+oc_status oc_exec_finish(struct oc_engine *engine, int give_up);
 
 #endif

@@ -49,12 +49,33 @@ static void run_embed(walker *w) {
     }
 }
 
+/* ---- GATHER ---- */
+
+static void gather_column(const walker *w, int64_t c) {
+    const oc_matrix *table = &w->engine->tables[w->op->matrix];
+    const int32_t token = w->engine->step.token[c];
+    float *x = column(w, w->op->dst, c), *row = w->engine->threads[w->thread].column;
+    weight_row(table, token < table->n_rows ? token : 0, row);
+    for (int64_t i = 0; i < table->k; i++) x[i] += w->op->scale * row[i];
+}
+
+static void run_gather(walker *w) {
+    oc_share columns = share_columns(w);
+    while (oc_share_next(&columns)) gather_column(w, columns.begin);
+}
+
 /* ---- NORM ---- */
+
+/* The norm of x, or of each of its parts. */
+static void norm_parts(const oc_op *op, const float *x, const float *weights, float *y, int64_t n) {
+    const int64_t part = op->n_head > 0 ? n / op->n_head : n;
+    for (int64_t at = 0; at < n; at += part) oc_kernels.rmsnorm(x + at, weights, y + at, part, op->eps);
+}
 
 /* Column `from` of the residual and of the addend gives column `to` of dst. */
 static void norm_column(const walker *w, int64_t from, int64_t to) {
     const oc_op *op = w->op;
-    int64_t n = w->engine->buffers[op->dst2].width;
+    int64_t n = w->engine->buffers[op->dst2].n;
     float *x = column(w, op->dst2, from);
     if (op->src >= 0) {
         const float *addend = column(w, op->src, from);
@@ -66,23 +87,24 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
         oc_kernels.add(x, addend, n);
     }
     if (op->src2 >= 0) oc_kernels.add(x, column(w, op->src2, from), n);
+    for (int64_t i = 0; op->scale != 1.0f && i < n; i++) x[i] *= op->scale;
     float *y = column(w, op->dst, to);
+    const float *weights = vector(w, op->vector);
     if (op->flags & OC_FLAG_CENTER)
-        oc_kernels.layernorm(x, vector(w, op->vector), vector(w, op->vector2), y, n, op->eps);
+        oc_kernels.layernorm(x, weights, vector(w, op->vector2), y, n, op->eps);
     else if (!(op->flags & OC_FLAG_PLAIN))
-        oc_kernels.rmsnorm(x, vector(w, op->vector), y, n, op->eps);
+        norm_parts(op, x, weights, y, n);
+    else
+        for (int64_t i = 0; weights && i < n; i++) y[i] = x[i] * weights[i];
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
 }
-
-/* Every thread norms a private column for itself; other columns, and those of larger steps, are shared out. */
-static int is_own_norm(const walker *w) { return w->is_solo && w->engine->buffers[w->op->dst].is_private; }
 
 static void run_norm(walker *w) {
     const oc_step_state *step = &w->engine->step;
     int select = w->op->flags & OC_FLAG_SELECT;
     if (select) w->n = step->n_outputs;
     if (w->n == 0) return;
-    if (is_own_norm(w)) {
+    if (is_own(w, w->op->dst)) {
         norm_column(w, 0, 0);
         return;
     }
@@ -127,7 +149,7 @@ static void multiply(const walker *w, int32_t matrix, const oc_act *x, int32_t d
     const oc_buffer *buffer = &w->engine->buffers[dst];
     const oc_matrix *m = &w->engine->matrices[matrix];
     if (w->is_solo) {
-        const oc_matrix rows = rows_of(m, g0 * OC_GROUP, m->n_rows - g0 * OC_GROUP);
+        const oc_matrix rows = oc_rows_of(m, g0 * OC_GROUP, m->n_rows - g0 * OC_GROUP);
         oc_matmul(w, &rows, x, aside, buffer->width, 0, g1 - g0);
     } else {
         oc_matmul(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
@@ -158,6 +180,10 @@ static void finish_linear(const walker *w, const oc_op *op, int64_t c, int64_t f
     for (int64_t i = 0; op->softcap > 0 && i < rows; i++) y[i] = op->softcap * oc_tanhf(y[i] / op->softcap);
     if (op->flags & OC_FLAG_ERF) oc_kernels.gelu(y, rows);
     if (op->flags & OC_FLAG_GELU) oc_kernels.gelu_tanh(y, rows);
+    if (op->src2 >= 0) {
+        const float *factors = column(w, op->src2, c) + op->offset + first;
+        for (int64_t i = 0; i < rows; i++) y[i] *= factors[i];
+    }
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
 }
 
@@ -201,12 +227,21 @@ static void run_linear(walker *w) {
     w->op = last;
 }
 
+/* As geglu, with the error function. */
+static void geglu_erf(const float *gate, const float *up, float *y, int64_t n) {
+    if (y != gate) memcpy(y, gate, (size_t)n * sizeof *y);
+    oc_kernels.gelu(y, n);
+    for (int64_t i = 0; i < n; i++) y[i] *= up[i];
+}
+
 static void finish_glu(const walker *w, long g0, long g1, const float *gates, const float *ups) {
     const oc_op *op = w->op;
     int64_t first = g0 * OC_GROUP, rows = (g1 - g0) * OC_GROUP;
-    oc_glu_fn glu = op->flags & OC_FLAG_GELU ? oc_kernels.geglu : oc_kernels.swiglu;
     place_product(w, op->dst, g0, g1, gates);
     place_product(w, op->dst2, g0, g1, ups);
+    oc_glu_fn glu = oc_kernels.swiglu;
+    if (op->flags & OC_FLAG_GELU) glu = oc_kernels.geglu;
+    if (op->flags & OC_FLAG_ERF) glu = geglu_erf;
     for (int64_t c = 0; c < w->n; c++) {
         float *gate = column(w, op->dst, c) + first;
         glu(gate, column(w, op->dst2, c) + first, gate, rows);
@@ -227,20 +262,72 @@ static void run_glu(walker *w) {
     w->is_away = groups.is_away;
 }
 
+/* ---- SPARSE_GLU ---- */
+
+#define PIECE 512L /* values of a lone column that a thread takes at a time */
+
+static float mean_of(const float *sums, int64_t n) {
+    float total = 0;
+    for (int j = 0; j < OC_GROUP; j++) total += sums[j];
+    return total / (float)n;
+}
+
+/* The value above which a normal distribution with the mean and deviation of x has a fixed part of its values; n is a
+ * multiple of OC_GROUP, in as many chains the sums run. */
+static float cutoff_of(const float *x, int64_t n, float deviations) {
+    float sums[OC_GROUP] = {0}, squares[OC_GROUP] = {0};
+    for (int64_t i = 0; i < n; i += OC_GROUP)
+        for (int j = 0; j < OC_GROUP; j++) sums[j] += x[i + j];
+    const float mean = mean_of(sums, n);
+    for (int64_t i = 0; i < n; i += OC_GROUP)
+        for (int j = 0; j < OC_GROUP; j++) squares[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    return mean + deviations * sqrtf(mean_of(squares, n));
+}
+
+static void sparse_glu_piece(const walker *w, int64_t c, int64_t first, int64_t n, float cutoff) {
+    const float *gate = column(w, w->op->src, c) + first, *up = column(w, w->op->src2, c) + first;
+    float *y = column(w, w->op->dst, c) + first;
+    for (int64_t i = 0; i < n; i++) y[i] = gate[i] > cutoff ? gate[i] - cutoff : 0.0f;
+    oc_kernels.geglu(y, up, y, n);
+    if (w->op->flags & OC_FLAG_QUANTIZE) quantize(w, w->op->dst, c, first, n);
+}
+
+/* Columns are shared out; a lone one in pieces, for which every thread finds the cutoff. */
+static void run_sparse_glu(walker *w) {
+    const int64_t n = w->engine->buffers[w->op->dst].n;
+    const long pieces = w->is_solo ? (long)((n + PIECE - 1) / PIECE) : 1;
+    float cutoff = w->is_solo ? cutoff_of(column(w, w->op->src, 0), n, w->op->scale) : 0.0f;
+    oc_share items = share(w, w->is_solo ? pieces : w->n, 1);
+    while (oc_share_next(&items)) {
+        const int64_t c = w->is_solo ? 0 : items.begin, first = w->is_solo ? items.begin * PIECE : 0;
+        if (!w->is_solo) cutoff = cutoff_of(column(w, w->op->src, c), n, w->op->scale);
+        sparse_glu_piece(w, c, first, w->is_solo && n - first > PIECE ? PIECE : n - first, cutoff);
+    }
+}
+
 /* ---- ROPE_KV ---- */
 
 static void rope_head(const walker *w, const oc_op *op, float *x, int32_t norm, int64_t c) {
-    if (norm >= 0) oc_kernels.rmsnorm(x, vector(w, norm), x, op->head_dim, op->eps);
+    if (norm >= 0) oc_kernels.rmsnorm(x, vector(w, norm), x, w->engine->vectors[norm].n, op->eps);
     if (op->rope < 0) return;
     const oc_rope *rope = &w->engine->ropes[op->rope];
     int64_t at = c * rope->n_freq;
-    oc_kernels.rope(x, rope->cos + at, rope->sin + at, 2 * rope->n_freq, (op->flags & OC_FLAG_NEOX) != 0);
+    const int neox = (op->flags & OC_FLAG_NEOX) != 0;
+    oc_kernels.rope(x + op->rope_at, rope->cos + at, rope->sin + at, 2 * rope->n_freq, neox);
 }
 
-/* The Walsh-Hadamard transform of runs as long as the largest power of two in d, in place: orthogonal, so scores of
- * transformed queries and keys are the same, but no element of a key stands out and takes the precision of its block. */
-static void spread_head(float *x, int64_t d) {
-    const int64_t run = d & -d;
+/* Whether values are the first elements of their keys. */
+static int is_value_in_key(const oc_kv_place *place) { return place->value_dim < place->head_dim; }
+
+/* What the cache has for a ROPE_KV or an ATTENTION. */
+static const oc_kv_place *place_of_op(const walker *w) { return &w->engine->kv.layers[w->op->layer]; }
+
+/* The Walsh-Hadamard transform of the runs of d elements, in place: orthogonal, so scores of transformed queries and
+ * keys are the same, but no element of a key stands out and takes the precision of its block. Runs are as long as the
+ * largest power of two in the length of keys, and of values in them: the transform, which undoes itself, of a sum of
+ * those values is the sum of what they were. */
+static void spread_head(const oc_kv_place *place, float *x, int64_t d) {
+    const int64_t lengths = place->head_dim | place->value_dim, run = lengths & -lengths;
     const float unit = 1.0f / sqrtf((float)run);
     for (int64_t half = 1; half < run; half *= 2)
         for (int64_t i = 0; i < d; i += 2 * half)
@@ -255,16 +342,30 @@ static void spread_head(float *x, int64_t d) {
 /* Key and value of one kv head of one token, into the cache. */
 static void store_head(const walker *w, const oc_op *op, int64_t c, int32_t head) {
     const oc_step_state *step = &w->engine->step;
+    const oc_kv_place *place = place_of_op(w);
     int32_t d = op->head_dim;
-    float *k = column(w, op->src2, c) + (int64_t)head * d, *v = column(w, op->src3, c) + (int64_t)head * d;
+    float *k = column(w, op->src2, c) + (int64_t)head * d;
+    const float *v = op->src3 < 0 ? NULL : column(w, op->src3, c) + (int64_t)head * d;
+    if (op->flags & OC_FLAG_NORM_VALUE) { /* aside: keys and values may be made of the same */
+        float *normed = w->engine->threads[w->thread].column;
+        oc_kernels.rmsnorm(v, NULL, normed, d, op->eps);
+        v = normed;
+    }
     rope_head(w, op, k, op->vector2, c);
-    if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(k, d);
+    if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(place, k, d);
     int64_t position = step->position[c];
     const oc_seq *seq = step->items[step->item[c]].seq;
     unsigned char *tile = oc_kv_tile(w->engine, seq->blocks[position / OC_TILE], op->layer, head);
     const oc_kv_store_fn store[] = {[OC_KV_F16] = oc_kernels.kv_store_f16, [OC_KV_F32] = oc_kernels.kv_store_f32,
                                     [OC_KV_Q8_0] = oc_kernels.kv_store_q8_0};
-    store[w->engine->params.kv_type](k, v, tile, tile + w->engine->kv.tile_bytes, position % OC_TILE, d);
+    unsigned char *v_tile = v ? tile + place->tile_bytes : tile;
+    store[w->engine->params.kv_type](k, v, tile, v_tile, position % OC_TILE, d);
+}
+
+/* In a step of single tokens the thread that attends to the last key stores it; but slices share their keys. Of a
+ * ROPE_KV, or of the ATTENTION behind it. */
+static int is_stored_late(const walker *w) {
+    return w->engine->step.decode_only && oc_slices_of(w->op).n == 1;
 }
 
 /* True when another thread gave up a prompt chunk, or every sequence of the step. */
@@ -286,10 +387,9 @@ void oc_check_cancel(const walker *w) {
 
 static void run_rope_kv(walker *w) {
     const oc_op *op = w->op;
-    const oc_step_state *step = &w->engine->step;
     oc_check_cancel(w);
     long n = (long)w->n * op->n_kv_head;
-    if (step->decode_only) return; /* the thread that attends to the last key stores it: see attend */
+    if (op->src2 < 0 || is_stored_late(w)) return;
     oc_share heads = share(w, n, op->n_kv_head);
     while (oc_share_next(&heads))
         for (long i = heads.begin; i < heads.end; i++) store_head(w, op, i / op->n_kv_head, (int32_t)(i % op->n_kv_head));
@@ -300,7 +400,17 @@ static void run_rope_kv(walker *w) {
 /* The ROPE_KV in front: how queries, keys and values are made. */
 static const oc_op *heads_of(const walker *w) { return w->op - 1; }
 
-static int32_t group_of(const oc_op *op) { return op->n_head / op->n_kv_head; }
+/* Some query heads of a kv head, see oc_slices: an item of attention is these, of the tokens of a span. */
+typedef struct slice {
+    int32_t index, kv_head, first, n; /* of all slices; first query head, heads */
+} slice;
+
+static slice slice_at(const oc_op *op, int32_t index) {
+    const oc_slices slices = oc_slices_of(op);
+    const int32_t group = op->n_head / op->n_kv_head, begin = index % slices.n * slices.rows;
+    const int32_t kv_head = index / slices.n, left = group - begin;
+    return (slice){index, kv_head, kv_head * group + begin, left < slices.rows ? left : slices.rows};
+}
 
 /* Floats from a query head to the next: its gate may stand between. */
 static int64_t query_stride(const oc_op *op) { return op->flags & OC_FLAG_GATED ? 2 * op->head_dim : op->head_dim; }
@@ -309,34 +419,40 @@ static int64_t query_stride(const oc_op *op) { return op->flags & OC_FLAG_GATED 
 static void key_range(const walker *w, const oc_span *span, int32_t t, int64_t *first, int64_t *last) {
     const oc_op *op = w->op;
     const oc_batch_item *item = &w->engine->step.items[span->item];
-    *last = span->position + t + 1;
-    *first = op->window > 0 && *last > op->window ? *last - op->window : 0;
-    if (op->flags & OC_FLAG_BOTH_WAYS) *last = item->seq->length + item->n_tokens;
+    const int both_ways = op->flags & OC_FLAG_BOTH_WAYS;
+    const int64_t position = span->position + t, end = item->seq->length + item->n_tokens;
+    const int64_t behind = op->window <= 0 ? position : both_ways ? op->window / 2 : op->window - 1;
+    const int64_t ahead = !both_ways ? 0 : op->window <= 0 ? end - 1 - position : op->window / 2;
+    *first = position > behind ? position - behind : 0;
+    *last = position + ahead < end ? position + ahead + 1 : end;
 }
 
-/* Copies the queries of one kv head to the thread, with norm, rope and scale. */
-static void take_queries(const walker *w, const oc_span *span, int32_t head) {
+/* Copies the queries of some heads to the thread, with norm, rope and scale. */
+static void take_queries(const walker *w, const oc_span *span, const slice *heads) {
     const oc_op *op = heads_of(w);
-    int64_t group = group_of(op), d = op->head_dim, stride = query_stride(op);
+    int64_t n = heads->n, d = op->head_dim, stride = query_stride(op);
     float *q = w->engine->threads[w->thread].q;
-    for (int32_t t = 0; t < span->n_tokens; t++, q += group * d) {
-        const float *from = column(w, op->src, span->column + t) + head * group * stride;
-        for (int64_t i = 0; i < group; i++) {
+    for (int32_t t = 0; t < span->n_tokens; t++, q += n * d) {
+        const float *from = column(w, op->src, span->column + t) + heads->first * stride;
+        for (int64_t i = 0; i < n; i++) {
             memcpy(q + i * d, from + i * stride, (size_t)d * sizeof(float));
             rope_head(w, op, q + i * d, op->vector, span->column + t);
-            if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(q + i * d, d);
+            if (w->engine->params.kv_type == OC_KV_Q8_0) spread_head(place_of_op(w), q + i * d, d);
         }
-        for (int64_t i = 0; i < group * d; i++) q[i] *= op->scale;
+        for (int64_t i = 0; i < n * d; i++) q[i] *= op->scale;
     }
 }
 
 /* Attention of the thread's queries over one part of the keys. */
-static void attend_part(const walker *w, const oc_span *span, int32_t head, int64_t part, const oc_partial *to) {
+static void attend_part(const walker *w, const oc_span *span, const slice *heads, int64_t part,
+                        const oc_partial *to) {
     const oc_op *op = w->op;
     oc_engine *engine = w->engine;
     oc_thread *own = &engine->threads[w->thread];
     const oc_seq *seq = engine->step.items[span->item].seq;
-    int32_t group = group_of(op);
+    const int32_t n = heads->n;
+    const oc_kv_place *place = place_of_op(w);
+    const float *slopes = vector(w, op->vector2);
     int64_t begin = part * OC_PART, end = begin + OC_PART, lowest = end, highest = begin;
     for (int32_t t = 0; t < span->n_tokens; t++) {
         int64_t first, last;
@@ -345,123 +461,138 @@ static void attend_part(const walker *w, const oc_span *span, int32_t head, int6
         if (last > end) last = end;
         if (first < lowest) lowest = first;
         if (last > highest) highest = last;
-        for (int32_t i = t * group; i < (t + 1) * group; i++) own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
+        for (int32_t i = t * n; i < (t + 1) * n; i++) {
+            own->first[i] = (int32_t)first, own->last[i] = (int32_t)last;
+            own->position[i] = (int32_t)(span->position + t);
+            if (slopes) own->slope[i] = slopes[heads->first + i - t * n];
+        }
     }
     for (int64_t i = lowest / OC_TILE; i * OC_TILE < highest; i++) {
-        own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, head);
-        own->v_tiles[i] = (const char *)own->k_tiles[i] + engine->kv.tile_bytes;
+        own->k_tiles[i] = oc_kv_tile(engine, seq->blocks[i], op->layer, heads->kv_head);
+        own->v_tiles[i] = (const char *)own->k_tiles[i] + place->tile_bytes;
     }
     const oc_attention_fn attention[] = {[OC_KV_F16] = oc_kernels.attention_f16, [OC_KV_F32] = oc_kernels.attention_f32,
                                          [OC_KV_Q8_0] = oc_kernels.attention_q8_0};
     attention[engine->params.kv_type](&(oc_attention_args){
-        .q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles, .v_tiles = own->v_tiles,
-        .out = to->out, .max = to->max, .sum = to->sum, .scratch = own->attention, .n_rows = span->n_tokens * group,
-        .head_dim = op->head_dim, .q_stride = op->head_dim, .out_stride = op->head_dim, .softcap = op->softcap});
+        .q = own->q, .first = own->first, .last = own->last, .k_tiles = own->k_tiles,
+        .v_tiles = is_value_in_key(place) ? NULL : own->v_tiles, .out = to->out, .max = to->max, .sum = to->sum,
+        .scratch = own->attention, .n_rows = span->n_tokens * n, .head_dim = op->head_dim,
+        .value_dim = place->value_dim, .q_stride = op->head_dim, .out_stride = place->value_dim,
+        .softcap = op->softcap, .slope = slopes ? own->slope : NULL, .position = own->position});
 }
 
 /* Adds the next part of the keys. */
-static void join_part(const oc_partial *whole, const oc_partial *part, int64_t rows, int64_t head_dim) {
+static void join_part(const oc_partial *whole, const oc_partial *part, int64_t rows, int64_t value_dim) {
     for (int64_t row = 0; row < rows; row++) {
         if (part->sum[row] == 0) continue; /* none of its keys are in the part */
-        float *out = whole->out + row * head_dim;
-        const float *more = part->out + row * head_dim;
+        float *out = whole->out + row * value_dim;
+        const float *more = part->out + row * value_dim;
         float max = part->max[row] > whole->max[row] ? part->max[row] : whole->max[row];
         float old = oc_expf(whole->max[row] - max), new = oc_expf(part->max[row] - max);
-        for (int64_t d = 0; d < head_dim; d++) out[d] = out[d] * old + more[d] * new;
+        for (int64_t d = 0; d < value_dim; d++) out[d] = out[d] * old + more[d] * new;
         whole->sum[row] = whole->sum[row] * old + part->sum[row] * new;
         whole->max[row] = max;
     }
 }
 
 /* The quotient of sums, into the columns. A sink is one more key, whose value is zero. */
-static void finish_rows(const walker *w, const oc_span *span, int32_t head, const oc_partial *whole) {
+static void finish_rows(const walker *w, const oc_span *span, const slice *heads, const oc_partial *whole) {
     const oc_op *op = w->op;
-    int64_t group = group_of(op), d = op->head_dim, offset = head * group * d;
+    const oc_kv_place *place = place_of_op(w);
+    const int is_spread = w->engine->params.kv_type == OC_KV_Q8_0 && is_value_in_key(place);
+    int64_t n = heads->n, d = place->value_dim, offset = heads->first * d;
     const float *sinks = vector(w, op->vector);
     for (int32_t t = 0; t < span->n_tokens; t++) {
         float *to = column(w, op->dst, span->column + t) + offset;
-        const float *from = column(w, op->src, span->column + t) + head * group * query_stride(op);
-        for (int64_t i = 0; i < group; i++) {
-            int64_t row = t * group + i;
+        const float *gates = column(w, op->src, span->column + t) + heads->first * query_stride(op) + op->head_dim;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t row = t * n + i;
             float sum = whole->sum[row];
-            if (sinks) sum += oc_expf(sinks[head * group + i] - whole->max[row]);
+            if (sinks) sum += oc_expf(sinks[heads->first + i] - whole->max[row]);
             for (int64_t j = 0; j < d; j++) to[i * d + j] = whole->out[row * d + j] / sum;
-            const float *gate = from + i * query_stride(op) + d;
+            if (is_spread) spread_head(place, to + i * d, d);
+            const float *gate = gates + i * query_stride(op);
             for (int64_t j = 0; op->flags & OC_FLAG_GATED && j < d; j++) to[i * d + j] /= 1.0f + oc_expf(-gate[j]);
         }
-        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, group * d);
+        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, n * d);
     }
 }
 
 /* Where a part of a split span leaves its result. */
-static oc_partial partial_of(const walker *w, const oc_span *span, int32_t head, int64_t part) {
-    const oc_op *op = w->op;
-    int64_t rows = (int64_t)span->n_tokens * group_of(op), d = op->head_dim;
-    int64_t row = span->partials + (part * op->n_kv_head + head) * rows;
-    float *at = w->engine->step.partials + row * (d + 2);
+static oc_partial partial_of(const walker *w, const oc_span *span, const slice *heads, int64_t part) {
+    const oc_slices slices = oc_slices_of(w->op);
+    const int64_t d = place_of_op(w)->value_dim, all = (int64_t)slices.n * w->op->n_kv_head;
+    int64_t rows = (int64_t)span->n_tokens * slices.rows;
+    float *at = w->engine->step.partials + (span->partials + (part * all + heads->index) * rows) * (d + 2);
     return (oc_partial){.out = at, .max = at + rows * d, .sum = at + rows * d + rows};
 }
 
 /* All parts [begin, end) of the keys, one after the other. */
-static void attend_whole(const walker *w, const oc_span *span, int32_t head, int64_t begin, int64_t end) {
+static void attend_whole(const walker *w, const oc_span *span, const slice *heads, int64_t begin,
+                         int64_t end) {
     oc_thread *own = &w->engine->threads[w->thread];
-    attend_part(w, span, head, begin, &own->whole);
+    attend_part(w, span, heads, begin, &own->whole);
     for (int64_t part = begin + 1; part < end; part++) {
-        attend_part(w, span, head, part, &own->part);
-        join_part(&own->whole, &own->part, (int64_t)span->n_tokens * group_of(w->op), w->op->head_dim);
+        attend_part(w, span, heads, part, &own->part);
+        join_part(&own->whole, &own->part, (int64_t)span->n_tokens * heads->n, place_of_op(w)->value_dim);
     }
-    finish_rows(w, span, head, &own->whole);
+    finish_rows(w, span, heads, &own->whole);
 }
 
 /* One part of [begin, end); whoever is the last joins them all. */
-static void attend_split(const walker *w, int32_t index, int32_t head, int64_t part, int64_t begin, int64_t end) {
+static void attend_split(const walker *w, const oc_attention_work *work, const slice *heads, int64_t begin,
+                         int64_t end) {
     const oc_op *op = w->op;
     oc_step_state *step = &w->engine->step;
-    const oc_span *span = &step->spans[index];
-    atomic_int *arrived = &step->arrived[(int64_t)index * op->n_kv_head + head];
-    oc_partial whole = partial_of(w, span, head, part);
-    attend_part(w, span, head, part, &whole);
+    const oc_span *span = &step->spans[work->span];
+    atomic_int *arrived = &step->arrived[(int64_t)work->span * op->n_kv_head * oc_slices_of(op).n + heads->index];
+    oc_partial whole = partial_of(w, span, heads, work->part);
+    attend_part(w, span, heads, work->part, &whole);
     if (atomic_fetch_add(arrived, 1) + 1 < end - begin) return;
     atomic_store(arrived, 0);
-    whole = partial_of(w, span, head, begin);
-    for (part = begin + 1; part < end; part++) {
-        oc_partial more = partial_of(w, span, head, part);
-        join_part(&whole, &more, (int64_t)span->n_tokens * group_of(op), op->head_dim);
+    whole = partial_of(w, span, heads, begin);
+    for (int64_t part = begin + 1; part < end; part++) {
+        oc_partial more = partial_of(w, span, heads, part);
+        join_part(&whole, &more, (int64_t)span->n_tokens * heads->n, place_of_op(w)->value_dim);
     }
-    finish_rows(w, span, head, &whole);
+    finish_rows(w, span, heads, &whole);
 }
 
-static void attend(const walker *w, const oc_attention_work *work, int32_t head) {
+static void attend(const walker *w, const oc_attention_work *work, const slice *heads) {
     const oc_step_state *step = &w->engine->step;
     const oc_span *span = &step->spans[work->span];
     int64_t first, last, unused;
     key_range(w, span, 0, &first, &unused);
     key_range(w, span, span->n_tokens - 1, &unused, &last);
     int64_t begin = first / OC_PART, end = (last + OC_PART - 1) / OC_PART;
-    if (work->part >= 0 && work->part < begin) return; /* in front of the window */
-    if (step->decode_only && (work->part < 0 || work->part == end - 1)) store_head(w, heads_of(w), span->column, head);
-    take_queries(w, span, head);
+    if (work->part >= 0 && (work->part < begin || work->part >= end)) return; /* outside the window */
+    const int stores = is_stored_late(w) && heads_of(w)->src2 >= 0;
+    if (stores && (work->part < 0 || work->part == end - 1))
+        store_head(w, heads_of(w), span->column, heads->kv_head);
+    take_queries(w, span, heads);
     if (work->part < 0)
-        attend_whole(w, span, head, begin, end);
+        attend_whole(w, span, heads, begin, end);
     else
-        attend_split(w, work->span, head, work->part, begin, end);
+        attend_split(w, work, heads, begin, end);
 }
 
 static void run_attention(walker *w) {
     const oc_step_state *step = &w->engine->step;
-    long n_kv_head = w->op->n_kv_head, n = step->n_work * n_kv_head;
+    long slices = (long)w->op->n_kv_head * oc_slices_of(w->op).n, n = step->n_work * slices;
     oc_share items = share(w, n, 1);
     items.n_ranges = 1; /* its items differ in length */
     /* Later spans of a prompt see more keys: the long ones go first. */
-    while (oc_share_next(&items))
-        attend(w, &step->work[step->n_work - 1 - items.begin / n_kv_head], (int32_t)(items.begin % n_kv_head));
+    while (oc_share_next(&items)) {
+        const slice heads = slice_at(w->op, (int32_t)(items.begin % slices));
+        attend(w, &step->work[step->n_work - 1 - items.begin / slices], &heads);
+    }
 }
 
 /* ---- QUANTIZE ---- */
 
 static void run_quantize(walker *w) {
     oc_share columns = share_columns(w);
-    while (oc_share_next(&columns)) quantize(w, w->op->src, columns.begin, 0, w->engine->buffers[w->op->src].width);
+    while (oc_share_next(&columns)) quantize(w, w->op->src, columns.begin, 0, w->engine->buffers[w->op->src].n);
 }
 
 /* ---- the walk ---- */
@@ -471,13 +602,21 @@ static void (*const run_op[])(walker *) = {
     [OC_OP_ROPE_KV] = run_rope_kv, [OC_OP_ATTENTION] = run_attention, [OC_OP_QUANTIZE] = run_quantize,
     [OC_OP_CONV] = oc_run_conv,    [OC_OP_DELTA] = oc_run_delta,
     [OC_OP_ROUTE] = oc_run_route,  [OC_OP_EXPERT_GLU] = oc_run_expert_glu, [OC_OP_EXPERT_SUM] = oc_run_expert_sum,
+    [OC_OP_GATHER] = run_gather,   [OC_OP_SPARSE_GLU] = run_sparse_glu,  [OC_OP_PREDICT] = oc_run_predict,
+    [OC_OP_CORRECT] = oc_run_correct, [OC_OP_MATCH] = oc_run_match,
+    [OC_OP_HEAD_LINEAR] = oc_run_head_linear,
 };
 
 /* A phase is shared by the threads. What is not, every thread does for itself, or somebody does on the way. */
 static int is_phase(const walker *w) {
-    if (w->op->kind == OC_OP_NORM) return !is_own_norm(w);
-    if (w->op->kind == OC_OP_ROPE_KV) return !w->engine->step.decode_only;
-    return 1;
+    switch (w->op->kind) {
+    case OC_OP_NORM:
+    case OC_OP_PREDICT:
+    case OC_OP_CORRECT:
+    case OC_OP_MATCH: return !is_own(w, w->op->dst);
+    case OC_OP_ROPE_KV: return w->op->src2 >= 0 && !is_stored_late(w);
+    default: return 1;
+    }
 }
 
 /* ---- a step of one token ----
@@ -496,11 +635,10 @@ static int come_to_phase(const walker *w) {
     oc_engine *engine = w->engine;
     const unsigned long long here = place_of(w);
     atomic_store(&engine->threads[w->thread].settled, here);
-    oc_pool_wake();
     unsigned long long front = atomic_load(&engine->step.front);
-    while (front >> 8 < here)
-        if (atomic_compare_exchange_weak(&engine->step.front, &front, here << 8 | (unsigned)w->thread)) return 1;
-    return front >> 8 == here;
+    while (front >> 8 < here && !atomic_compare_exchange_weak(&engine->step.front, &front, here << 8 | (unsigned)w->thread)) continue;
+    oc_pool_wake(); /* those who wait for the front to settle: catch_up */
+    return front >> 8 <= here;
 }
 
 /* Goes on to what a thread does for itself. */
@@ -558,9 +696,18 @@ static int is_last(const walker *w) {
     return w->n == 0 || (is_stop(w->op) && atomic_load(&w->engine->step.stop));
 }
 
+static int is_joined(const void *step) { return atomic_load(&((const oc_step_state *)step)->is_joined); }
+
+/* The caller may still look at the logits of the step before: nobody writes new ones until it has joined. 0: no need to. */
+static int may_begin_head(const walker *w) {
+    oc_pool_wait(is_joined, &w->engine->step);
+    return !atomic_load(&w->engine->step.stop);
+}
+
 static void walk_alone(walker *w) {
     const oc_op *end = w->engine->ops + w->engine->n_ops;
     while (w->op < end) {
+        if (is_head(w, w->op) && !may_begin_head(w)) break;
         if (!is_phase(w)) leave_phase(w);
         else if (!come_to_phase(w)) catch_up(w);
         if (w->op == end) return;
@@ -568,7 +715,8 @@ static void walk_alone(walker *w) {
         if (w->is_away) return;
         w->op = is_last(w) ? end : w->op + 1;
     }
-    come_to_phase(w); /* the end is one: a place to take those to who are late */
+    w->op = end; /* a phase as well: a place to take those to who are late */
+    come_to_phase(w);
 }
 
 static void walk_together(walker *w) {
@@ -587,13 +735,20 @@ static void walk(void *context, int thread, int n_threads) {
     else walk_together(&w);
 }
 
-oc_status oc_exec(oc_engine *engine) {
+oc_status oc_exec_begin(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     if (++step->epoch == 0) step->epoch = 1;
     atomic_store(&step->front, (unsigned long long)step->epoch << 32);
     atomic_store(&step->stop, 0);
-    const int failed = step->n_columns == 1 ? oc_pool_run_loosely(engine->n_threads, walk, engine)
-                                            : oc_pool_run(engine->n_threads, walk, engine);
-    if (failed) return OC_ERR_THREAD;
+    atomic_store(&step->is_joined, 0);
+    return oc_pool_begin(engine->n_threads, walk, engine, step->n_columns == 1) == 0 ? OC_OK : OC_ERR_THREAD;
+}
+
+oc_status oc_exec_finish(oc_engine *engine, int give_up) {
+    oc_step_state *step = &engine->step;
+    if (give_up) atomic_store(&step->stop, 1);
+    atomic_store(&step->is_joined, 1);
+    oc_pool_wake();
+    oc_pool_finish();
     return atomic_load(&step->stop) ? OC_ERR_CANCELLED : OC_OK;
 }

@@ -1,25 +1,45 @@
 /* kv.c - the pool of KV blocks and the sequences that hold them.
  *
  * A block is 32 positions of all layers and heads: per (layer, kv head) one K tile, transposed to (head_dim, 32), and
- * one V tile (32, head_dim). Blocks are reference-counted so that sequences can share a prefix.
+ * one V tile (32, head_dim), unless values are part of their keys; layers may differ in all that. Blocks are
+ * reference-counted so that sequences can share a prefix.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/engine.h"
 
-static size_t tile_bytes(const oc_engine_params *params) {
-    return oc_arena_round(oc_kv_tile_size((oc_kv_type)params->kv_type, params->head_dim));
+/* The place of the layer that begins at `offset` of a block. */
+static oc_kv_place place_of(const oc_engine_params *params, int32_t layer, size_t offset) {
+    const oc_kv_layer *shape = &params->kv_layers[layer];
+    const size_t tile = oc_arena_round(oc_kv_tile_size((oc_kv_type)params->kv_type, shape->head_dim));
+    return (oc_kv_place){.n_kv_head = shape->n_kv_head,
+                         .head_dim = shape->head_dim,
+                         .value_dim = shape->value_dim,
+                         .offset = offset,
+                         .tile_bytes = tile,
+                         .head_bytes = shape->value_dim < shape->head_dim ? tile : 2 * tile};
 }
 
+static size_t end_of(const oc_kv_place *place) { return place->offset + (size_t)place->n_kv_head * place->head_bytes; }
+
 int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) {
-    return (int64_t)(tile_bytes(params) * 2 * (size_t)params->n_layer * (size_t)params->n_kv_head);
+    size_t bytes = 0;
+    for (int32_t i = 0; i < params->n_layer; i++) {
+        const oc_kv_place place = place_of(params, i, bytes);
+        bytes = end_of(&place);
+    }
+    return (int64_t)bytes;
 }
 
 oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params) {
     kv->n_blocks = params->kv_blocks;
-    kv->tile_bytes = tile_bytes(params);
-    kv->block_bytes = (size_t)oc_engine_kv_block_bytes(params);
+    kv->layers = malloc((size_t)params->n_layer * sizeof *kv->layers);
+    if (!kv->layers) return OC_ERR_NOMEM;
+    for (int32_t i = 0; i < params->n_layer; i++) {
+        kv->layers[i] = place_of(params, i, kv->block_bytes);
+        kv->block_bytes = end_of(&kv->layers[i]);
+    }
     size_t total;
     if (__builtin_mul_overflow(kv->block_bytes, (size_t)kv->n_blocks, &total)) return OC_ERR_NOMEM;
     kv->free = malloc((size_t)kv->n_blocks * sizeof *kv->free);
@@ -34,6 +54,7 @@ oc_status oc_kv_init(oc_kv *kv, const oc_engine_params *params) {
 void oc_kv_free(oc_kv *kv) {
     free(kv->free);
     free(kv->references);
+    free(kv->layers);
     oc_arena_unmap(&kv->arena);
 }
 

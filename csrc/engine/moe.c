@@ -65,7 +65,7 @@ static void route_column(const walker *w, int64_t c) {
     const oc_op *op = w->op;
     oc_choice *chosen = w->engine->step.routes.chosen + c * op->n_used;
     float *p = column(w, op->src, c), *value = w->engine->threads[w->thread].column, sum = 0;
-    const float *bias = vector(w, op->vector);
+    const float *bias = vector(w, op->vector), *factors = vector(w, op->vector2);
     probabilities(op, p);
     for (int32_t i = 0; i < op->n_expert; i++) value[i] = bias ? p[i] + bias[i] : p[i];
     if (op->n_group > 1) limit_groups(op, value);
@@ -78,7 +78,7 @@ static void route_column(const walker *w, int64_t c) {
         sum += p[best];
     }
     const float factor = op->flags & OC_FLAG_NORMALIZE ? op->scale / (sum + 1e-20f) : op->scale;
-    for (int32_t j = 0; j < op->n_used; j++) chosen[j].weight *= factor;
+    for (int32_t j = 0; j < op->n_used; j++) chosen[j].weight *= factors ? factor * factors[chosen[j].expert] : factor;
 }
 
 /* Pairs by expert: a counting sort of what the columns chose. */
@@ -116,32 +116,6 @@ void oc_run_route(walker *w) {
 
 /* ---- EXPERT_GLU ---- */
 
-/* Columns of pairs or tokens, from column c on. */
-static oc_act act_at(const oc_columns *at, int64_t c, int64_t n, int64_t k) {
-    return (oc_act){.f32 = at->f32 + c * k,
-                    .codes = at->codes ? at->codes + c * k : NULL,
-                    .scale = at->scale ? at->scale + c * k / OC_ACT_BLOCK : NULL,
-                    .sum = at->sum ? at->sum + c * k / OC_TILE : NULL,
-                    .n = n,
-                    .k = k};
-}
-
-/* The inputs of n pairs side by side, as matmul wants them. */
-static oc_act gather(const walker *w, int32_t index, const int32_t *from, int32_t n, int with_f32) {
-    const oc_columns *at = columns_of(w, index), *to = &w->engine->threads[w->thread].gathered;
-    const int64_t k = w->engine->buffers[index].width;
-    if (n == 1) return act_at(at, from[0], 1, k);
-    for (int32_t i = 0; i < n; i++) {
-        const oc_act x = act_at(at, from[i], 1, k), y = act_at(to, i, 1, k);
-        if (with_f32) memcpy((float *)y.f32, x.f32, (size_t)k * sizeof(float));
-        if (!x.codes) continue;
-        memcpy((int8_t *)y.codes, x.codes, (size_t)k);
-        memcpy((float *)y.scale, x.scale, (size_t)(k / OC_ACT_BLOCK) * sizeof(float));
-        memcpy((float *)y.sum, x.sum, (size_t)(k / OC_TILE) * sizeof(float));
-    }
-    return act_at(to, 0, n, k);
-}
-
 /* gpt-oss: g * sigmoid(1.702 g) * (u + 1), g at most 7 and u within -7 and 7. As SiLU of 1.702 g, so u takes 1 / 1.702. */
 static void clamp_gate(float *gate, float *up, int64_t n) {
     const float limit = 7.0f, alpha = 1.702f;
@@ -152,25 +126,35 @@ static void clamp_gate(float *gate, float *up, int64_t n) {
     }
 }
 
+/* Values that each expert of an EXPERT_GLU makes. */
+static int64_t ff_width(const walker *w) { return w->engine->buffers[w->op->dst].n / w->op->n_used; }
+
 /* Rows [row, row + n) of the GLU of pairs [p0, p1), of one expert. */
 static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
     const oc_op *op = w->op;
     const oc_engine *engine = w->engine;
-    const oc_matrix *gate = &engine->matrices[op->matrix], *up = &engine->matrices[op->matrix2];
-    const int64_t n_ff = gate->n_rows / op->n_expert, from = expert * n_ff + row;
-    const oc_matrix gate_rows = rows_of(gate, from, n), up_rows = rows_of(up, from, n);
+    const int is_gated = !(op->flags & OC_FLAG_ERF), is_fused = is_gated && op->matrix2 < 0;
+    const oc_matrix *gate = &engine->matrices[op->matrix], *up = op->matrix2 < 0 ? gate : &engine->matrices[op->matrix2];
+    const int64_t n_ff = ff_width(w), from = expert * n_ff + row, from_fused = from + expert * n_ff;
+    const oc_matrix gate_rows = oc_rows_of(gate, is_fused ? from_fused : from, n);
+    const oc_matrix up_rows = oc_rows_of(up, is_fused ? from_fused + n_ff : from, n);
+    const int with_f32 = gate->format->needs_f32 | up->format->needs_f32;
     const oc_columns *dst = &engine->buffers[op->dst].shared;
     const float *gate_bias = vector(w, op->vector), *up_bias = vector(w, op->vector2);
-    const oc_act x = gather(w, op->src, engine->step.routes.column + p0, p1 - p0, gate->format->needs_f32 | up->format->needs_f32);
+    const int32_t *columns = engine->step.routes.column + p0;
+    int64_t at[OC_SLICE];
+    for (int32_t i = 0; i < p1 - p0; i++) at[i] = (int64_t)columns[i] * engine->buffers[op->src].width;
+    const oc_act x = oc_gather(w, op->src, at, p1 - p0, gate->k, with_f32);
     float *out = dst->f32 + p0 * n_ff + row, *ups = engine->threads[w->thread].rows;
     oc_matmul(w, &gate_rows, &x, out, n_ff, 0, n / OC_GROUP);
-    oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);
+    if (is_gated) oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);
     for (int32_t p = p0; p < p1; p++, out += n_ff, ups += n) {
         if (gate_bias) oc_kernels.add(out, gate_bias + from, n);
         if (up_bias) oc_kernels.add(ups, up_bias + from, n);
         if (op->flags & OC_FLAG_CLAMP) clamp_gate(out, ups, n);
-        oc_kernels.swiglu(out, ups, out, n);
-        const oc_act y = act_at(dst, p, 1, n_ff);
+        if (is_gated) (op->flags & OC_FLAG_GELU ? oc_kernels.geglu : oc_kernels.swiglu)(out, ups, out, n);
+        else oc_kernels.gelu(out, n);
+        const oc_act y = oc_act_at(dst, p * n_ff, 1, n_ff);
         if (y.codes)
             oc_kernels.quantize(out, 1, n, (int8_t *)y.codes + row, (float *)y.scale + row / OC_ACT_BLOCK, (float *)y.sum + row / OC_TILE);
     }
@@ -178,7 +162,7 @@ static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
 
 void oc_run_expert_glu(walker *w) {
     const oc_routes *routes = &w->engine->step.routes;
-    const int64_t n_ff = w->engine->matrices[w->op->matrix].n_rows / w->op->n_expert;
+    const int64_t n_ff = ff_width(w);
     const long panels = (long)((n_ff + OC_EXPERT_ROWS - 1) / OC_EXPERT_ROWS);
     oc_share items = share(w, panels * routes->n_active, 1);
     while (oc_share_next(&items))
@@ -211,8 +195,8 @@ static void add_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
     const oc_routes *routes = &w->engine->step.routes;
     const oc_matrix *down = &w->engine->matrices[op->matrix];
     const int64_t from = expert * (down->n_rows / op->n_expert) + row;
-    const oc_matrix rows = rows_of(down, from, n);
-    const oc_act x = act_at(&w->engine->buffers[op->src].shared, p0, p1 - p0, down->k);
+    const oc_matrix rows = oc_rows_of(down, from, n);
+    const oc_act x = oc_act_at(&w->engine->buffers[op->src].shared, p0 * down->k, p1 - p0, down->k);
     const float *bias = vector(w, op->vector);
     float *part = w->engine->threads[w->thread].rows;
     oc_matmul(w, &rows, &x, part, n, 0, n / OC_GROUP);

@@ -55,8 +55,16 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     if (p->n_threads < 1 || p->n_threads > 64) return oc_fail(OC_ERR_ARGUMENT, err, "threads must be 1 to 64, not %a", p->n_threads, 0);
     if (p->max_tokens < 1 || p->max_outputs < 1 || p->max_seqs < 1 || p->max_tokens < p->max_seqs)
         return oc_fail(OC_ERR_ARGUMENT, err, "batch limits must be positive", 0, 0);
-    if (p->n_layer < 1 || p->n_layer > 1024 || p->n_kv_head < 1 || p->n_kv_head > 1024 || p->head_dim < 1 || p->head_dim > 1024)
-        return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers and %b heads is out of range", p->n_layer, p->n_kv_head);
+    if (p->n_layer < 1 || p->n_layer > 1024)
+        return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a layers is out of range", p->n_layer, 0);
+    for (int32_t i = 0; i < p->n_layer; i++) {
+        const oc_kv_layer *l = &p->kv_layers[i];
+        if (l->n_kv_head < 1 || l->n_kv_head > 1024 || l->head_dim < 1 || l->head_dim > 1024)
+            return oc_fail(OC_ERR_FORMAT, err, "KV cache of %a heads of %b values is out of range", l->n_kv_head, l->head_dim);
+        if (l->value_dim < 1 || l->value_dim > l->head_dim)
+            return oc_fail(OC_ERR_FORMAT, err, "values of %a elements for keys of %b are out of range", l->value_dim,
+                           l->head_dim);
+    }
     if (p->kv_type < OC_KV_F16 || p->kv_type > OC_KV_Q8_0) return oc_fail(OC_ERR_ARGUMENT, err, "KV type %a is unknown", p->kv_type, 0);
     if (p->kv_blocks < 1 || p->kv_blocks > INT32_MAX) return oc_fail(OC_ERR_ARGUMENT, err, "KV pool of %a blocks is out of range", p->kv_blocks, 0);
     if (p->state_size < 0 || p->state_size > MAX_STATE || p->n_sequences < 0 || p->n_saved < 0)
@@ -64,7 +72,13 @@ oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, c
     oc_engine *made = calloc(1, sizeof *made);
     if (!made) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     made->params = *p;
+    made->params.kv_layers = NULL; /* the caller's */
     made->n_threads = p->n_threads;
+    for (int32_t i = 0; i < p->n_layer; i++) {
+        if (p->kv_layers[i].n_kv_head > made->n_kv_head) made->n_kv_head = p->kv_layers[i].n_kv_head;
+        if (p->kv_layers[i].head_dim > made->head_dim) made->head_dim = p->kv_layers[i].head_dim;
+        if (p->kv_layers[i].value_dim > made->value_dim) made->value_dim = p->kv_layers[i].value_dim;
+    }
     oc_status status = oc_kv_init(&made->kv, p);
     if (status != OC_OK) {
         oc_engine_destroy(made);
@@ -89,11 +103,12 @@ int32_t oc_engine_threads(const oc_engine *engine) { return engine->n_threads; }
 void oc_engine_destroy(oc_engine *engine) {
     if (!engine) return;
     oc_pool_settle(); /* nobody reads it any more */
+    for (int32_t i = 0; i < engine->n_matrices; i++) free(engine->matrices[i].runs);
     for (int32_t i = 0; i < engine->n_vectors; i++) free(engine->vectors[i].data);
     for (int32_t i = 0; i < engine->n_ropes; i++) free(engine->ropes[i].freq);
     for (int32_t i = 0; i < engine->n_buffers; i++) free(engine->buffers[i].own);
-    free(engine->matrices), free(engine->vectors), free(engine->buffers), free(engine->ropes), free(engine->ops);
-    free(engine->threads);
+    free(engine->matrices), free(engine->tables), free(engine->vectors), free(engine->buffers);
+    free(engine->ropes), free(engine->ops), free(engine->threads);
     oc_arena_unmap(&engine->weights);
     oc_arena_unmap(&engine->scratch);
     oc_kv_free(&engine->kv);
@@ -101,18 +116,46 @@ void oc_engine_destroy(oc_engine *engine) {
     free(engine);
 }
 
-oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
-                               size_t n_bytes, int32_t *index, char *err) {
+/* A matrix of these bytes, if its kernels exist and the numbers agree. */
+static oc_status make_matrix(int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs, int32_t n_runs,
+                             size_t n_bytes, oc_matrix *matrix, char *err) {
     const oc_format *format = oc_format_get(gguf_type);
     if (!format || !oc_kernels.matmul[gguf_type]) return oc_fail(OC_ERR_FORMAT, err, "tensor type %a is not supported", gguf_type, 0);
     if (n_rows < 1 || n_rows > MAX_WIDTH || k < 1 || k > MAX_WIDTH)
         return oc_fail(OC_ERR_FORMAT, err, "matrix of %a rows and %b columns is out of range", n_rows, k);
     size_t row = oc_format_row_bytes(format, k);
     if (row == 0) return oc_fail(OC_ERR_FORMAT, err, "row of %a values is no whole number of blocks", k, 0);
-    if (row * (size_t)n_rows != n_bytes) return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows);
-    oc_matrix matrix = {.format = format, .n_rows = n_rows, .k = k, .source = data};
+    if (n_runs < 1 || (n_runs > 1 && n_rows % ((int64_t)n_runs * OC_GROUP)))
+        return oc_fail(OC_ERR_FORMAT, err, "%a rows are no %b runs of whole groups", n_rows, n_runs);
+    if (row * (size_t)(n_rows / n_runs) != n_bytes)
+        return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows / n_runs);
+    *matrix = (oc_matrix){.format = format, .n_rows = n_rows, .k = k, .source = runs[0], .n_runs = n_runs};
+    return OC_OK;
+}
+
+oc_status oc_engine_add_matrix(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *const *runs,
+                               int32_t n_runs, size_t n_bytes, int32_t *index, char *err) {
+    oc_matrix matrix;
+    oc_status status = make_matrix(gguf_type, n_rows, k, runs, n_runs, n_bytes, &matrix, err);
+    if (status != OC_OK) return status;
     *index = engine->n_matrices;
     APPEND(engine->matrices, engine->n_matrices, matrix);
+    if (n_runs == 1) return OC_OK;
+    const void **copy = malloc((size_t)n_runs * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, runs, (size_t)n_runs * sizeof *copy);
+    engine->matrices[*index].runs = copy;
+    return OC_OK;
+}
+
+oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_rows, int64_t k, const void *data,
+                              size_t n_bytes, int32_t *index, char *err) {
+    oc_matrix table;
+    oc_status status = make_matrix(gguf_type, n_rows, k, &data, 1, n_bytes, &table, err);
+    if (status != OC_OK) return status;
+    oc_pages_random(data, n_bytes);
+    *index = engine->n_tables;
+    APPEND(engine->tables, engine->n_tables, table);
     return OC_OK;
 }
 
@@ -128,7 +171,7 @@ oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, 
 
 oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index, char *err) {
     if (width < 1 || width > MAX_WIDTH) return oc_fail(OC_ERR_FORMAT, err, "buffer of %a values is out of range", width, 0);
-    oc_buffer buffer = {.width = (width + OC_GROUP - 1) / OC_GROUP * OC_GROUP, .is_private = 1};
+    oc_buffer buffer = {.n = width, .width = (width + OC_GROUP - 1) / OC_GROUP * OC_GROUP, .is_private = 1};
     *index = engine->n_buffers;
     APPEND(engine->buffers, engine->n_buffers, buffer);
     return OC_OK;
@@ -171,25 +214,28 @@ static int vector_fits(const check *c, int32_t index, int64_t n) {
     return index < 0 || (index < c->engine->n_vectors && c->engine->vectors[index].n == n);
 }
 
-static int aligned32(const oc_buffer *buffer) { return buffer->width % OC_TILE == 0; }
+static int aligned32(const oc_buffer *buffer) { return buffer->n % OC_TILE == 0; }
 
-/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. Columns of an oc_act are k
- * apart, so k itself must be the buffer's width. */
+/* Runs of rows are read each by itself, as those of an expert or a head. */
+static int has_runs(const oc_matrix *matrix, int32_t n) { return matrix->n_runs == 1 || matrix->n_runs == n; }
+
+/* A matmul reads src as codes or as floats, by its format; codes must have been asked for. */
 static int columns_read(const oc_matrix *matrix, const oc_buffer *src) {
     if (!matrix->format->needs_f32 && !(src->is_quantized && matrix->k % OC_TILE == 0)) return 0;
-    return matrix->k == src->width;
+    return matrix->k == src->n;
 }
 
 static int matrix_reads(const oc_matrix *matrix, const oc_buffer *src, const oc_buffer *dst) {
-    return matrix->n_rows <= dst->width && columns_read(matrix, src);
+    return matrix->n_rows <= dst->n && matrix->n_runs == 1 && columns_read(matrix, src);
 }
 
 static int check_embed(check *c) {
     const oc_matrix *m = matrix_at(c, c->op->matrix);
     oc_buffer *dst = buffer_at(c, c->op->dst);
-    if (c->op != c->engine->ops || !m || !dst || m->k != dst->width || !vector_fits(c, c->op->vector, m->k)) return 0;
+    if (c->op != c->engine->ops || !m || !dst || m->k != dst->n || m->n_runs > 1 || !vector_fits(c, c->op->vector, m->k))
+        return 0;
     const oc_matrix *positions = matrix_at(c, c->op->matrix2);
-    if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k)) return 0;
+    if (c->op->matrix2 >= 0 && (!positions || positions->k != m->k || positions->n_runs > 1)) return 0;
     c->engine->embedding = c->op->matrix;
     c->engine->positions = c->op->matrix2;
     return 1;
@@ -199,12 +245,15 @@ static int check_norm(check *c) {
     const oc_op *op = c->op;
     oc_buffer *x = buffer_at(c, op->dst2), *dst = buffer_at(c, op->dst), *src = buffer_at(c, op->src);
     oc_buffer *src2 = buffer_at(c, op->src2);
-    if (!x || !dst || x->width != dst->width || !vector_fits(c, op->vector, x->width)) return 0;
-    if (op->src >= 0 && (!src || src == x || src->width != x->width)) return 0;
-    if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->width != x->width)) return 0;
-    if (!vector_fits(c, op->vector2, x->width)) return 0;
+    if (!x || !dst || x->n != dst->n || op->n_head < 0) return 0;
+    const int32_t parts = op->n_head > 0 ? op->n_head : 1;
+    if (x->n % parts != 0 || !vector_fits(c, op->vector, x->n / parts)) return 0;
+    if (op->n_head > 0 && op->flags & (OC_FLAG_CENTER | OC_FLAG_PLAIN)) return 0;
+    if (op->src >= 0 && (!src || src == x || src->n != x->n)) return 0;
+    if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->n != x->n)) return 0;
+    if (!vector_fits(c, op->vector2, x->n)) return 0;
     if ((op->flags & OC_FLAG_CENTER) && op->vector < 0) return 0;
-    if ((op->flags & OC_FLAG_PLAIN) && (x != dst || op->flags & OC_FLAG_SELECT)) return 0;
+    if ((op->flags & OC_FLAG_PLAIN) && ((x == dst) != (op->vector < 0) || op->flags & OC_FLAG_SELECT)) return 0;
     if (op->flags & OC_FLAG_SELECT) { /* moves columns, so not in place */
         if (x == dst || c->n_selected) return 0;
         c->n_selected = dst->is_output = 1;
@@ -219,6 +268,11 @@ static int check_linear(check *c) {
     const oc_matrix *m = matrix_at(c, op->matrix);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     if (!m || !src || !dst || src == dst || !matrix_reads(m, src, dst) || !vector_fits(c, op->vector, m->n_rows)) return 0;
+    if (op->src2 >= 0) { /* a factor for each row */
+        const oc_buffer *factors = buffer_at(c, op->src2);
+        if (!factors || factors == dst || c->n_selected || op->offset < 0) return 0;
+        if (op->offset > factors->n || m->n_rows > factors->n - op->offset) return 0;
+    }
     dst->is_private = 0;
     if (c->n_selected) dst->is_output = 1;
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -233,7 +287,7 @@ static int check_glu(check *c) {
     const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst), *scratch = buffer_at(c, op->dst2);
     if (!gate || !up || !src || !dst || !scratch || src == dst || src == scratch || dst == scratch || c->n_selected) return 0;
-    if (gate->n_rows != up->n_rows || gate->n_rows > dst->width || scratch->width != dst->width) return 0;
+    if (gate->n_rows != up->n_rows || gate->n_rows > dst->n || scratch->n != dst->n) return 0;
     if (!matrix_reads(gate, src, dst) || !matrix_reads(up, src, scratch)) return 0;
     dst->is_private = scratch->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
@@ -242,9 +296,21 @@ static int check_glu(check *c) {
 
 static int check_heads(const check *c) {
     const oc_op *op = c->op;
-    const oc_engine_params *p = &c->engine->params;
-    return op->layer >= 0 && op->layer < p->n_layer && op->n_kv_head == p->n_kv_head && op->head_dim == p->head_dim &&
-           op->n_head >= op->n_kv_head && op->n_head % op->n_kv_head == 0 && op->n_head / op->n_kv_head <= OC_ROWS && !c->n_selected;
+    if (op->layer < 0 || op->layer >= c->engine->params.n_layer) return 0;
+    const oc_kv_place *place = &c->engine->kv.layers[op->layer];
+    return op->n_kv_head == place->n_kv_head && op->head_dim == place->head_dim && op->n_head >= op->n_kv_head &&
+           op->n_head % op->n_kv_head == 0 && !c->n_selected;
+}
+
+/* The key and value of a ROPE_KV that fills its layer. */
+static int check_kv(const check *c, const oc_buffer *q, const oc_buffer *k, const oc_buffer *v) {
+    const oc_op *op = c->op;
+    const int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
+    const int norms_value = (op->flags & OC_FLAG_NORM_VALUE) != 0;
+    if (!k || k == q || k->n < kv_width) return 0;
+    if (c->engine->kv.layers[op->layer].value_dim < op->head_dim) return op->src3 < 0 && !norms_value;
+    if (!v || v == q || v->n < kv_width) return 0;
+    return k != v || norms_value; /* which is made aside, before rope turns the key */
 }
 
 /* Each head has its gate behind it, or none. */
@@ -255,31 +321,53 @@ static int64_t query_width(const oc_op *op) {
 static int check_rope_kv(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *k = buffer_at(c, op->src2), *v = buffer_at(c, op->src3);
-    if (!check_heads(c) || !q || !k || !v || q == k || k == v || q == v) return 0;
-    int64_t kv_width = (int64_t)op->n_kv_head * op->head_dim;
-    if (q->width < query_width(op) || k->width < kv_width || v->width < kv_width) return 0;
-    if (!vector_fits(c, op->vector, op->head_dim) || !vector_fits(c, op->vector2, op->head_dim)) return 0;
-    return op->rope < c->engine->n_ropes && (op->rope < 0 || 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim);
+    if (!check_heads(c) || !q || q->n < query_width(op)) return 0;
+    if ((op->src2 >= 0 || op->src3 >= 0) && !check_kv(c, q, k, v)) return 0;
+    if (op->rope_at < 0 || op->rope_at >= op->head_dim) return 0;
+    const int32_t n_norm = op->rope_at > 0 ? op->rope_at : op->head_dim;
+    if (!vector_fits(c, op->vector, n_norm) || !vector_fits(c, op->vector2, n_norm)) return 0;
+    if (op->rope < 0) return 1;
+    return op->rope < c->engine->n_ropes && op->rope_at + 2 * c->engine->ropes[op->rope].n_freq <= op->head_dim;
 }
 
 static int check_attention(check *c) {
     const oc_op *op = c->op;
     oc_buffer *q = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
-    int64_t width = (int64_t)op->n_head * op->head_dim;
-    if (!check_heads(c) || !q || !dst || q == dst || q->width < query_width(op) || dst->width < width || op->window < 0) return 0;
+    if (!check_heads(c) || !q || !dst || q == dst || op->window < 0) return 0;
+    const int32_t value_dim = c->engine->kv.layers[op->layer].value_dim;
+    if (q->n < query_width(op) || dst->n < (int64_t)op->n_head * value_dim) return 0;
     /* exec.c finds what q, k and v need in the op before */
     const oc_op *made = op - 1;
     if (op == c->engine->ops || made->kind != OC_OP_ROPE_KV || made->src != op->src || made->layer != op->layer ||
         made->n_head != op->n_head || (made->flags ^ op->flags) & OC_FLAG_GATED)
         return 0;
-    if (!vector_fits(c, op->vector, op->n_head)) return 0;
+    if (!vector_fits(c, op->vector, op->n_head) || !vector_fits(c, op->vector2, op->n_head)) return 0;
+    if (op->flags & OC_FLAG_BOTH_WAYS) c->engine->looks_ahead = 1;
     dst->is_private = 0;
     /* One head's output must be whole blocks, or an item would quantise half a block of its neighbour. */
     if (op->flags & OC_FLAG_QUANTIZE) {
-        if (op->head_dim % OC_TILE != 0) return 0;
+        if (value_dim % OC_TILE != 0) return 0;
         dst->is_quantized = 1;
     }
     return !dst->is_quantized || aligned32(dst);
+}
+
+static int check_head_linear(check *c) {
+    const oc_op *op = c->op;
+    const oc_matrix *m = matrix_at(c, op->matrix);
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (!m || !src || !dst || src == dst || src->is_private || c->n_selected || op->n_head < 1) return 0;
+    if (src->n % op->n_head || dst->n % op->n_head || m->n_rows % ((int64_t)op->n_head * OC_GROUP) || !has_runs(m, op->n_head))
+        return 0;
+    const int64_t from = src->n / op->n_head, to = dst->n / op->n_head, rows = m->n_rows / op->n_head;
+    if (m->k > from || rows + from - m->k != to) return 0;
+    if (!m->format->needs_f32 && !(src->is_quantized && m->k % OC_TILE == 0 && from % OC_TILE == 0)) return 0;
+    dst->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) {
+        if (to % OC_TILE != 0) return 0;
+        dst->is_quantized = 1;
+    }
+    return 1;
 }
 
 /* The op's part of a state, `n` floats. */
@@ -341,9 +429,10 @@ static int check_quantize(check *c) {
 static int check_route(check *c) {
     const oc_op *op = c->op;
     oc_buffer *src = buffer_at(c, op->src);
-    if (!src || src->is_private || c->n_selected || op->n_expert < 1 || op->n_expert > src->width) return 0;
+    if (!src || src->is_private || c->n_selected || op->n_expert < 1 || op->n_expert > src->n) return 0;
     if (op->n_used < 1 || op->n_used > op->n_expert || op->n_used > OC_MAX_USED) return 0;
-    if (!vector_fits(c, op->vector, op->n_expert) || op->n_group < 0 || op->n_group > OC_MAX_GROUPS) return 0;
+    if (!vector_fits(c, op->vector, op->n_expert) || !vector_fits(c, op->vector2, op->n_expert)) return 0;
+    if (op->n_group < 0 || op->n_group > OC_MAX_GROUPS) return 0;
     if (op->n_group > 1 && (op->n_expert % op->n_group || op->n_group_used < 1 || op->n_group_used > op->n_group)) return 0;
     c->route = op;
     return 1;
@@ -352,7 +441,7 @@ static int check_route(check *c) {
 /* Rows that each expert has of a matrix, 0 if they are not whole groups. */
 static int64_t expert_rows(const oc_op *op, const oc_matrix *m) {
     int64_t unit = (int64_t)op->n_expert * OC_GROUP;
-    return m && m->n_rows % unit == 0 ? m->n_rows / op->n_expert : 0;
+    return m && m->n_rows % unit == 0 && has_runs(m, op->n_expert) ? m->n_rows / op->n_expert : 0;
 }
 
 /* What all experts' ops share: they follow a ROUTE over as many experts. */
@@ -363,11 +452,17 @@ static int is_routed(const check *c) {
 
 static int check_expert_glu(check *c) {
     const oc_op *op = c->op;
-    const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
+    const int is_fused = op->matrix2 < 0 && !(op->flags & OC_FLAG_ERF);
+    const oc_matrix *gate = matrix_at(c, op->matrix), *up = op->matrix2 < 0 ? gate : matrix_at(c, op->matrix2);
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     if (!is_routed(c) || !gate || !up || !src || !dst || src == dst) return 0;
     int64_t n_ff = expert_rows(op, gate);
-    if (n_ff == 0 || n_ff != expert_rows(op, up) || dst->width != op->n_used * n_ff) return 0;
+    if (n_ff == 0 || n_ff != expert_rows(op, up)) return 0;
+    if (is_fused) {
+        if (n_ff % (2 * OC_GROUP) != 0 || op->vector >= 0 || op->vector2 >= 0) return 0;
+        n_ff /= 2;
+    }
+    if (dst->n != op->n_used * n_ff) return 0;
     if (!columns_read(gate, src) || !columns_read(up, src)) return 0;
     if (!vector_fits(c, op->vector, gate->n_rows) || !vector_fits(c, op->vector2, up->n_rows)) return 0;
     dst->is_private = 0;
@@ -384,12 +479,50 @@ static int check_expert_sum(check *c) {
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     oc_buffer *shared = buffer_at(c, op->src2), *gate = buffer_at(c, op->src3);
     if (!is_routed(c) || !down || !src || !dst || src == dst || src->is_private) return 0;
-    if (expert_rows(op, down) == 0 || expert_rows(op, down) > dst->width || src->width != op->n_used * down->k) return 0;
+    if (expert_rows(op, down) == 0 || expert_rows(op, down) > dst->n || src->n != op->n_used * down->k) return 0;
     if (!down->format->needs_f32 && !(src->is_quantized && down->k % OC_TILE == 0)) return 0;
-    if (op->src2 >= 0 && (!shared || shared == dst || shared->width < expert_rows(op, down))) return 0;
+    if (op->src2 >= 0 && (!shared || shared == dst || shared->n < expert_rows(op, down))) return 0;
     if (op->src3 >= 0 && (!gate || gate == dst || op->src2 < 0)) return 0;
     dst->is_private = 0;
     return vector_fits(c, op->vector, down->n_rows);
+}
+
+static int check_gather(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *dst = buffer_at(c, op->dst);
+    if (op->matrix < 0 || op->matrix >= c->engine->n_tables || !dst || c->n_selected) return 0;
+    dst->is_private = 0;
+    return c->engine->tables[op->matrix].k == dst->n;
+}
+
+static int check_sparse_glu(check *c) {
+    const oc_op *op = c->op;
+    oc_buffer *gate = buffer_at(c, op->src), *up = buffer_at(c, op->src2), *dst = buffer_at(c, op->dst);
+    if (!gate || !up || !dst || dst == gate || dst == up || c->n_selected) return 0;
+    if (gate->n != dst->n || up->n != dst->n) return 0;
+    dst->is_private = 0;
+    if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
+    return !dst->is_quantized || aligned32(dst);
+}
+
+/* PREDICT and CORRECT: the streams, dst2 and the vector that makes `n_values` of src. */
+static int check_streams(check *c, int64_t n_values) {
+    const oc_op *op = c->op;
+    const oc_buffer *src = buffer_at(c, op->src), *block = buffer_at(c, op->dst2);
+    if (op->n_stream < 2 || op->n_stream > OC_MAX_STREAMS || c->n_selected) return 0;
+    if (!src || !block || src->n < op->n_stream || op->vector < 0) return 0;
+    if (!vector_fits(c, op->vector, n_values * op->n_stream)) return 0;
+    for (int32_t i = 0; i < op->n_stream; i++) {
+        const oc_buffer *stream = buffer_at(c, op->dst < 0 ? -1 : op->dst + i);
+        if (!stream || stream == src || stream == block || stream->n != block->n) return 0;
+    }
+    return 1;
+}
+
+static int check_match(check *c) {
+    const oc_op *op = c->op;
+    const oc_buffer *src = buffer_at(c, op->src), *src2 = buffer_at(c, op->src2), *dst = buffer_at(c, op->dst);
+    return src && src2 && dst && src2 != dst && src->n == dst->n && src2->n == dst->n && !c->n_selected;
 }
 
 static int check_op(check *c) {
@@ -406,12 +539,25 @@ static int check_op(check *c) {
     case OC_OP_ROUTE: return check_route(c);
     case OC_OP_EXPERT_GLU: return check_expert_glu(c);
     case OC_OP_EXPERT_SUM: return check_expert_sum(c);
+    case OC_OP_HEAD_LINEAR: return check_head_linear(c);
+    case OC_OP_GATHER: return check_gather(c);
+    case OC_OP_SPARSE_GLU: return check_sparse_glu(c);
+    case OC_OP_PREDICT: return check_streams(c, (int64_t)c->op->n_stream * c->op->n_stream);
+    case OC_OP_CORRECT: return check_streams(c, c->op->n_stream);
+    case OC_OP_MATCH: return check_match(c);
     default: return 0;
     }
 }
 
-/* Once all writers are known: the residual stream and its norms stay private while their addends are not, a norm in
- * place of what a LINEAR wrote is not either, and columns before SELECT never share a buffer with columns after it. */
+/* All streams of a PREDICT or CORRECT, and its dst2, are private. */
+static int has_private_streams(const oc_engine *engine, const oc_op *op) {
+    int is_private = engine->buffers[op->dst2].is_private;
+    for (int32_t i = 0; i < op->n_stream; i++) is_private &= engine->buffers[op->dst + i].is_private;
+    return is_private;
+}
+
+/* Once all writers are known: the residual stream and its norms stay private while their first addends are not; a norm
+ * in place of what a LINEAR wrote is not either; and columns before SELECT never share a buffer with columns after it. */
 static int check_roles(const oc_engine *engine) {
     int selected = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
@@ -419,8 +565,8 @@ static int check_roles(const oc_engine *engine) {
         const oc_buffer *b = engine->buffers;
         if (op->kind == OC_OP_EMBED && !b[op->dst].is_private) return 0;
         if (op->kind == OC_OP_NORM && b[op->dst].is_private != b[op->dst2].is_private) return 0;
-        if (op->kind == OC_OP_NORM && op->src >= 0 && (b[op->src].is_private || !b[op->dst].is_private)) return 0;
-        if (op->kind == OC_OP_NORM && op->src2 >= 0 && b[op->src2].is_private) return 0;
+        if (op->kind == OC_OP_NORM && op->src >= 0 && b[op->src].is_private && b[op->dst].is_private) return 0;
+        if ((op->kind == OC_OP_PREDICT || op->kind == OC_OP_CORRECT) && !has_private_streams(engine, op)) return 0;
         if (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT)) selected = 1;
         else if (!selected && op->dst >= 0 && b[op->dst].is_output) return 0;
     }
@@ -444,13 +590,13 @@ static void *take(layout *l, int64_t n, size_t size) {
 static void lay_columns(layout *l, oc_columns *columns, const oc_buffer *buffer, int64_t n) {
     columns->f32 = take(l, n * buffer->width, sizeof(float));
     if (!buffer->is_quantized) return;
-    columns->codes = take(l, n * buffer->width, 1);
-    columns->scale = take(l, n * (buffer->width / OC_ACT_BLOCK), sizeof(float));
-    columns->sum = take(l, n * (buffer->width / OC_TILE), sizeof(float));
+    columns->codes = take(l, n * buffer->n, 1);
+    columns->scale = take(l, n * (buffer->n / OC_ACT_BLOCK), sizeof(float));
+    columns->sum = take(l, n * (buffer->n / OC_TILE), sizeof(float));
 }
 
-static oc_partial lay_partial(layout *l, int64_t head_dim) {
-    return (oc_partial){.out = take(l, OC_ROWS * head_dim, sizeof(float)),
+static oc_partial lay_partial(layout *l, int64_t value_dim) {
+    return (oc_partial){.out = take(l, OC_ROWS * value_dim, sizeof(float)),
                         .max = take(l, OC_ROWS, sizeof(float)),
                         .sum = take(l, OC_ROWS, sizeof(float))};
 }
@@ -459,21 +605,34 @@ static oc_partial lay_partial(layout *l, int64_t head_dim) {
 static void lay_attention(layout *l, oc_engine *engine) {
     const oc_engine_params *p = &engine->params;
     oc_step_state *step = &engine->step;
+    const oc_slices most = oc_most_slices(engine);
     int64_t parts = p->kv_blocks * OC_TILE / OC_PART + p->max_seqs;
-    step->n_partials = parts * oc_rows_per_token(engine) * p->n_kv_head;
-    step->partials = take(l, step->n_partials * (p->head_dim + 2), sizeof *step->partials);
+    step->n_partials = parts * most.n * most.rows * engine->n_kv_head;
+    step->partials = take(l, step->n_partials * (engine->value_dim + 2), sizeof *step->partials);
     step->work = take(l, p->max_tokens + parts, sizeof *step->work);
-    step->arrived = take(l, (int64_t)p->max_tokens * p->n_kv_head, sizeof *step->arrived);
+    step->arrived = take(l, (int64_t)p->max_tokens * engine->n_kv_head * most.n, sizeof *step->arrived);
 }
 
-/* What the experts' ops of a plan need at most: of each thread room to gather, of the step the routes. */
+/* Each thread's room to gather columns for an expert or a head. */
+static void lay_gathered(layout *l, oc_engine *engine) {
+    int64_t width = 0;
+    for (int32_t i = 0; i < engine->n_ops; i++) {
+        const oc_op *op = &engine->ops[i];
+        if (op->kind != OC_OP_EXPERT_GLU && op->kind != OC_OP_HEAD_LINEAR) continue;
+        if (engine->matrices[op->matrix].k > width) width = engine->matrices[op->matrix].k;
+    }
+    const oc_buffer gathered = {.n = (int32_t)width, .width = (int32_t)width, .is_quantized = 1};
+    for (int32_t t = 0; width > 0 && t < engine->params.n_threads; t++)
+        lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
+}
+
+/* What the experts' ops of a plan need at most: of each thread products, of the step the routes. */
 static void lay_experts(layout *l, oc_engine *engine) {
-    int64_t n_expert = 0, pairs = 0, width = 0;
+    int64_t n_expert = 0, pairs = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
         const oc_op *op = &engine->ops[i];
         if (op->kind == OC_OP_ROUTE && op->n_expert > n_expert) n_expert = op->n_expert;
         if (op->kind == OC_OP_ROUTE && op->n_used > pairs) pairs = op->n_used;
-        if (op->kind == OC_OP_EXPERT_GLU && engine->buffers[op->src].width > width) width = engine->buffers[op->src].width;
     }
     if (n_expert == 0) return;
     pairs *= engine->params.max_tokens;
@@ -483,11 +642,8 @@ static void lay_experts(layout *l, oc_engine *engine) {
     routes->weight = take(l, pairs, sizeof *routes->weight);
     routes->first = take(l, n_expert + 1, sizeof *routes->first);
     routes->active = take(l, n_expert, sizeof *routes->active);
-    const oc_buffer gathered = {.width = (int32_t)width, .is_quantized = 1};
-    for (int32_t t = 0; t < engine->params.n_threads; t++) {
-        lay_columns(l, &engine->threads[t].gathered, &gathered, OC_SLICE);
+    for (int32_t t = 0; t < engine->params.n_threads; t++)
         engine->threads[t].rows = take(l, OC_SLICE * OC_EXPERT_ROWS, sizeof(float));
-    }
 }
 
 /* Rows of the largest chunk of a step of one token, of GLU those of both matrices. */
@@ -504,14 +660,16 @@ static int64_t chunk_rows(const oc_engine *engine) {
 }
 
 static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, int32_t widest) {
-    int64_t head_dim = engine->params.head_dim;
+    int64_t head_dim = engine->head_dim, value_dim = engine->value_dim;
     thread->q = take(l, OC_ROWS * head_dim, sizeof(float));
     thread->attention = take(l, (int64_t)oc_attention_scratch(head_dim), sizeof(float));
-    thread->whole = lay_partial(l, head_dim);
-    thread->part = lay_partial(l, head_dim);
+    thread->whole = lay_partial(l, value_dim);
+    thread->part = lay_partial(l, value_dim);
     thread->column = take(l, widest, sizeof(float));
     thread->first = take(l, OC_ROWS, sizeof(int32_t));
     thread->last = take(l, OC_ROWS, sizeof(int32_t));
+    thread->position = take(l, OC_ROWS, sizeof(int32_t));
+    thread->slope = take(l, OC_ROWS, sizeof(float));
     thread->k_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->v_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->product = take(l, chunk_rows(engine), sizeof(float));
@@ -545,6 +703,7 @@ static size_t lay_scratch(oc_engine *engine) {
     step->spans = take(&l, p->max_tokens, sizeof *step->spans);
     step->lanes = take(&l, (int64_t)engine->n_ops * p->n_threads, sizeof *step->lanes);
     lay_attention(&l, engine);
+    lay_gathered(&l, engine);
     lay_experts(&l, engine);
     return l.total;
 }
@@ -555,10 +714,11 @@ static void drop_unread_codes(oc_engine *engine) {
         int is_read = 0;
         for (int32_t i = 0; i < engine->n_ops; i++) {
             const oc_op *op = &engine->ops[i];
-            const int has_two = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
-            if ((op->kind != OC_OP_LINEAR && op->kind != OC_OP_EXPERT_SUM && !has_two) || op->src != b) continue;
+            const int is_glu = op->kind == OC_OP_GLU || op->kind == OC_OP_EXPERT_GLU;
+            const int has_one = op->kind == OC_OP_LINEAR || op->kind == OC_OP_EXPERT_SUM || op->kind == OC_OP_HEAD_LINEAR;
+            if ((!has_one && !is_glu) || op->src != b) continue;
             is_read |= !engine->matrices[op->matrix].format->needs_f32;
-            is_read |= has_two && !engine->matrices[op->matrix2].format->needs_f32;
+            is_read |= is_glu && op->matrix2 >= 0 && !engine->matrices[op->matrix2].format->needs_f32;
         }
         engine->buffers[b].is_quantized &= is_read;
     }

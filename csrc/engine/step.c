@@ -40,28 +40,32 @@ static void roll_back(const oc_batch_item *items, int32_t n_items) {
     for (int32_t i = 0; i < n_items; i++) oc_seq_truncate(items[i].seq, items[i].seq->length);
 }
 
-/* Query heads per kv head: spans are cut so that their rows fit OC_ROWS. One plan has one head geometry for all layers
- * as far as spans go, the largest. */
-int32_t oc_rows_per_token(const oc_engine *engine) {
-    int32_t most = 1;
+/* Spans are cut so that their rows fit OC_ROWS. One plan has one head geometry for all layers as far as spans go, the
+ * largest. */
+oc_slices oc_most_slices(const oc_engine *engine) {
+    oc_slices most = {1, 1};
     for (int32_t i = 0; i < engine->n_ops; i++)
         if (engine->ops[i].kind == OC_OP_ATTENTION) {
-            int32_t group = engine->ops[i].n_head / engine->ops[i].n_kv_head;
-            if (group > most) most = group;
+            const oc_slices slices = oc_slices_of(&engine->ops[i]);
+            if (slices.n > most.n) most.n = slices.n;
+            if (slices.rows > most.rows) most.rows = slices.rows;
         }
     return most;
 }
 
-/* Shares the parts of a span's keys among the threads while there is room for their results. Parts in front of a sliding
+/* Shares the parts of a span's keys among the threads while there is room for their results. Parts outside of a sliding
  * window count as well: they are skipped when their turn comes. */
 static void lay_attention(oc_engine *engine) {
     oc_step_state *step = &engine->step;
     const oc_engine_params *p = &engine->params;
-    int64_t used = 0, rows_per_token = (int64_t)oc_rows_per_token(engine) * p->n_kv_head;
+    const oc_slices most = oc_most_slices(engine);
+    int64_t used = 0, rows_per_token = (int64_t)most.n * most.rows * engine->n_kv_head;
     step->n_work = 0;
     for (int32_t i = 0; i < step->n_spans; i++) {
         oc_span *span = &step->spans[i];
-        int32_t parts = (int32_t)((span->position + span->n_tokens + OC_PART - 1) / OC_PART);
+        const oc_batch_item *item = &step->items[span->item];
+        int64_t end = engine->looks_ahead ? item->seq->length + item->n_tokens : span->position + span->n_tokens;
+        int32_t parts = (int32_t)((end + OC_PART - 1) / OC_PART);
         int64_t rows = parts * span->n_tokens * rows_per_token;
         int is_split = p->n_threads > 1 && parts > 1 && used + rows <= step->n_partials;
         span->partials = is_split ? used : -1;
@@ -74,7 +78,7 @@ static void lay_attention(oc_engine *engine) {
 
 static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n_items) {
     oc_step_state *step = &engine->step;
-    int32_t column = 0, per_span = OC_ROWS / oc_rows_per_token(engine);
+    int32_t column = 0, per_span = OC_ROWS / oc_most_slices(engine).rows;
     step->items = items;
     step->n_items = n_items;
     step->n_outputs = step->n_spans = 0;
@@ -97,28 +101,43 @@ static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n
     step->n_columns = column;
 }
 
-oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride, char *err) {
-    oc_status status = check_batch(engine, items, n_items, err);
-    if (status != OC_OK) return status;
+static oc_status lay_out(oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err) {
     for (int32_t i = 0; i < n_items; i++) {
-        status = oc_seq_reserve(items[i].seq, items[i].seq->length + items[i].n_tokens);
-        if (status == OC_OK) {
-            oc_seq_begin_state(items[i].seq);
-            continue;
-        }
-        roll_back(items, n_items);
-        return oc_fail(status, err, "the KV pool is full: %a blocks free", engine->kv.n_free, 0);
+        oc_status status = oc_seq_reserve(items[i].seq, items[i].seq->length + items[i].n_tokens);
+        if (status != OC_OK) return oc_fail(status, err, "the KV pool is full: %a blocks free", engine->kv.n_free, 0);
+        oc_seq_begin_state(items[i].seq);
     }
     lay_columns(engine, items, n_items);
     lay_attention(engine);
-    status = oc_exec(engine);
+    return OC_OK;
+}
+
+oc_status oc_step_begin(oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err) {
+    if (engine->step.is_begun) return oc_fail(OC_ERR_ARGUMENT, err, "a step is under way", 0, 0);
+    oc_status status = check_batch(engine, items, n_items, err);
+    if (status != OC_OK) return status;
+    status = lay_out(engine, items, n_items, err);
+    if (status == OC_OK) {
+        status = oc_exec_begin(engine);
+        if (status != OC_OK) oc_fail(status, err, oc_status_text(status), 0, 0);
+    }
+    if (status != OC_OK) roll_back(items, n_items);
+    engine->step.is_begun = status == OC_OK;
+    return status;
+}
+
+oc_status oc_step_finish(oc_engine *engine, int give_up, const float **logits, int64_t *stride, char *err) {
+    const oc_step_state *step = &engine->step;
+    if (!step->is_begun) return oc_fail(OC_ERR_ARGUMENT, err, "no step is under way", 0, 0);
+    oc_status status = oc_exec_finish(engine, give_up);
+    engine->step.is_begun = 0;
     if (status != OC_OK) {
-        roll_back(items, n_items);
+        roll_back(step->items, step->n_items);
         return oc_fail(status, err, oc_status_text(status), 0, 0);
     }
-    for (int32_t i = 0; i < n_items; i++) {
-        items[i].seq->length += items[i].n_tokens;
-        oc_seq_commit_state(items[i].seq);
+    for (int32_t i = 0; i < step->n_items; i++) {
+        step->items[i].seq->length += step->items[i].n_tokens;
+        oc_seq_commit_state(step->items[i].seq);
     }
     const oc_op *last = &engine->ops[engine->n_ops - 1];
     const oc_buffer *out = &engine->buffers[last->dst];
@@ -127,19 +146,26 @@ oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items
     return OC_OK;
 }
 
-const float *oc_engine_hidden(const oc_engine *engine, int64_t *width) {
+oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
+                  char *err) {
+    oc_status status = oc_step_begin(engine, items, n_items, err);
+    return status == OC_OK ? oc_step_finish(engine, 0, logits, stride, err) : status;
+}
+
+const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) {
     const oc_buffer *hidden = &engine->buffers[engine->hidden];
-    *width = hidden->width;
+    *width = hidden->n;
+    *stride = hidden->width;
     return engine->step.n_columns == 1 ? hidden->own[0].f32 : hidden->shared.f32;
 }
 
-void oc_mean_rows(const float *x, int64_t n, int64_t width, float *mean) {
+void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean) {
     enum { STRIP = 64 };
     for (int64_t at = 0; at < width; at += STRIP) {
         int64_t size = width - at < STRIP ? width - at : STRIP;
         double sum[STRIP] = {0};
         for (int64_t r = 0; r < n; r++)
-            for (int64_t i = 0; i < size; i++) sum[i] += x[r * width + at + i];
+            for (int64_t i = 0; i < size; i++) sum[i] += x[r * stride + at + i];
         for (int64_t i = 0; i < size; i++) mean[at + i] = (float)(sum[i] / (double)n);
     }
 }

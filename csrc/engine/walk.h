@@ -1,5 +1,5 @@
-/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c, moe.c and
- * recurrent.c. */
+/* walk.h - what the ops of a plan share while they run: the walker, columns, the sharing of work. For exec.c, moe.c,
+ * heads.c, altup.c and recurrent.c. */
 #ifndef OC_ENGINE_WALK_H
 #define OC_ENGINE_WALK_H
 
@@ -38,7 +38,8 @@ static inline void quantize(const walker *w, int32_t index, int64_t c, int64_t f
 
 static inline oc_act activations(const walker *w, int32_t index) {
     const oc_columns *at = columns_of(w, index);
-    return (oc_act){.f32 = at->f32, .codes = at->codes, .scale = at->scale, .sum = at->sum, .n = w->n, .k = w->engine->buffers[index].width};
+    const oc_buffer *b = &w->engine->buffers[index];
+    return (oc_act){.f32 = at->f32, .codes = at->codes, .scale = at->scale, .sum = at->sum, .n = w->n, .k = b->n, .stride = b->width};
 }
 
 static inline oc_share share(const walker *w, long n, long chunk) {
@@ -54,13 +55,22 @@ static inline oc_share share_columns(const walker *w) { return share(w, w->n, 1)
 /* y[c * ldy + r] = rows of groups [g0, g1) times column c of x, from the packed matrix or from its file. */
 void oc_matmul(const walker *w, const oc_matrix *m, const oc_act *x, float *y, int64_t ldy, long g0, long g1);
 
-/* `n` rows of a matrix from row `from` on, both multiples of a group. */
-static inline oc_matrix rows_of(const oc_matrix *m, int64_t from, int64_t n) {
-    oc_matrix rows = {.format = m->format, .n_rows = n, .k = m->k};
-    if (m->packed) rows.packed = (const char *)m->packed + oc_format_packed_bytes(m->format, from, m->k);
-    else rows.source = (const char *)m->source + (size_t)from * oc_format_row_bytes(m->format, m->k);
-    return rows;
-}
+/* heads.c: `n` rows of a matrix from row `from` on, both multiples of a group. */
+oc_matrix oc_rows_of(const oc_matrix *m, int64_t from, int64_t n);
+/* n columns of k values, from value `at` of the buffer on. */
+oc_act oc_act_at(const oc_columns *columns, int64_t at, int64_t n, int64_t k);
+/* n columns of k values side by side, as matmul wants them, copied unless it is one: they begin at values `at` of a
+ * buffer. */
+oc_act oc_gather(const walker *w, int32_t index, const int64_t *at, int32_t n, int64_t k, int with_f32);
+void oc_run_head_linear(walker *w);
+
+/* Every thread computes a private column for itself; others, and those of larger steps, are shared out. */
+static inline int is_own(const walker *w, int32_t dst) { return w->is_solo && w->engine->buffers[dst].is_private; }
+
+/* altup.c */
+void oc_run_predict(walker *w);
+void oc_run_correct(walker *w);
+void oc_run_match(walker *w);
 
 /* Thread 0 looks at the cancel flags of the step; all see what it found behind the next barrier. */
 void oc_check_cancel(const walker *w);

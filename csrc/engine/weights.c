@@ -32,17 +32,25 @@ static long chunk_groups(const oc_matrix *m) {
     return group < CHUNK_BYTES ? (long)(CHUNK_BYTES / group) : 1;
 }
 
+const void *oc_source_rows(const oc_matrix *m, int64_t row, int64_t *n) {
+    const int64_t rows = m->n_rows / m->n_runs, run = row / rows;
+    *n = rows - row % rows;
+    return (const char *)(m->runs ? m->runs[run] : m->source) + (size_t)(row % rows) * oc_format_row_bytes(m->format, m->k);
+}
+
 static void pack_chunk(const packing *work, const oc_matrix *m, long chunk) {
-    size_t row = oc_format_row_bytes(m->format, m->k);
-    long g0 = chunk * chunk_groups(m), g1 = g0 + chunk_groups(m);
-    if (g1 > groups_of(m)) g1 = groups_of(m);
-    int64_t end = g1 * OC_GROUP < m->n_rows ? g1 * OC_GROUP : m->n_rows;
-    const unsigned char *from = (const unsigned char *)m->source + (size_t)g0 * OC_GROUP * row;
-    size_t bytes = (size_t)(end - g0 * OC_GROUP) * row;
-    oc_pages_want(from, bytes);
-    oc_kernels.pack[m->format->gguf_type](m->source, m->n_rows, m->k, (void *)m->packed, g0, g1);
-    oc_pages_drop(from, bytes);
-    if (work->progress) __atomic_fetch_add(work->progress, (int64_t)bytes, __ATOMIC_RELAXED);
+    int64_t row = chunk * chunk_groups(m) * OC_GROUP, end = row + chunk_groups(m) * OC_GROUP, n;
+    if (end > m->n_rows) end = m->n_rows;
+    for (; row < end; row += n) {
+        const void *from = oc_source_rows(m, row, &n);
+        if (n > end - row) n = end - row;
+        const size_t bytes = (size_t)n * oc_format_row_bytes(m->format, m->k);
+        char *to = (char *)m->packed + oc_format_packed_bytes(m->format, row, m->k);
+        oc_pages_want(from, bytes);
+        oc_kernels.pack[m->format->gguf_type](from, n, m->k, to, 0, (n + OC_GROUP - 1) / OC_GROUP);
+        oc_pages_drop(from, bytes);
+        if (work->progress) __atomic_fetch_add(work->progress, (int64_t)bytes, __ATOMIC_RELAXED);
+    }
 }
 
 static void pack_range(void *context, int thread, int n_threads) {

@@ -26,7 +26,7 @@
  * the precision of its whole block. Against blocks of 32 this halves the divergence from the exact logits.
  * Offsets and minima are for 32 weights, so `sum` covers 32 values, two blocks; but for Q2_K and Q3_K, which
  * add up the codes of 16 themselves.
- * `f32` is the unquantised vector, for float weight formats. Column c starts at f32 + c*k, codes + c*k,
+ * `f32` is the unquantised vector, for float weight formats. Column c starts at f32 + c*stride, codes + c*k,
  * scale + c*k/16, sum + c*k/32. k is a multiple of 32 wherever codes are used. */
 typedef struct oc_act {
     const float *f32;    /* (n, k) */
@@ -35,6 +35,7 @@ typedef struct oc_act {
     const float *sum;    /* (n, k/32): of 32 products scale * code, for offsets and block minima */
     int64_t n;           /* columns (tokens) */
     int64_t k;           /* values per column */
+    int64_t stride;      /* floats from one column of f32 to the next */
 } oc_act;
 
 /* Quantise n rows of k floats in blocks of 16: scale = max|x| / 127, code = round-half-even(x * (127 / max|x|)). With
@@ -81,6 +82,7 @@ typedef void (*oc_gelu_fn)(float *x, int64_t n);
 typedef void (*oc_add_fn)(float *y, const float *x, int64_t n);
 
 /* How keys and values lie in tiles of 32 positions of one kv head, K transposed (head_dim, 32), V as (32, head_dim).
+ * Where values are no more than the first elements of their keys there are no tiles of them.
  * F16 and F32 are plain numbers. Q8_0 has int8 codes in that order, then f16 scales (blocks, 32) of the blocks of 32
  * elements of each key: x = scale * code, the bytes of GGUF's Q8_0. A tile begins at a multiple of 64 bytes. */
 #define OC_KV_BLOCK 32 /* elements of a key or value that share a scale in Q8_0 */
@@ -93,24 +95,27 @@ size_t oc_kv_tile_size(oc_kv_type type, int64_t head_dim); /* bytes of a K tile,
  * 32t .. 32t+31; slots never written may hold anything (their keys are outside every row's range and must not
  * influence it, not even as NaN), and a tile that no row attends to is never read.
  * The result can be joined with that of other keys: max[row] is the largest score, sum[row] the sum of
- * e^(score - max), out + row*out_stride the head_dim sums of e^(score - max) * v; -FLT_MAX, 0 and zeros without keys.
+ * e^(score - max), out + row*out_stride the value_dim sums of e^(score - max) * v; -FLT_MAX, 0 and zeros without keys.
+ * Without v_tiles v is the first value_dim elements of the key; with them value_dim is head_dim.
  * Online softmax in f32, tiles ascending from 32*(first/32): the result of a row depends on its own range only.
- * softcap > 0: score = softcap * tanh(score / softcap).
+ * softcap > 0: score = softcap * tanh(score / softcap). With `slope` (ALiBi) score -= slope[row] * |key - position[row]|.
  * scratch: oc_attention_scratch(head_dim) floats, private to the caller. Tolerance of out/sum: 1e-5 relative to
  * max|v|. */
 typedef struct oc_attention_args {
     const float *q;
     const int32_t *first, *last; /* (n_rows) */
-    const void *const *k_tiles, *const *v_tiles;
+    const void *const *k_tiles, *const *v_tiles; /* v_tiles: or NULL */
     float *out, *max, *sum, *scratch;
-    int64_t n_rows, head_dim, q_stride, out_stride;
+    int64_t n_rows, head_dim, value_dim, q_stride, out_stride;
     float softcap;
+    const float *slope;      /* (n_rows), or NULL: no bias by distance */
+    const int32_t *position; /* (n_rows) of the rows' own tokens; read with slope only */
 } oc_attention_args;
 typedef void oc_attention_row(const oc_attention_args *args);
 typedef oc_attention_row *oc_attention_fn;
 size_t oc_attention_scratch(int64_t head_dim); /* floats */
 
-/* Write one key / value row into slot `slot` of its tile. Q8_0: scale = max|x| / 127 rounded to f16, code =
+/* Write one key / value row into slot `slot` of its tile; no value if v is NULL. Q8_0: scale = max|x| / 127 rounded to f16, code =
  * round-half-even(x * (1 / scale)) within [-127, 127], all codes 0 where the scale is 0; a block with a NaN or an
  * infinity has codes 0 and a scale of NaN. All implementations give the same bits. */
 typedef void oc_kv_store_row(const float *k, const float *v, void *k_tile, void *v_tile, int64_t slot,

@@ -16,6 +16,8 @@
 #include "text/text.h"
 #include "text/unicode.h"
 
+#include <stdlib.h>
+
 #define ALL SIZE_MAX
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -39,6 +41,7 @@ typedef struct stage {
     bool negate;    // run: everything but these
     char slash;     // words and cased: a character that belongs to the line ends after punctuation, or 0
     bool no_ends;   // words: line ends do not join punctuation
+    uint64_t ascii[2], starts[2]; // run, filled in a vocabulary's copy: bit c: in the set; may begin a match
 } stage;
 
 /* ---- Parts of expressions ---------------------------------------------------------------------------------------- */
@@ -183,19 +186,26 @@ static bool in_ranges(const stage *stage, uint32_t code) {
     return low < stage->n_ranges && code >= stage->ranges[low].first;
 }
 
+static bool in_set(const stage *stage, uint32_t code) {
+    return (oc_class(code) & stage->classes || in_ranges(stage, code)) != stage->negate;
+}
+
+static inline bool has_bit(const uint64_t bits[2], uint8_t c) { return bits[c >> 6] >> (c & 63) & 1; }
+
 /* Where a run of the stage's characters from `at` ends; `at` if it is too short. */
 static size_t set_run(const stage *stage, const uint8_t *text, size_t length, size_t at) {
     size_t start = at, count = 0, width;
     for (; at < length && count < stage->most; at += width, count++) {
-        uint32_t code = oc_utf8_get(text + at, length - at, &width);
-        if ((oc_class(code) & stage->classes || in_ranges(stage, code)) == stage->negate) break;
+        width = 1;
+        if (text[at] < 0x80 ? !has_bit(stage->ascii, text[at])
+                            : !in_set(stage, oc_utf8_get(text + at, length - at, &width)))
+            break;
     }
     return count < stage->least ? start : at;
 }
 
 /* \s?[...]+ and the like. */
 static size_t match_run(const stage *stage, const uint8_t *text, size_t length, size_t *skip) {
-    (void)skip;
     size_t width, end;
     bool white = stage->before == LEAD_WHITE && class_at(text, length, &width) == OC_SPACE;
     if (stage->before == LEAD_SPACE && text[0] == ' ') {
@@ -203,14 +213,27 @@ static size_t match_run(const stage *stage, const uint8_t *text, size_t length, 
         width = 1;
     }
     if (white && (end = set_run(stage, text, length, width)) > width) return end;
-    return set_run(stage, text, length, 0);
+    if ((end = set_run(stage, text, length, 0))) return end;
+    for (oc_utf8_get(text, length, skip); *skip < length; ++*skip) {
+        if (text[*skip] >= 0x80 || has_bit(stage->starts, text[*skip])) break;
+    }
+    return 0;
+}
+
+static void find_ascii(stage *stage) {
+    for (uint8_t c = 0; c < 0x80; c++) {
+        const uint64_t bit = (uint64_t)1 << (c & 63), member = in_set(stage, c) ? bit : 0;
+        const bool leads = stage->before == LEAD_WHITE ? oc_class(c) == OC_SPACE : stage->before == LEAD_SPACE && c == ' ';
+        stage->ascii[c >> 6] |= member;
+        stage->starts[c >> 6] |= leads ? bit : member;
+    }
 }
 
 /* \s+$ */
 static size_t match_last_space(const stage *stage, const uint8_t *text, size_t length, size_t *skip) {
     (void)stage;
     size_t end = run_end(text, length, 0, OC_SPACE, ALL);
-    *skip = end;
+    *skip = text[length - 1] < 0x80 && oc_class(text[length - 1]) != OC_SPACE ? length : end;
     return end == length ? end : 0;
 }
 
@@ -300,11 +323,17 @@ static const oc_pretokenizer pretokenizers[] = {
     {"viking", {BLOOM, DIGITS(1)}},
 };
 
-const oc_pretokenizer *oc_pretokenizer_find(const char *name) {
+oc_status oc_pretokenizer_create(const char *name, oc_pretokenizer **out) {
     for (size_t i = 0; i < COUNT(pretokenizers); i++) {
-        if (strcmp(pretokenizers[i].name, name) == 0) return &pretokenizers[i];
+        if (strcmp(pretokenizers[i].name, name) != 0) continue;
+        oc_pretokenizer *made = malloc(sizeof *made);
+        if (!made) return OC_ERR_NOMEM;
+        *made = pretokenizers[i];
+        for (size_t k = 0; k < OC_STAGES_MAX; k++) find_ascii(&made->stages[k]);
+        *out = made;
+        return OC_OK;
     }
-    return NULL;
+    return OC_ERR_ARGUMENT;
 }
 
 /* ---- Cutting ----------------------------------------------------------------------------------------------------- */

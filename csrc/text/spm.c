@@ -30,14 +30,6 @@ size_t oc_spm_decode(const uint8_t *text, size_t length, uint8_t *bytes) {
     return count;
 }
 
-/* A piece that goes on past a space, such as ">▁</", forbids the cut between words after the byte before that space. */
-static void note_joins(oc_vocab *vocab, const uint8_t *text, size_t length) {
-    for (size_t at = 1; at < length; at++) {
-        if (!is_marker(text + at, length - at) || (at >= 3 && is_marker(text + at - 3, 3))) continue;
-        vocab->joins[text[at - 1]] = true;
-    }
-}
-
 /* Floats as integers of the same order, turned around: the highest score is the smallest number. */
 static uint32_t priority_of(float score) {
     uint32_t bits;
@@ -53,16 +45,18 @@ oc_status oc_spm_load_scores(oc_vocab *vocab, const float *scores) {
     return OC_OK;
 }
 
-void oc_spm_load_joins(oc_vocab *vocab) {
+void oc_spm_load_neighbours(oc_vocab *vocab) {
     for (uint32_t id = 0; id < vocab->count; id++) {
-        size_t length;
-        const uint8_t *text = oc_vocab_text(vocab, (int32_t)id, &length);
         oc_token_type type = vocab->types[id];
-        if (type != OC_TOKEN_CONTROL && type != OC_TOKEN_UNKNOWN) note_joins(vocab, text, length);
+        if (type == OC_TOKEN_CONTROL || type == OC_TOKEN_UNKNOWN || type == OC_TOKEN_BYTE) continue;
+        size_t length;
+        const uint8_t *bytes = oc_vocab_bytes(vocab, (int32_t)id, &length);
+        for (size_t i = 1; i < length; i++) vocab->neighbours[bytes[i - 1]][bytes[i] >> 5] |= 1u << (bytes[i] & 31);
     }
 }
 
-oc_status oc_spm_escape(oc_encoder *encoder, const uint8_t *text, size_t length, bool prefix, uint32_t *escaped) {
+/* The text with its spaces as U+2581, in encoder->escaped. */
+static oc_status escape(oc_encoder *encoder, const uint8_t *text, size_t length, bool prefix, uint32_t *escaped) {
     size_t spaces = prefix, count = 0;
     for (size_t i = 0; i < length; i++) spaces += text[i] == ' ';
     size_t need = length + 3 * spaces;
@@ -86,16 +80,21 @@ oc_status oc_spm_escape(oc_encoder *encoder, const uint8_t *text, size_t length,
     return OC_OK;
 }
 
+/* The byte that stands at the start of text in pieces, and its width: U+2581 is a space. */
+static inline uint8_t unescaped(const uint8_t *text, uint32_t length, uint32_t *width) {
+    const bool marker = text[0] == 0xE2 && is_marker(text, length);
+    *width = marker ? 3 : 1;
+    return marker ? ' ' : text[0];
+}
+
 uint32_t oc_spm_word(const oc_vocab *vocab, const uint8_t *text, uint32_t length) {
-    uint32_t at = 0;
-    while (is_marker(text + at, length - at)) at += 3;
-    while (at < length) {
-        if (!is_marker(text + at, length - at)) {
-            at++;
-        } else {
-            if (!vocab->joins[text[at - 1]]) break;
-            while (is_marker(text + at, length - at)) at += 3;
-        }
+    uint32_t width, at;
+    uint8_t last = unescaped(text, length, &at);
+    for (; at < length; at += width) {
+        const uint8_t next = unescaped(text + at, length - at, &width);
+        const bool inside = (next & 0xC0) == 0x80; // of a character
+        if (!inside && !(vocab->neighbours[last][next >> 5] >> (next & 31) & 1)) break;
+        last = next;
     }
     return at;
 }
@@ -109,22 +108,28 @@ oc_status oc_spm_push_bytes(const oc_vocab *vocab, oc_tokens *out, const uint8_t
     return status;
 }
 
-oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
+#define NOT_ASKED (-2) /* id of a character; only merges by rank need it beforehand */
+
+oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *raw, uint32_t raw_length, bool prefix,
                         oc_tokens *out) {
-    oc_status status = oc_text_reserve((void **)&encoder->symbols, &encoder->symbol_capacity, length,
-                                       sizeof *encoder->symbols);
+    uint32_t length;
+    oc_status status = escape(encoder, raw, raw_length, prefix, &length);
     if (status) return status;
+    status = oc_text_reserve((void **)&encoder->symbols, &encoder->symbol_capacity, length, sizeof *encoder->symbols);
+    if (status) return status;
+    const uint8_t *text = encoder->escaped;
     oc_symbol *symbols = encoder->symbols;
     size_t width;
     for (uint32_t at = 0, prev = UINT32_MAX; at < length; prev = at, at += (uint32_t)width) {
         oc_utf8_get(text + at, length - at, &width);
         symbols[at] = (oc_symbol){.prev = prev, .next = at + (uint32_t)width,
-                                  .id = oc_vocab_find(vocab, text + at, width)};
+                                  .id = vocab->merges ? oc_vocab_find(vocab, text + at, width) : NOT_ASKED};
     }
     status = oc_merge(vocab, encoder, text, length);
-    for (uint32_t at = 0; at < length && !status; at = symbols[at].next) {
-        status = symbols[at].id != OC_NO_TOKEN ? oc_tokens_push(out, symbols[at].id)
-                                               : oc_spm_push_bytes(vocab, out, text + at, symbols[at].next - at);
+    for (uint32_t at = 0, next; at < length && !status; at = next) {
+        next = symbols[at].next;
+        const int32_t id = symbols[at].id == NOT_ASKED ? oc_vocab_find(vocab, text + at, next - at) : symbols[at].id;
+        status = id != OC_NO_TOKEN ? oc_tokens_push(out, id) : oc_spm_push_bytes(vocab, out, text + at, next - at);
     }
     return status;
 }

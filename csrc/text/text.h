@@ -66,7 +66,7 @@ typedef struct oc_cuts { // where the current piece of each stage of the pretoke
 
 typedef struct oc_pretokenizer oc_pretokenizer;
 
-#define OC_CACHE_SLOTS 16384u
+#define OC_CACHE_SLOTS 32768u /* in pairs: a word is in one of two */
 #define OC_CACHE_KEY 30u
 #define OC_CACHE_IDS 8u
 
@@ -84,20 +84,21 @@ typedef struct oc_encoder { // working memory of one call
     size_t heap_count, heap_capacity;
     oc_lattice_step *steps;
     size_t step_capacity;
-    uint8_t *escaped; // SPM, UGM: the fragment with its spaces replaced; WPM: its words
+    uint8_t *escaped; // SPM: a word with its spaces replaced; UGM, WPM: the fragment, normalised
     size_t escaped_capacity;
 } oc_encoder;
 
 struct oc_vocab {
     oc_token_model model;
-    const oc_pretokenizer *pre; // BPE
+    oc_pretokenizer *pre; // BPE
     bool ignore_merges, add_space_prefix, trim_spaces, lowercase;
-    bool joins[256]; // SPM, UGM: a piece has a space after this byte; elsewhere words are merged one by one
+    uint32_t neighbours[256][8]; // SPM, UGM: bit b of row a: text may not be cut between bytes a and b
     int32_t unknown;
     uint32_t count;
     uint32_t longest; // bytes of the longest key in the index
     oc_piece *pieces; // (count)
     uint8_t *types;   // (count) oc_token_type
+    uint8_t *strips;  // (count) sides, or NULL where no token strips
     uint8_t *arena;
     size_t arena_used, arena_capacity;
     oc_index_slot *index; // key -> id; the key is a piece's bytes with BPE, else its text
@@ -107,7 +108,8 @@ struct oc_vocab {
     uint32_t *priorities; // SPM by score: (count) smaller is a higher score
     float *scores;        // UGM: (count)
     double unknown_score; // UGM: of a character without a piece
-    uint16_t *reach;      // UGM: (OC_REACH_SLOTS) bytes of the longest piece whose first character has this hash
+    uint8_t *prefixes;    // UGM: two bits for each hash of characters: pieces go on after them; they are a piece
+    uint32_t prefix_mask;
     uint8_t *charsmap;    // UGM: the normaliser as in the file, or NULL
     size_t charsmap_size;
     int32_t byte_ids[256];
@@ -159,8 +161,8 @@ size_t oc_special_find(const oc_vocab *vocab, const uint8_t *text, size_t length
 
 /* ---- pretoken.c ---- */
 
-/* The rules of this name, or NULL. */
-const oc_pretokenizer *oc_pretokenizer_find(const char *name);
+/* A copy of the rules of this name, to be freed; OC_ERR_ARGUMENT if there are none. */
+oc_status oc_pretokenizer_create(const char *name, oc_pretokenizer **out);
 /* Where the pretoken that starts at `at` ends; called for all pretokens of a text in order, with the same cuts. */
 size_t oc_pretoken_end(const oc_pretokenizer *pre, oc_cuts *cuts, const uint8_t *text, size_t at, size_t length);
 
@@ -184,19 +186,18 @@ oc_status oc_bpe_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_
                         oc_tokens *out);
 
 oc_status oc_spm_load_scores(oc_vocab *vocab, const float *scores);
-/* Learn after which bytes words cannot be cut. */
-void oc_spm_load_joins(oc_vocab *vocab);
+/* Learn where text can be cut into words: between bytes that stand side by side in no piece, no piece can lie. */
+void oc_spm_load_neighbours(oc_vocab *vocab);
 /* The byte that a token spelled exactly <0xXX> stands for, or -1. */
 int oc_spm_byte(const uint8_t *text, size_t length);
 /* A piece's text with U+2581 as a space, which is what it adds to a text. Never longer than the text. */
 size_t oc_spm_decode(const uint8_t *text, size_t length, uint8_t *bytes);
-/* The text with its spaces as U+2581, in encoder->escaped; `prefix` puts one more before it. */
-oc_status oc_spm_escape(oc_encoder *encoder, const uint8_t *text, size_t length, bool prefix, uint32_t *escaped);
-/* Bytes of the stretch at the start of an escaped text that no merge can leave; length >= 1. */
+/* Bytes of the stretch at the start of a text, its spaces escaped or not, that no piece leaves; length >= 1. */
 uint32_t oc_spm_word(const oc_vocab *vocab, const uint8_t *text, uint32_t length);
 /* Text that is no piece: its bytes, or unknown once. */
 oc_status oc_spm_push_bytes(const oc_vocab *vocab, oc_tokens *out, const uint8_t *text, uint32_t length);
-oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length,
+/* `prefix`: as if one more space stood before the text. */
+oc_status oc_spm_encode(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, uint32_t length, bool prefix,
                         oc_tokens *out);
 
 /* The words of a text, normalised, in encoder->escaped. */
@@ -206,7 +207,6 @@ oc_status oc_wpm_normalize(oc_encoder *encoder, const uint8_t *text, size_t leng
 uint32_t oc_wpm_word(const uint8_t *text, uint32_t length);
 oc_status oc_wpm_encode(const oc_vocab *vocab, const uint8_t *text, uint32_t length, oc_tokens *out);
 
-#define OC_REACH_SLOTS 65536u
 oc_status oc_ugm_load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err);
 /* The text normalised, with its spaces as U+2581, in encoder->escaped. */
 oc_status oc_ugm_normalize(const oc_vocab *vocab, oc_encoder *encoder, const uint8_t *text, size_t length,

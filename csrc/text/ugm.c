@@ -10,6 +10,7 @@
 
 #define UNKNOWN_PENALTY 10.0 /* how much worse a character without a piece is than the worst piece */
 #define REPLACEMENT_MAX 1024u
+#define PREFIX_SLOTS_MAX (1u << 25) /* the bits of a hash that are used */
 #define MARKER "\xE2\x96\x81" /* U+2581 */
 
 /* ---- The normaliser ---------------------------------------------------------------------------------------------- */
@@ -114,9 +115,46 @@ oc_status oc_ugm_normalize(const oc_vocab *vocab, oc_encoder *encoder, const uin
 
 /* ---- Loading ----------------------------------------------------------------------------------------------------- */
 
-static uint32_t reach_slot(const uint8_t *text, size_t length) {
+/* ---- Prefixes of pieces ----
+ * Two bits for each hash of one or more characters: some piece goes on after them; they are a piece. Hashes collide, so
+ * a bit that is not set is the answer that saves a look into the index. */
+
+enum { GOES_ON = 1, IS_PIECE = 2 };
+
+static inline uint32_t prefix_hash(uint32_t hash, uint32_t character) {
+    return (hash ^ character) * 0x9E3779B1u ^ (hash >> 15);
+}
+
+static inline uint32_t prefix_bits(const oc_vocab *vocab, uint32_t hash) {
+    hash = hash * 0x85EBCA6Bu >> 7 & vocab->prefix_mask;
+    return vocab->prefixes[hash >> 2] >> (2 * (hash & 3)) & 3;
+}
+
+static void note_prefixes(oc_vocab *vocab, const uint8_t *text, size_t length) {
     size_t width;
-    return oc_utf8_get(text, length, &width) * 0x9E3779B1u >> 16 & (OC_REACH_SLOTS - 1);
+    uint32_t hash = 0;
+    for (size_t at = 0; at < length; at += width) {
+        hash = prefix_hash(hash, oc_utf8_get(text + at, length - at, &width));
+        const uint32_t slot = hash * 0x85EBCA6Bu >> 7 & vocab->prefix_mask;
+        const int bits = at + width < length ? GOES_ON : IS_PIECE;
+        vocab->prefixes[slot >> 2] |= (uint8_t)(bits << (2 * (slot & 3)));
+    }
+}
+
+/* A run of characters without pieces is one unknown token, so text may be cut only between ASCII characters of which one
+ * is a piece, and before a space, if a space is a piece. */
+static void keep_runs_whole(oc_vocab *vocab) {
+    const bool space = oc_vocab_find(vocab, (const uint8_t *)MARKER, 3) != OC_NO_TOKEN;
+    bool known[256] = {[' '] = space};
+    for (int byte = 0; byte < 128; byte++) {
+        const uint8_t key = (uint8_t)byte;
+        if (byte != ' ') known[byte] = oc_vocab_find(vocab, &key, 1) != OC_NO_TOKEN;
+    }
+    for (int a = 0; a < 256; a++)
+        for (int b = 0; b < 256; b++) {
+            if (b == ' ' ? space : a < 128 && b < 128 && (known[a] || known[b])) continue;
+            vocab->neighbours[a][b >> 5] |= 1u << (b & 31);
+        }
 }
 
 oc_status oc_ugm_load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err) {
@@ -125,22 +163,20 @@ oc_status oc_ugm_load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err) {
         if (status) return status;
     }
     vocab->scores = malloc((size_t)vocab->count * sizeof *vocab->scores);
-    vocab->reach = calloc(OC_REACH_SLOTS, sizeof *vocab->reach);
-    if (!vocab->scores || !vocab->reach) return OC_ERR_NOMEM;
+    const uint32_t slots = oc_table_slots((size_t)vocab->count * 8);
+    vocab->prefix_mask = (slots < PREFIX_SLOTS_MAX ? slots : PREFIX_SLOTS_MAX) - 1;
+    vocab->prefixes = calloc(vocab->prefix_mask / 4 + 1, 1);
+    if (!vocab->scores || !vocab->prefixes) return OC_ERR_NOMEM;
     memcpy(vocab->scores, spec->scores, (size_t)vocab->count * sizeof *vocab->scores);
     float worst = 0;
     for (uint32_t id = 0; id < vocab->count; id++) {
         size_t length;
         const uint8_t *text = oc_vocab_text(vocab, (int32_t)id, &length);
         if (vocab->types[id] == OC_TOKEN_NORMAL && vocab->scores[id] < worst) worst = vocab->scores[id];
-        if (length == 0 || length > OC_SPECIAL_MAX) continue; // a piece beyond that would make every place slow
-        uint16_t *reach = &vocab->reach[reach_slot(text, length)];
-        if (length > *reach) *reach = (uint16_t)length;
+        if (length <= OC_SPECIAL_MAX) note_prefixes(vocab, text, length); // one beyond that would make all places slow
     }
     vocab->unknown_score = (double)worst - UNKNOWN_PENALTY;
-    if (oc_vocab_find(vocab, (const uint8_t *)MARKER, 3) == OC_NO_TOKEN) { // unknown runs go on from word to word
-        for (int byte = 0; byte < 256; byte++) vocab->joins[byte] = true;
-    }
+    keep_runs_whole(vocab);
     return OC_OK;
 }
 
@@ -154,19 +190,18 @@ static void offer(oc_lattice_step *step, double score, uint32_t from, int32_t id
 static void offer_pieces(const oc_vocab *vocab, oc_lattice_step *steps, const uint8_t *text, uint32_t length, uint32_t at) {
     double score = steps[at].score;
     size_t width;
-    uint32_t reach = vocab->reach[reach_slot(text + at, length - at)];
-    uint32_t last = reach < length - at ? at + reach : length;
-    oc_utf8_get(text + at, length - at, &width);
-    uint32_t character = at + (uint32_t)width;
+    uint32_t last = OC_SPECIAL_MAX < length - at ? at + OC_SPECIAL_MAX : length, hash = 0, bits = GOES_ON, character = 0;
     bool known = false;
-    for (uint32_t end = character; end <= last; end += (uint32_t)width) {
-        int32_t id = oc_vocab_find(vocab, text + at, end - at);
+    for (uint32_t end = at; bits & GOES_ON && end < last;) {
+        hash = prefix_hash(hash, oc_utf8_get(text + end, length - end, &width));
+        bits = prefix_bits(vocab, hash);
+        end += (uint32_t)width;
+        if (!character) character = end;
+        int32_t id = bits & IS_PIECE ? oc_vocab_find(vocab, text + at, end - at) : OC_NO_TOKEN;
         if (id != OC_NO_TOKEN && vocab->types[id] != OC_TOKEN_UNUSED) {
             offer(&steps[end], score + (double)vocab->scores[id], at, id);
             known = known || end == character;
         }
-        if (end == length) break;
-        oc_utf8_get(text + end, length - end, &width);
     }
     if (!known) offer(&steps[character], score + vocab->unknown_score, at, OC_NO_TOKEN);
 }

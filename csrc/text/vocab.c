@@ -134,11 +134,20 @@ static oc_status build_index(oc_vocab *vocab, char *err) {
 
 /* ---- Pieces ------------------------------------------------------------------------------------------------------ */
 
-static oc_status load_type(oc_vocab *vocab, uint32_t id, const int32_t *types, const uint8_t *text, size_t length,
+static bool is_listed(const oc_strings *strings, const uint8_t *text, size_t length) {
+    const uint8_t *listed;
+    size_t n;
+    for (size_t i = 0; i < strings->count; i++) {
+        if (oc_strings_get(strings, i, &listed, &n) && n == length && memcmp(listed, text, n) == 0) return true;
+    }
+    return false;
+}
+
+static oc_status load_type(oc_vocab *vocab, uint32_t id, const oc_vocab_spec *spec, const uint8_t *text, size_t length,
                            char *err) {
     int byte = oc_spm_byte(text, length);
     int32_t type = OC_TOKEN_NORMAL;
-    if (types) type = types[id];
+    if (spec->types) type = spec->types[id];
     else if (byte >= 0 && (vocab->model == OC_TOKENS_SPM || vocab->model == OC_TOKENS_UGM)) type = OC_TOKEN_BYTE;
     if (type < OC_TOKEN_UNDEFINED || type > OC_TOKEN_BYTE) {
         return oc_text_fail(err, "token ", id, " has an unknown type", text, length);
@@ -147,6 +156,7 @@ static oc_status load_type(oc_vocab *vocab, uint32_t id, const int32_t *types, c
         if (byte < 0) return oc_text_fail(err, "token ", id, " is a byte token, but not spelled <0xXX>:", text, length);
         if (vocab->byte_ids[byte] == OC_NO_TOKEN) vocab->byte_ids[byte] = (int32_t)id;
     }
+    if (type == OC_TOKEN_USER_DEFINED && is_listed(&spec->control, text, length)) type = OC_TOKEN_CONTROL;
     vocab->types[id] = (uint8_t)type;
     return OC_OK;
 }
@@ -172,7 +182,7 @@ static oc_status load_piece(oc_vocab *vocab, uint32_t id, const oc_vocab_spec *s
         return oc_text_fail(err, "token ", id, " lies outside the file", NULL, 0);
     }
     if (length > OC_PIECE_MAX) return oc_text_fail(err, "token ", id, " is longer than 65535 bytes", NULL, 0);
-    oc_status status = load_type(vocab, id, spec->types, text, length, err);
+    oc_status status = load_type(vocab, id, spec, text, length, err);
     if (status) return status;
     size_t used = vocab->arena_used;
     if (used + 2 * length > UINT32_MAX) return oc_text_fail(err, "token ", id, " exceeds 4 GiB of text", NULL, 0);
@@ -218,9 +228,9 @@ static oc_status load(oc_vocab *vocab, const oc_vocab_spec *spec, char *err) {
     if (status) return status;
     switch (vocab->model) {
     case OC_TOKENS_WPM: return OC_OK;
-    case OC_TOKENS_UGM: oc_spm_load_joins(vocab); return oc_ugm_load(vocab, spec, err);
+    case OC_TOKENS_UGM: oc_spm_load_neighbours(vocab); return oc_ugm_load(vocab, spec, err);
     case OC_TOKENS_SPM:
-        oc_spm_load_joins(vocab);
+        oc_spm_load_neighbours(vocab);
         if (spec->scores) return oc_spm_load_scores(vocab, spec->scores);
         break;
     case OC_TOKENS_BPE: break;
@@ -239,12 +249,9 @@ oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) 
     }
     if (spec->unknown < OC_NO_TOKEN || spec->unknown >= (int64_t)spec->tokens.count) return OC_ERR_ARGUMENT;
     if (spec->model == OC_TOKENS_UGM && !spec->scores) return OC_ERR_ARGUMENT;
-    const oc_pretokenizer *pre = spec->model == OC_TOKENS_BPE ? oc_pretokenizer_find(spec->pre) : NULL;
-    if (spec->model == OC_TOKENS_BPE && !pre) return OC_ERR_ARGUMENT;
     oc_vocab *vocab = calloc(1, sizeof *vocab);
     if (!vocab) return OC_ERR_NOMEM;
     vocab->model = spec->model;
-    vocab->pre = pre;
     vocab->ignore_merges = spec->ignore_merges != 0;
     vocab->lowercase = spec->lowercase != 0;
     vocab->add_space_prefix = spec->add_space_prefix != 0;
@@ -253,7 +260,8 @@ oc_status oc_vocab_create(const oc_vocab_spec *spec, oc_vocab **out, char *err) 
     vocab->count = (uint32_t)spec->tokens.count;
     for (int i = 0; i < 256; i++) vocab->byte_ids[i] = OC_NO_TOKEN;
     atomic_flag_clear(&vocab->busy);
-    oc_status status = load(vocab, spec, err);
+    oc_status status = spec->model == OC_TOKENS_BPE ? oc_pretokenizer_create(spec->pre, &vocab->pre) : OC_OK;
+    if (!status) status = load(vocab, spec, err);
     if (status) {
         oc_vocab_free(vocab);
         return status;
@@ -266,14 +274,16 @@ int32_t oc_vocab_count(const oc_vocab *vocab) { return (int32_t)vocab->count; }
 
 void oc_vocab_free(oc_vocab *vocab) {
     if (!vocab) return;
+    free(vocab->pre);
     free(vocab->pieces);
     free(vocab->types);
+    free(vocab->strips);
     free(vocab->arena);
     free(vocab->index);
     free(vocab->merges);
     free(vocab->priorities);
     free(vocab->scores);
-    free(vocab->reach);
+    free(vocab->prefixes);
     free(vocab->charsmap);
     free(vocab->trie);
     free(vocab->encoder.cache);
@@ -295,3 +305,10 @@ const uint8_t *oc_vocab_bytes(const oc_vocab *vocab, int32_t id, size_t *length)
 }
 
 oc_token_type oc_vocab_type(const oc_vocab *vocab, int32_t id) { return vocab->types[id]; }
+
+oc_status oc_vocab_strip(oc_vocab *vocab, int32_t id, int sides) {
+    if (!vocab->strips) vocab->strips = calloc(vocab->count, 1);
+    if (!vocab->strips) return OC_ERR_NOMEM;
+    vocab->strips[id] = (uint8_t)sides;
+    return OC_OK;
+}

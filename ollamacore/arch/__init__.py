@@ -12,7 +12,7 @@ from ollamacore.errors import UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
 #: modules of this package that are no architecture
-_SHARED = {"decoder", "experts", "hyper", "plan", "recurrent", "rope"}
+_SHARED = {"decoder", "encoder", "experts", "hyper", "latent", "per_layer", "plan", "recurrent", "rope"}
 
 
 def supports(architecture: str) -> bool:

@@ -21,6 +21,17 @@ LAYERS_OF_27B = 62
 def build(meta: Metadata) -> Plan:
     """The plan of a Gemma 3 model."""
     hyper = Hyper.read(meta)
+    return decoder(
+        meta.file,
+        hyper,
+        gemma3_blocks(meta, hyper),
+        embedding_scale=hyper.n_embd**0.5,
+        logit_softcap=meta.number("final_logit_softcapping", 0.0, 1e6, 0.0),
+    )
+
+
+def gemma3_blocks(meta: Metadata, hyper: Hyper) -> list[Block]:
+    """The layers of a Gemma 3 model."""
     window = meta.integer("attention.sliding_window", 0, 1 << 26, 0)
     pattern = meta.integer("attention.sliding_window_pattern", 1, 512, DEFAULT_PATTERN)
     local_base = meta.number("rope.freq_base_swa", 2.0, 1e12, DEFAULT_LOCAL_BASE)
@@ -34,10 +45,4 @@ def build(meta: Metadata) -> Plan:
         feed_forward=GatedFeedForward(gelu=True),
     )
     local = replace(full, rope=Rope(rope_frequencies(hyper.n_rot, local_base)), window=window) if window else full
-    return decoder(
-        meta.file,
-        hyper,
-        [local if (layer + 1) % pattern else full for layer in range(hyper.n_layer)],
-        embedding_scale=hyper.n_embd**0.5,
-        logit_softcap=meta.number("final_logit_softcapping", 0.0, 1e6, 0.0),
-    )
+    return [local if (layer + 1) % pattern else full for layer in range(hyper.n_layer)]

@@ -27,15 +27,6 @@ class Metadata:
             raise InvalidFileError(f"metadata value {full!r} is {value}, outside {low} to {high}")
         return int(value)
 
-    def by_layer(self, key: str, n_layer: int, low: int, high: int) -> list[int]:
-        """`<architecture>.<key>`: an integer in [low, high] for each layer, or one for all."""
-        full = f"{self.architecture}.{key}"
-        value = self.file.get(full, (int, np.ndarray))
-        values = [value] * n_layer if isinstance(value, int) else value.tolist()
-        if len(values) != n_layer or not all(isinstance(n, int) and low <= n <= high for n in values):
-            raise InvalidFileError(f"metadata value {full!r} has not {n_layer} integers from {low} to {high}")
-        return values
-
     def number(self, key: str, low: float, high: float, default: Any = _REQUIRED) -> float:
         """`<architecture>.<key>` as a float in [low, high]."""
         full = f"{self.architecture}.{key}"
@@ -43,6 +34,18 @@ class Metadata:
         if not low <= value <= high:
             raise InvalidFileError(f"metadata value {full!r} is {value}, outside {low} to {high}")
         return float(value)
+
+    def integers(self, key: str, n: int, low: int, high: int, default: Any = _REQUIRED) -> list[int]:
+        """`<architecture>.<key>` of n layers, each in [low, high]; the file may have one value for all."""
+        full = f"{self.architecture}.{key}"
+        values = self.file.metadata.get(full)
+        if not isinstance(values, np.ndarray):
+            return [self.integer(key, low, high, default)] * n
+        if values.dtype.kind not in "iu" or len(values) != n:
+            raise InvalidFileError(f"metadata value {full!r} has not {n} integers")
+        if not all(low <= value <= high for value in values):
+            raise InvalidFileError(f"metadata value {full!r} is not within {low} to {high}")
+        return [int(value) for value in values]
 
     def flag(self, key: str, default: bool) -> bool:
         """`<architecture>.<key>` as a boolean."""
@@ -70,31 +73,48 @@ class Hyper:
     rope_base: float
 
     @classmethod
-    def read(cls, meta: Metadata, *, centers: bool = False, n_kv_head: int | None = None) -> "Hyper":
+    def read(
+        cls,
+        meta: Metadata,
+        *,
+        centers: bool = False,
+        varied: bool = False,
+        kv_heads: tuple[int, int] | None = None,
+        n_kv_head: int | None = None,
+    ) -> "Hyper":
         """Read and check them; every value is bounded, so that products of two cannot overflow.
 
-        `centers`: norms are layernorm, whose epsilon has another name. `n_kv_head`: as the file has it in another form.
+        `centers`: norms are layernorm, whose epsilon has another name. `varied`: layers may differ in what files give
+        by layer, and these are the first one's numbers. `kv_heads`: n_kv_head and head_dim, if they are not what the
+        file says of keys and values; or `n_kv_head` alone.
         """
+        n_layer = meta.integer("block_count", 1, 512)
+
+        def shared(key: str, high: int, default: Any = _REQUIRED) -> int:
+            values = meta.integers(key, n_layer, 1, high, default)
+            if not varied and len(set(values)) > 1:
+                raise UnsupportedModelError(f"layers that differ in {key!r} are not supported")
+            return values[0]
+
         n_embd = meta.integer("embedding_length", 8, 1 << 16)
-        n_head = meta.integer("attention.head_count", 1, 1024)
-        if n_kv_head is None:
-            n_kv_head = meta.integer("attention.head_count_kv", 1, 1024, n_head)
-        head_dim = meta.integer("attention.key_length", 1, 1024, max(n_embd // n_head, 1))
+        n_head = shared("attention.head_count", 1024)
+        n_kv_head, head_dim = kv_heads or (
+            n_kv_head or shared("attention.head_count_kv", 1024, n_head),
+            _head_dim(meta, max(n_embd // n_head, 1)),
+        )
         if n_head % n_kv_head:
             raise InvalidFileError(f"{n_head} heads are no multiple of {n_kv_head} KV heads")
-        if meta.integer("attention.value_length", 1, 1024, head_dim) != head_dim:
-            raise UnsupportedModelError("keys and values of different length are not supported")
-        n_rot = meta.integer("rope.dimension_count", 2, 1024, head_dim)
-        if n_rot > head_dim or n_rot % 2:
+        n_rot = meta.integer("rope.dimension_count", 1, 1024, head_dim)
+        if n_rot > head_dim:
             raise InvalidFileError(f"rope over {n_rot} of {head_dim} values")
         n_ff_expert = meta.integer("expert_feed_forward_length", 0, 1 << 18, 0)
         embedding = meta.file.tensors.get("token_embd.weight")
         if embedding is None or len(embedding.shape) != 2:
             raise InvalidFileError("tensor 'token_embd.weight' is missing or no matrix")
         return cls(
-            n_layer=meta.integer("block_count", 1, 512),
+            n_layer=n_layer,
             n_embd=n_embd,
-            n_ff=meta.integer("feed_forward_length", 1, 1 << 18, n_ff_expert or _REQUIRED),
+            n_ff=shared("feed_forward_length", 1 << 18, n_ff_expert or _REQUIRED),
             n_head=n_head,
             n_kv_head=n_kv_head,
             head_dim=head_dim,
@@ -104,3 +124,10 @@ class Hyper:
             eps=meta.number(f"attention.layer_norm_{'' if centers else 'rms_'}epsilon", 0.0, 1.0),
             rope_base=meta.number("rope.freq_base", 2.0, 1e12, 10000.0),
         )
+
+
+def _head_dim(meta: Metadata, default: int) -> int:
+    head_dim = meta.integer("attention.key_length", 1, 1024, default)
+    if meta.integer("attention.value_length", 1, 1024, head_dim) != head_dim:
+        raise UnsupportedModelError("keys and values of different length are not supported")
+    return head_dim

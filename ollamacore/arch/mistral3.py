@@ -13,8 +13,4 @@ from ollamacore.arch.rope import model_rope
 def build(meta: Metadata) -> Plan:
     """The plan of a Mistral 3 model."""
     hyper = Hyper.read(meta)
-    rope = model_rope(meta, hyper)
-    if meta.number("attention.temperature_scale", 0.0, 1e3, 0.0):
-        original = meta.integer("rope.scaling.original_context_length", 1, 1 << 26)
-        rope = rope._replace(limit=original)
-    return decoder(meta.file, hyper, [Block(rope=rope)] * hyper.n_layer)
+    return decoder(meta.file, hyper, [Block(rope=model_rope(meta, hyper))] * hyper.n_layer)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,25 +27,30 @@ _MAX_THREADS, _SLICE = 64, 32
 _GROUP = 8
 #: bytes to which a state is rounded
 _ALIGN = 64
+#: numbers of GGUF's types
+_F32, _F16 = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
-class KVShape:
-    """What the KV cache of a model must hold."""
+class KVLayer(NamedTuple):
+    """What one layer of the KV cache holds of a token: a key and a value of head_dim numbers for each head."""
 
-    n_layer: int
     n_kv_head: int
     head_dim: int
+    value_dim: int = 0  # of values that are the first elements of their keys; 0: values are as long as keys
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`n` rows of `name`.weight from row `first` on, of `of` in all (None: n), and of `name`.bias if there is one."""
+    """`n` rows of `name`.weight from row `first` on, of `of` in all (None: n), and of `name`.bias if there is one.
+
+    `stacked`: the tensor is a stack of matrices of n rows each.
+    """
 
     name: str
     n: int
     first: int = 0
     of: int | None = None
+    stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +91,60 @@ class DeltaHeads:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What an engine's matrix, (rows, k), or vector, (k, rows), is in the file: rows of a tensor."""
+    """What an engine's matrix, (rows, k), or vector, (k, rows), is in the file: rows of a tensor.
+
+    With `more`, tensors and first rows, they are the first of several runs of as many rows.
+    """
 
     tensor: str
     first: int
     rows: int
     k: int
+    more: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Where they lie."""
+        return (self.tensor, *(name for name, _ in self.more))
+
+    def type(self, file: GGUFFile) -> int:
+        """The number of their format."""
+        return file.tensors[self.tensor].type
+
+    def runs(self, file: GGUFFile) -> list[Any]:
+        """Their bytes."""
+        n = self.rows // (1 + len(self.more))
+        return [_rows_of(file, name, first, n) for name, first in ((self.tensor, self.first), *self.more)]
+
+
+def _rows_of(file: GGUFFile, name: str, first: int, n: int) -> memoryview:
+    """The bytes of n rows of a tensor: rows have the same size."""
+    data = file.data(name)
+    row = len(data) // prod(file.tensors[name].shape[1:])
+    return data[first * row : (first + n) * row]
+
+
+@dataclass(frozen=True, slots=True)
+class Transposed(Part):
+    """`rows` columns, n_head times those of the tensor, each the first k values that a head has of one.
+
+    A row of a quantised format cannot be read across: the matrix is made of them in F16, or F32 of a wider float.
+    """
+
+    n_head: int = 1
+
+    def type(self, file: GGUFFile) -> int:
+        """See Part."""
+        return _F32 if file.tensors[self.tensor].type_name in ("F32", "BF16") else _F16
+
+    def runs(self, file: GGUFFile) -> list[Any]:
+        """See Part."""
+        info = file.tensors[self.tensor]
+        values = np.empty(prod(info.shape), np.float32)
+        _core.dequantize(info.type, file.data(self.tensor), values.data)
+        heads = values.reshape(self.n_head, -1, info.shape[0])[:, : self.k].swapaxes(1, 2)
+        kind = np.float32 if self.type(file) == _F32 else np.float16
+        return [heads.astype(kind, order="C").reshape(-1).view(np.uint8)]
 
 
 @dataclass(slots=True)
@@ -99,11 +152,13 @@ class Plan:
     """Tensors, buffers, rope tables and ops of one model, in order of use."""
 
     file: GGUFFile
-    kv: KVShape
+    kv: list[KVLayer]  # layers that have keys and values of their own
     is_encoder: bool = False  # every token sees the whole text, and there is no head: outputs are hidden states
     n_vocab: int = 0
     matrices: dict[str, Part] = field(default_factory=dict)
+    tables: dict[str, Part] = field(default_factory=dict)  # matrices that stay in the file
     vectors: dict[str, Part] = field(default_factory=dict)
+    constants: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)  # vectors that no file has
     buffers: dict[str, int] = field(default_factory=dict)  # name -> width
     ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
@@ -114,31 +169,60 @@ class Plan:
     def matrix(self, rows: Rows, k: int) -> str:
         """Name a weight matrix of (rows, k); an error names the tensor if it is missing or misshapen."""
         tensor, of = f"{rows.name}.weight", rows.of or rows.n
-        self._expect(tensor, (k,) if of == 1 else (k, of))
+        self.expect(tensor, (k,) if of == 1 else (k, rows.n, of // rows.n) if rows.stacked else (k, of))
         return self._part(self.matrices, Part(tensor, rows.first, rows.n, k), of)
 
     def vector(self, tensor: str, n: int, first: int = 0, of: int | None = None) -> str:
         """Name a vector of n values from `first` on of a tensor of `of` values (None: n)."""
-        self._expect(tensor, (of or n,))
+        self.expect(tensor, (of or n,))
         return self._part(self.vectors, Part(tensor, first, n, 1), of or n)
 
     def taps(self, tensor: str, n: int, width: int) -> str:
         """Name the weights of a convolution, `width` for each of n channels: a vector, (width, n)."""
-        self._expect(tensor, (width, n))
+        self.expect(tensor, (width, n))
         return self._part(self.vectors, Part(tensor, 0, n, width), n)
+
+    def constant(self, name: str, values: npt.NDArray[np.float64]) -> str:
+        """Name a vector that is computed."""
+        self.constants[name] = values.astype(np.float32)
+        return name
+
+    def coefficients(self, tensor: str, rows: int, k: int) -> str:
+        """Name a vector that is a small matrix of (rows, k)."""
+        self.expect(tensor, (k, rows))
+        return self._part(self.vectors, Part(tensor, 0, rows * k, 1), rows * k)
 
     def experts(self, experts: Experts, k: int) -> dict[str, str]:
         """Name the matrix of all experts, rows of one behind those of another, and their biases: operands of an op."""
         tensor, bias = f"{experts.name}.weight", f"{experts.name}.bias"
-        self._expect(tensor, (k, experts.n, experts.n_expert))
-        if experts.n % _GROUP:
-            raise UnsupportedModelError(f"tensor {tensor!r}: experts of {experts.n} rows are not supported")
+        first, *others = self._expert_tensors(experts)
+        for name in (first, *others):
+            self.expect(name, (k, experts.n) if others else (k, experts.n, experts.n_expert))
         rows = experts.n_expert * experts.n
-        operands = {"matrix": self._part(self.matrices, Part(tensor, 0, rows, k), rows)}
+        part = Part(first, 0, rows, k, tuple((name, 0) for name in others))
+        operands = {"matrix": self.heads(tensor, part, experts.n)}
         if self.has(bias):
-            self._expect(bias, (experts.n, experts.n_expert))
+            self.expect(bias, (experts.n, experts.n_expert))
             operands["vector"] = self._part(self.vectors, Part(bias, 0, rows, 1), rows)
         return operands
+
+    def _expert_tensors(self, experts: Experts) -> list[str]:
+        """The tensor of all experts, or in older files one for each, of the same type."""
+        alone = experts.name.removesuffix("_exps")
+        if self.has(f"{experts.name}.weight") or not self.has(f"{alone}.0.weight"):
+            return [f"{experts.name}.weight"]
+        names = [f"{alone}.{index}.weight" for index in range(experts.n_expert)]
+        for name in names:
+            if self.has(name) and self.file.tensors[name].type != self.file.tensors[names[0]].type:
+                raise UnsupportedModelError(f"tensor {name!r} has another type than {names[0]!r}")
+        return names
+
+    def heads(self, name: str, part: Part, n: int) -> str:
+        """Give a name to a matrix that has n rows for each head, or expert."""
+        if n % _GROUP:
+            raise UnsupportedModelError(f"tensor {part.tensor!r}: heads or experts of {n} rows are not supported")
+        self.matrices[name] = part
+        return name
 
     @staticmethod
     def _part(known: dict[str, Part], part: Part, of: int) -> str:
@@ -157,7 +241,8 @@ class Plan:
         """Whether the file has this tensor."""
         return name in self.file.tensors
 
-    def _expect(self, name: str, shape: tuple[int, ...]) -> None:
+    def expect(self, name: str, shape: tuple[int, ...]) -> None:
+        """An error that names the tensor if it is missing or has another shape."""
         info = self.file.tensors.get(name)
         if info is None:
             raise InvalidFileError(f"tensor {name!r} is missing")
@@ -165,10 +250,16 @@ class Plan:
             raise InvalidFileError(f"tensor {name!r} has shape {info.shape} instead of {shape}")
 
     def buffer(self, name: str, width: int) -> str:
-        """Name a buffer of `width` floats a token; a name used twice is one buffer and must agree."""
+        """A buffer of `width` floats a token: of this name, or of one made of it where that has another width."""
         if self.buffers.setdefault(name, width) != width:
-            raise InvalidFileError(f"buffer {name!r} has {self.buffers[name]} and {width} values")
+            name = f"{name}.{width}"
+            self.buffers[name] = width
         return name
+
+    def streams(self, n: int) -> list[str]:
+        """The residual stream that `embed` has just made, and room for n - 1 more, as `predict` wants them."""
+        width = self.buffers["residual"]
+        return ["residual", *(self.buffer(f"stream.{i}", width) for i in range(1, n))]
 
     def rope(self, freq: npt.NDArray[np.float64], mscale: float = 1.0, limit: int | None = None) -> int:
         """The index of a rope table: angular frequencies in radians per position, and a factor for cos and sin.
@@ -201,7 +292,8 @@ class Plan:
         """
         self.n_vocab = n_vocab
         if token_type is not None:
-            self._expect(token_type, (n_embd, self.rows(token_type)))
+            if self.file.tensors[token_type].shape != (n_embd,):  # a file may drop the dimension of a single row
+                self.expect(token_type, (n_embd, self.rows(token_type)))
             self.vectors[token_type] = Part(token_type, 0, n_embd, 1)
         return self._op(
             "embed",
@@ -217,21 +309,23 @@ class Plan:
         name: str | None,
         eps: float,
         *,
+        stream: str = "residual",
         add: tuple[str, ...] = (),
         post_norm: str | None = None,
+        scale: float = 1.0,
         center: bool = False,
         bias: bool = True,
         select: bool = False,
         in_place: bool = False,
     ) -> str:
-        """residual += rmsnorm(add, post_norm), or the one or two of `add`; then the norm of the residual, (n_embd).
+        """stream += rmsnorm(add[0], post_norm) or add[0], + add[1]; stream *= scale; then its norm, (n_embd).
 
         It is rmsnorm, or with `center` layernorm, with bias or without, by weights called `name`; None leaves the
-        residual as it is. `select` keeps only the tokens whose outputs are wanted; `in_place` makes what is normed the
-        residual.
+        stream as it is. `select` keeps only the tokens whose outputs are wanted; `in_place` makes what is normed the
+        stream.
         """
-        width = self.buffers["residual"]
-        dst = "residual" if in_place or name is None else self.buffer("selected" if select else "normed", width)
+        width = self.buffers[stream]
+        dst = stream if in_place or name is None else self.buffer("selected" if select else "normed", width)
         kind = ("plain",) if name is None else ("center",) if center else ()
         shift = self.vector(f"{name}.bias", width) if name and center and bias else None
         return self._op(
@@ -240,16 +334,91 @@ class Plan:
             src=add[0] if add else None,
             src2=add[1] if len(add) > 1 else None,
             dst=dst,
-            dst2="residual",
+            dst2=stream,
             vector=self.vector(f"{name}.weight", width) if name else None,
             vector2=self.vector(f"{post_norm}.weight", width) if post_norm else shift,
+            scale=scale,
             eps=eps,
         )
 
-    def norm_buffer(self, name: str, weights: str, eps: float, *, join: bool = False) -> None:
-        """Norm a whole buffer in place. `join`: the next op does not read it."""
-        weight = self.vector(f"{weights}.weight", self.buffers[name])
-        self._op("norm", flags=("join",) if join else (), dst=name, dst2=name, vector=weight, eps=eps)
+    def norm_by(self, weights: str, eps: float) -> str:
+        """The rmsnorm of the residual by a tensor that is not called .weight, (n_embd)."""
+        width = self.buffers["residual"]
+        return self._op(
+            "norm",
+            flags=self._quantize(width),
+            dst=self.buffer("normed", width),
+            dst2="residual",
+            vector=self.vector(weights, width),
+            eps=eps,
+        )
+
+    def scaled(self, weights: str) -> str:
+        """The residual times `weights`, value by value, (n_embd)."""
+        width = self.buffers["residual"]
+        return self._op(
+            "norm",
+            flags=("plain", *self._quantize(width)),
+            dst=self.buffer("normed", width),
+            dst2="residual",
+            vector=self.vector(f"{weights}.weight", width),
+        )
+
+    def norm_buffer(
+        self,
+        name: str,
+        weights: str,
+        eps: float,
+        *,
+        add: str | None = None,
+        center: bool = False,
+        parts: int = 1,
+        join: bool = False,
+        quantize: bool = False,
+    ) -> str:
+        """Norm a whole buffer, or `parts` of it each on its own, in place; `add`, the residual stream, is added before.
+
+        It is rmsnorm, or with `center` layernorm. `join`: the next op does not read it; `quantize`: a matrix does.
+        """
+        width = self.buffers[name] // parts
+        flags = {"center": center, "join": join}
+        return self._op(
+            "norm",
+            flags=(
+                *(flag for flag, is_set in flags.items() if is_set),
+                *(self._quantize(self.buffers[name]) if quantize else ()),
+            ),
+            src=add,
+            dst=name,
+            dst2=name,
+            vector=self.vector(f"{weights}.weight", width),
+            vector2=self.vector(f"{weights}.bias", width) if center else None,
+            eps=eps,
+            n_head=parts if parts > 1 else 0,
+        )
+
+    def gather(self, tensor: str, dst: str, scale: float) -> None:
+        """dst += scale * the token's row of a table, which stays in the file."""
+        width = self.buffers[dst]
+        self.expect(tensor, (width, self.rows(tensor)))
+        table = self._part(self.tables, Part(tensor, 0, self.rows(tensor), width), self.rows(tensor))
+        self._op("gather", dst=dst, matrix=table, scale=scale)
+
+    def predict(self, streams: list[str], coefficients: str, modalities: str, block: str) -> None:
+        """AltUp: predict what a layer makes of `streams`; `block` keeps what it does of the first."""
+        n = len(streams)
+        vector = self.coefficients(coefficients, n * n, n)
+        self._op("predict", src=modalities, dst=streams[0], dst2=block, vector=vector, n_stream=n)
+
+    def correct(self, streams: list[str], coefficients: str, modalities: str, block: str) -> None:
+        """AltUp: correct the prediction by what a block made of the first stream; it used to be `block`."""
+        n = len(streams)
+        vector = self.coefficients(coefficients, n, n)
+        self._op("correct", src=modalities, dst=streams[0], dst2=block, vector=vector, n_stream=n)
+
+    def match(self, src: str, model: str, dst: str) -> str:
+        """dst = src with the root mean square of `model`."""
+        return self._op("match", src=src, src2=model, dst=dst)
 
     def linear(
         self,
@@ -258,47 +427,98 @@ class Plan:
         dst: str,
         *,
         join: bool = False,
+        quantize: bool = False,
         activation: str | None = None,
         scale: float = 1.0,
         softcap: float = 0.0,
+        factors: str | None = None,
+        offset: int = 0,
     ) -> str:
         """dst = scale * (weight * src + bias if the file has it), (rows). `join`: the next op does not read dst.
 
-        An activation, "gelu" in its tanh form or "erf" with the error function, also readies dst for another matrix;
-        softcap > 0 bounds dst by it.
+        An activation, "gelu" in its tanh form or "erf" with the error function, also readies dst for another matrix,
+        as `quantize` does; softcap > 0 bounds dst by it. `factors` from `offset` on multiply dst in the end.
         """
         bias = f"{rows.name}.bias"
+        is_read = quantize or activation is not None
         return self._op(
             "linear",
-            flags=(*(("join",) if join else ()), *((activation, *self._quantize(rows.n)) if activation else ())),
+            flags=(
+                *(("join",) if join else ()),
+                *((activation,) if activation else ()),
+                *(self._quantize(rows.n) if is_read else ()),
+            ),
             src=src,
+            src2=factors,
             dst=self.buffer(dst, rows.n),
             matrix=self.matrix(rows, self.buffers[src]),
             vector=self.vector(bias, rows.n, rows.first, rows.of) if self.has(bias) else None,
             scale=scale,
             softcap=softcap,
+            offset=offset,
         )
 
-    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False) -> str:
-        """act(gate * src) * (up * src), (rows of each); act is SiLU or the tanh form of GELU."""
+    def head_linear(self, src: str, matrix: str, n_head: int, dst: str) -> str:
+        """Of each head matrix * the first k of its values in src, and what it has there behind them."""
+        part, width = self.matrices[matrix], self.buffers[src]
+        self.gathered = max(self.gathered, part.k)
+        to = (part.rows + width) // n_head - part.k
+        return self._op(
+            "head_linear",
+            flags=self._quantize(to),
+            src=src,
+            dst=self.buffer(dst, n_head * to),
+            matrix=matrix,
+            n_head=n_head,
+        )
+
+    def glu(self, src: str, gate: Rows, up: Rows, *, gelu: bool = False, erf: bool = False, dst: str = "ff") -> str:
+        """act(gate * src) * (up * src), (rows of each).
+
+        The activation is SiLU, GELU in its tanh form with `gelu`, or GELU with the error function with `erf`.
+        """
         k = self.buffers[src]
         for rows in (gate, up):
             if self.has(f"{rows.name}.bias"):
                 raise UnsupportedModelError(f"tensor '{rows.name}.bias': gates with a bias are not supported")
         return self._op(
             "glu",
-            flags=(*self._quantize(gate.n), *(("gelu",) if gelu else ())),
+            flags=(*self._quantize(gate.n), *(("gelu",) if gelu else ()), *(("erf",) if erf else ())),
             src=src,
-            dst=self.buffer("ff", gate.n),
-            dst2=self.buffer("ff_up", up.n),
+            dst=self.buffer(dst, gate.n),
+            dst2=self.buffer(f"{dst}_up", up.n),
             matrix=self.matrix(gate, k),
             matrix2=self.matrix(up, k),
         )
 
-    def route(self, router: str, routing: Routing, bias: str, scale: float, *, join: bool = False) -> None:
+    def sparse_glu(self, gate: str, up: str, deviations: float) -> str:
+        """GELU of `gate` above its mean and so many standard deviations, times `up`."""
+        width = self.buffers[gate]
+        if width % _GROUP:
+            raise UnsupportedModelError(f"sparse activations of {width} values are not supported")
+        return self._op(
+            "sparse_glu",
+            flags=self._quantize(width),
+            src=gate,
+            src2=up,
+            dst=self.buffer("ff", width),
+            scale=deviations,
+        )
+
+    def route(
+        self,
+        router: str,
+        routing: Routing,
+        bias: str,
+        scale: float,
+        *,
+        factors: str | None = None,
+        join: bool = False,
+    ) -> None:
         """Choose experts by the logits in `router`, their probabilities plus `bias` if the file has it.
 
-        `scale` multiplies the weights of the chosen beside routing.scale. `join`: the next op needs no experts.
+        `scale`, and the expert's own of `factors`, multiply the weights of the chosen beside routing.scale. `join`: the
+        next op needs no experts.
         """
         flags = {"sigmoid": routing.sigmoid, "normalize": routing.normalize, "join": join}
         self._op(
@@ -306,6 +526,7 @@ class Plan:
             flags=tuple(flag for flag, is_set in flags.items() if is_set),
             src=router,
             vector=self.vector(bias, routing.n_expert) if self.has(bias) else None,
+            vector2=self.vector(factors, routing.n_expert) if factors else None,
             scale=scale * routing.scale,
             n_expert=routing.n_expert,
             n_used=routing.n_used,
@@ -313,16 +534,32 @@ class Plan:
             n_group_used=routing.n_group_used,
         )
 
-    def expert_glu(self, src: str, gate: Experts, up: Experts, n_used: int, *, clamp: bool = False) -> str:
-        """silu(gate * src) * (up * src) of each chosen expert, (n_used * gate.n); `clamp`: as gpt-oss has it."""
+    def expert_glu(
+        self,
+        src: str,
+        gate: Experts,
+        up: Experts | None,
+        n_used: int,
+        *,
+        clamp: bool = False,
+        gelu: bool = False,
+        erf: bool = False,
+    ) -> str:
+        """act(gate * src) * (up * src) of each chosen expert, one behind the other.
+
+        act is SiLU, the tanh form of GELU, or with `clamp` that of gpt-oss. Without `up`, the second half of the rows
+        that `gate` has of an expert is its up; with `erf` there is none, and it is GELU with the error function.
+        """
         k = self.buffers[src]
         self.gathered = max(self.gathered, k)
-        others = {f"{key}2": name for key, name in self.experts(up, k).items()}
+        n_ff = gate.n if up or erf else gate.n // 2
+        others = {f"{key}2": name for key, name in self.experts(up, k).items()} if up else {}
+        flags = {"clamp": clamp, "gelu": gelu, "erf": erf}
         return self._op(
             "expert_glu",
-            flags=(*self._quantize(gate.n), *(("clamp",) if clamp else ())),
+            flags=(*self._quantize(n_ff), *(flag for flag, is_set in flags.items() if is_set)),
             src=src,
-            dst=self.buffer("experts", n_used * gate.n),
+            dst=self.buffer("experts", n_used * n_ff),
             n_expert=gate.n_expert,
             n_used=n_used,
             **self.experts(gate, k),
@@ -347,55 +584,65 @@ class Plan:
     def attention(
         self,
         q: str,
-        k: str,
-        v: str,
+        k: str | None,
+        v: str | None,
         layer: int,
         *,
         n_head: int,
         scale: float,
         rope: int | None,
-        neox: bool,
+        rope_at: int = 0,
+        neox: bool = False,
         window: int = 0,
         q_norm: str | None = None,
         k_norm: str | None = None,
+        value_norm: bool = False,
         eps: float = 0.0,
         softcap: float = 0.0,
         both_ways: bool = False,
         sinks: str | None = None,
+        slopes: str | None = None,
         gated: bool = False,
     ) -> str:
-        """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim).
+        """Rope q and k, append k and v to the cache of `layer`, attend: (n_head * head_dim, or value_dim).
 
-        `both_ways`: to the tokens after it too, as far as they are in the same step. `sinks`: a vector with one more
-        score for each head. `gated`: q has the gate of each head behind it, whose sigmoid multiplies the head.
+        Without k and v, `layer` of the cache has its keys and values already; without v alone, see KVLayer.
+        `rope_at`: the first value of a head that rope turns; norms are then of those before. `value_norm`: rmsnorm of
+        each head of v. `both_ways`: to the tokens after it too, as far as they are in the same step, with a `window`
+        half of it on either side. `sinks`: a vector with one more score for each head. `slopes`: a constant with what
+        each head's scores lose for each position between query and key. `gated`: q has the gate of each head behind
+        it, whose sigmoid multiplies the head.
         """
-        head_dim = self.kv.head_dim
-        shape = {"layer": layer, "n_head": n_head, "n_kv_head": self.kv.n_kv_head, "head_dim": head_dim}
+        n_kv_head, head_dim, value_dim = self.kv[layer]
+        value_dim = value_dim or head_dim
+        shape = {"layer": layer, "n_head": n_head, "n_kv_head": n_kv_head, "head_dim": head_dim}
         gate = ("gated",) if gated else ()
         norms = {
-            "vector": self.vector(q_norm, head_dim) if q_norm else None,
-            "vector2": self.vector(k_norm, head_dim) if k_norm else None,
+            "vector": self.vector(q_norm, rope_at or head_dim) if q_norm else None,
+            "vector2": self.vector(k_norm, rope_at or head_dim) if k_norm else None,
         }
         self._op(
             "rope_kv",
-            flags=(*(("neox",) if neox else ()), *gate),
+            flags=(*(("neox",) if neox else ()), *(("norm_value",) if value_norm else ()), *gate),
             src=q,
             src2=k,
             src3=v,
             rope=rope,
+            rope_at=rope_at,
             scale=scale,
             eps=eps,
             **shape,
             **norms,
         )
-        width = n_head * head_dim
-        whole_blocks = head_dim % 32 == 0
+        width = n_head * value_dim
+        whole_blocks = value_dim % 32 == 0
         dst = self._op(
             "attention",
             flags=(*(("quantize",) if whole_blocks else ()), *(("both_ways",) if both_ways else ()), *gate),
             src=q,
             dst=self.buffer("attended", width),
             vector=self.vector(sinks, n_head) if sinks else None,
+            vector2=slopes,
             window=window,
             softcap=softcap,
             **shape,
@@ -473,11 +720,11 @@ class Plan:
         return min(trained, self.context_limit or trained)
 
     def weight_bytes(self) -> int:
-        """Bytes of the weights once they are packed."""
+        """Bytes of the weights once they are packed; tables are not."""
         packed = 0
         for part in self.matrices.values():
             with self._naming(part.tensor):
-                packed += _core.packed_bytes(self.file.tensors[part.tensor].type, part.rows, part.k)
+                packed += _core.packed_bytes(part.type(self.file), part.rows, part.k)
         return packed + 4 * sum(part.rows * part.k for part in self.vectors.values())
 
     @property
@@ -485,9 +732,15 @@ class Plan:
         """Bytes of one recurrent state."""
         return -(-4 * self.state_size // _ALIGN) * _ALIGN
 
+    def transposed_bytes(self) -> int:
+        """Bytes of the matrices that are made of tensors, and not part of the file."""
+        parts = (part for part in self.matrices.values() if isinstance(part, Transposed))
+        return sum(_core.packed_bytes(part.type(self.file), part.rows, part.k) for part in parts)
+
     def source_tensors(self) -> list[TensorInfo]:
         """The tensors that the matrices lie in."""
-        return [self.file.tensors[name] for name in dict.fromkeys(part.tensor for part in self.matrices.values())]
+        names = dict.fromkeys(name for part in self.matrices.values() for name in part.tensors)
+        return [self.file.tensors[name] for name in names]
 
     def scratch_bytes(self, max_tokens: int, max_outputs: int) -> int:
         """About the bytes of activations, never less: floats, codes and scales of every buffer."""
@@ -509,8 +762,13 @@ class Plan:
         index: dict[str, int] = {}
         for name, part in self.matrices.items():
             with self._naming(part.tensor):
-                kind = self.file.tensors[part.tensor].type
-                index[name] = engine.add_matrix(kind, part.rows, part.k, self._source(part))
+                index[name] = engine.add_matrix(part.type(self.file), part.rows, part.k, *part.runs(self.file))
+        for name, values in self.constants.items():
+            index[name] = engine.add_vector(values)
+        rows: dict[str, int] = {}
+        for name, part in self.tables.items():
+            with self._naming(part.tensor):
+                rows[name] = engine.add_table(part.type(self.file), part.rows, part.k, *part.runs(self.file))
         for name, part in self.vectors.items():
             values = self.file.floats(part.tensor).reshape(-1, part.k)[part.first : part.first + part.rows]
             index[name] = engine.add_vector(values.T.flatten())
@@ -521,9 +779,11 @@ class Plan:
             **dict.fromkeys(("src", "src2", "src3", "src4", "dst", "dst2"), buffers),
             **dict.fromkeys(("matrix", "matrix2", "vector", "vector2", "vector3"), index),
         }
+        gathering = {**tables, "matrix": rows}
         for op in self.ops:
+            known = gathering if op["kind"] == "gather" else tables
             operands: dict[str, Any] = {
-                key: tables[key][value] if key in tables else value for key, value in op.items() if value is not None
+                key: known[key][value] if key in known else value for key, value in op.items() if value is not None
             }
             engine.add_op(**operands)
         engine.finish(self.n_vocab)
@@ -536,9 +796,3 @@ class Plan:
         except (InvalidFileError, ValueError) as error:
             kind = self.file.tensors[name].type_name
             raise UnsupportedModelError(f"tensor {name!r} ({kind}): {error}") from error
-
-    def _source(self, part: Part) -> memoryview:
-        """The bytes of a matrix; rows of a tensor have the same size."""
-        data = self.file.data(part.tensor)
-        row = len(data) // prod(self.file.tensors[part.tensor].shape[1:])
-        return data[part.first * row : (part.first + part.rows) * row]

@@ -17,7 +17,7 @@ def attention_layers(meta: Metadata, n_layer: int) -> tuple[list[bool], int]:
     every so many layers have it.
     """
     interval = meta.integer("full_attention_interval", 1, 512, 1)
-    heads = meta.by_layer("attention.head_count_kv", n_layer, 0, 1024)
+    heads = meta.integers("attention.head_count_kv", n_layer, 0, 1024)
     if 0 not in heads:
         heads = [n if (layer + 1) % interval == 0 else 0 for layer, n in enumerate(heads)]
     counts = set(heads) - {0}

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ollamacore.arch.hyper import Hyper, Metadata
-from ollamacore.errors import UnsupportedModelError
+from ollamacore.errors import InvalidFileError, UnsupportedModelError
 
 #: values of YaRN that files leave out: rotations over the original context from which a pair counts as fast or slow
 YARN_BETA_FAST = 32.0
@@ -24,6 +24,8 @@ class Rope(NamedTuple):
 
 def rope_frequencies(n_rot: int, base: float) -> npt.NDArray[np.float64]:
     """base^(-2i/n_rot) radians per position for i < n_rot/2 (Su et al., RoFormer, arXiv 2104.09864)."""
+    if n_rot % 2:
+        raise InvalidFileError(f"rope turns pairs, not {n_rot} values")
     return base ** (-np.arange(0, n_rot, 2, dtype=np.float64) / n_rot)
 
 
@@ -34,6 +36,8 @@ def model_rope(meta: Metadata, hyper: Hyper, *, whole_pairs: bool = True) -> Rop
     rope = scaled_rope(meta, hyper.n_rot, hyper.rope_base, whole_pairs=whole_pairs)
     if "rope_freqs.weight" in meta.file.tensors:
         rope = Rope(rope.freq / meta.file.floats("rope_freqs.weight", hyper.n_rot // 2), rope.mscale)
+    if meta.number("attention.temperature_scale", 0.0, 1e3, 0.0):  # queries grow with positions beyond it
+        rope = rope._replace(limit=meta.integer("rope.scaling.original_context_length", 1, 1 << 26))
     return rope
 
 

@@ -11,6 +11,9 @@ OP_KINDS = {
     "embed": OC_OP_EMBED, "norm": OC_OP_NORM, "linear": OC_OP_LINEAR, "glu": OC_OP_GLU,
     "rope_kv": OC_OP_ROPE_KV, "attention": OC_OP_ATTENTION, "quantize": OC_OP_QUANTIZE,
     "route": OC_OP_ROUTE, "expert_glu": OC_OP_EXPERT_GLU, "expert_sum": OC_OP_EXPERT_SUM,
+    "gather": OC_OP_GATHER, "sparse_glu": OC_OP_SPARSE_GLU, "predict": OC_OP_PREDICT, "correct": OC_OP_CORRECT,
+    "match": OC_OP_MATCH,
+    "head_linear": OC_OP_HEAD_LINEAR,
     "conv": OC_OP_CONV, "delta": OC_OP_DELTA,
 }
 OP_FLAGS = {
@@ -18,6 +21,7 @@ OP_FLAGS = {
     "select": OC_FLAG_SELECT, "center": OC_FLAG_CENTER, "erf": OC_FLAG_ERF, "both_ways": OC_FLAG_BOTH_WAYS,
     "plain": OC_FLAG_PLAIN,
     "sigmoid": OC_FLAG_SIGMOID, "normalize": OC_FLAG_NORMALIZE, "clamp": OC_FLAG_CLAMP,
+    "norm_value": OC_FLAG_NORM_VALUE,
     "gated": OC_FLAG_GATED, "grouped": OC_FLAG_GROUPED,
 }
 #: version of the layout of packed weights
@@ -27,40 +31,60 @@ STEP_CANCELLED = OC_ERR_CANCELLED
 STEP_FULL = OC_ERR_FULL
 
 
-def kv_block_bytes(int n_layer, int n_kv_head, int head_dim, str kv_type) -> int:
-    """Bytes of one KV block, 32 positions of all layers."""
+cdef oc_kv_layer *_kv_layers(kv) except NULL:
+    """(KV heads, their length, that of values or 0) of each layer, for free()."""
+    cdef oc_kv_layer *layers = <oc_kv_layer *>malloc(max(len(kv), 1) * sizeof(oc_kv_layer))
+    if layers == NULL:
+        raise OutOfMemoryError("out of memory")
+    for i, (n_kv_head, head_dim, value_dim) in enumerate(kv):
+        layers[<int>i].n_kv_head, layers[<int>i].head_dim = n_kv_head, head_dim
+        layers[<int>i].value_dim = value_dim or head_dim
+    return layers
+
+
+def kv_block_bytes(kv, str kv_type) -> int:
+    """Bytes of one KV block, 32 positions of all layers; `kv` is that of Engine."""
     cdef oc_engine_params params
-    params.n_layer, params.n_kv_head, params.head_dim, params.kv_type = n_layer, n_kv_head, head_dim, KV_TYPES[kv_type]
-    return oc_engine_kv_block_bytes(&params)
+    cdef oc_kv_layer *layers = _kv_layers(kv)
+    params.n_layer, params.kv_layers, params.kv_type = <int32_t>len(kv), layers, KV_TYPES[kv_type]
+    size = oc_engine_kv_block_bytes(&params)
+    free(layers)
+    return size
 
 
 cdef class Engine:
     """Weights, plan and KV pool of one model.
 
-    Build it with the add_* methods, then finish() and load(); afterwards one thread at a time may call step().
+    `kv`: of each layer of the KV cache how many KV heads it has, their length, and how much of a key is its value, or 0
+    where values are as long and kept apart. Build it with the add_* methods, then finish() and load(); afterwards one
+    thread at a time may call step().
     """
 
     cdef oc_engine *_engine
     cdef oc_engine_params _params
+    cdef oc_kv_layer *_layers
     cdef const float *_logits
     cdef int64_t _stride
     cdef int64_t _n_vocab
     cdef int64_t _progress
     cdef int32_t _cancel_load
     cdef list _sources
+    cdef list _tables
     cdef oc_batch_item *_items
     cdef int _n_sequences
     cdef int64_t _n_outputs  # of the last step
 
-    def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, int n_layer, int n_kv_head,
-                  int head_dim, str kv_type, long long kv_blocks, long long state_size=0,
-                  int n_sequences=0, int n_saved=0):
+    def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, kv,
+                  str kv_type, long long kv_blocks, long long state_size=0, int n_sequences=0,
+                  int n_saved=0):
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
         self._sources = []
+        self._tables = []
         self._params.n_threads, self._params.max_tokens = n_threads, max_tokens
         self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
-        self._params.n_layer, self._params.n_kv_head, self._params.head_dim = n_layer, n_kv_head, head_dim
+        self._layers = _kv_layers(kv)
+        self._params.n_layer, self._params.kv_layers = <int32_t>len(kv), self._layers
         self._params.kv_type, self._params.kv_blocks = KV_TYPES[kv_type], kv_blocks
         self._params.state_size, self._params.n_sequences, self._params.n_saved = state_size, n_sequences, n_saved
         self._items = <oc_batch_item *>malloc(max(max_seqs, 1) * sizeof(oc_batch_item))
@@ -74,6 +98,7 @@ cdef class Engine:
     def __dealloc__(self):
         oc_engine_destroy(self._engine)
         free(self._items)
+        free(self._layers)
 
     def close(self) -> None:
         """Give all memory back. Every sequence must be closed, and no other method works afterwards."""
@@ -82,6 +107,7 @@ cdef class Engine:
         oc_engine_destroy(self._engine)
         self._engine, self._logits = NULL, NULL
         self._sources.clear()
+        self._tables.clear()
 
     @property
     def n_threads(self) -> int:
@@ -109,16 +135,45 @@ cdef class Engine:
         """Sequences of one step."""
         return self._params.max_seqs
 
-    def add_matrix(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
-        """A weight matrix (n_rows, k) in GGUF layout, part of a mapped file; the buffer is held until it is packed."""
+    def add_matrix(self, int gguf_type, long long n_rows, long long k, *runs) -> int:
+        """A weight matrix (n_rows, k) in GGUF layout, in one or several runs of as many rows of a mapped file.
+
+        The buffers are held until they are packed.
+        """
+        cdef char err[OC_ERR_LEN]
+        cdef int32_t index
+        cdef const unsigned char[::1] data
+        cdef const void **at = <const void **>malloc(max(1, len(runs)) * sizeof(void *))
+        cdef size_t size = 0
+        try:
+            if at == NULL:
+                raise OutOfMemoryError("out of memory")
+            self._need_open()
+            err[0] = 0
+            for i, run in enumerate(runs):
+                data = run
+                if data.shape[0] == 0:
+                    raise InvalidFileError("matrix without data")
+                if i > 0 and <size_t>data.shape[0] != size:
+                    raise InvalidFileError("runs of rows differ in size")
+                at[i], size = &data[0], data.shape[0]
+            status = oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, at, <int32_t>len(runs), size, &index, err)
+            _check(status, err)
+        finally:
+            free(at)
+        self._sources.extend(runs)
+        return index
+
+    def add_table(self, int gguf_type, long long n_rows, long long k, const unsigned char[::1] data) -> int:
+        """Rows for "gather" ops in GGUF layout, part of a mapped file: they are read there, and held until close()."""
         cdef char err[OC_ERR_LEN]
         cdef int32_t index
         self._need_open()
         err[0] = 0
         if data.shape[0] == 0:
-            raise InvalidFileError("matrix without data")
-        _check(oc_engine_add_matrix(self._engine, gguf_type, n_rows, k, &data[0], data.shape[0], &index, err), err)
-        self._sources.append(data)
+            raise InvalidFileError("table without data")
+        _check(oc_engine_add_table(self._engine, gguf_type, n_rows, k, &data[0], data.shape[0], &index, err), err)
+        self._tables.append(data)
         return index
 
     def add_vector(self, const float[::1] data) -> int:
@@ -154,8 +209,9 @@ cdef class Engine:
 
     def add_op(self, str kind, *, flags=(), int src=-1, int src2=-1, int src3=-1, int src4=-1, int dst=-1, int dst2=-1,
                int matrix=-1, int matrix2=-1, int vector=-1, int vector2=-1, int vector3=-1, int layer=0, int n_head=0,
-               int n_kv_head=0, int head_dim=0, int rope=-1, int window=0, float eps=0, float scale=1,
-               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0, int state=0):
+               int n_kv_head=0, int head_dim=0, int rope=-1, int rope_at=0, int window=0, float eps=0, float scale=1,
+               float softcap=0, int n_expert=0, int n_used=0, int n_group=0, int n_group_used=0, int n_stream=0,
+               int offset=0, int state=0):
         """One op of the plan; oc.h says what each kind reads and writes."""
         cdef char err[OC_ERR_LEN]
         cdef oc_op op
@@ -166,9 +222,10 @@ cdef class Engine:
         op.src, op.src2, op.src3, op.src4, op.dst, op.dst2 = src, src2, src3, src4, dst, dst2
         op.matrix, op.matrix2, op.vector, op.vector2, op.vector3 = matrix, matrix2, vector, vector2, vector3
         op.layer, op.n_head, op.n_kv_head, op.head_dim = layer, n_head, n_kv_head, head_dim
-        op.rope, op.window, op.eps, op.scale, op.softcap = rope, window, eps, scale, softcap
+        op.rope, op.rope_at, op.window = rope, rope_at, window
+        op.eps, op.scale, op.softcap = eps, scale, softcap
         op.n_expert, op.n_used, op.n_group, op.n_group_used = n_expert, n_used, n_group, n_group_used
-        op.state = state
+        op.n_stream, op.offset, op.state = n_stream, offset, state
         err[0] = 0
         _check(oc_engine_add_op(self._engine, &op, err), err)
 
@@ -366,18 +423,18 @@ cdef class Engine:
 
         An output here is the hidden state after the final norm, before any head.
         """
-        cdef int64_t width
+        cdef int64_t width, stride
         cdef const float *hidden
         self._need_open()
         if not (0 <= first and 1 <= n <= self._n_outputs - first):
             raise InvalidOptionError(f"outputs {first} to {first + n} of {self._n_outputs}")
-        hidden = oc_engine_hidden(self._engine, &width)
+        hidden = oc_engine_hidden(self._engine, &width, &stride)
         if out.shape[0] != width:
             raise InvalidOptionError(f"out must have {width} floats")
         if pooling == "mean":
-            oc_mean_rows(hidden + first * width, n, width, &out[0])
+            oc_mean_rows(hidden + first * stride, n, width, stride, &out[0])
         elif pooling in ("first", "last"):
-            memcpy(&out[0], hidden + (first if pooling == "first" else first + n - 1) * width, width * sizeof(float))
+            memcpy(&out[0], hidden + (first if pooling == "first" else first + n - 1) * stride, width * sizeof(float))
         else:
             raise InvalidOptionError(f"pooling {pooling!r} is not known")
 

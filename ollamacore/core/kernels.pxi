@@ -16,6 +16,7 @@ cdef extern from "kernels/kernels.h" nogil:
         const float *sum
         int64_t n
         int64_t k
+        int64_t stride
     ctypedef void (*oc_quantize_fn)(const float *x, int64_t n, int64_t k, int8_t *codes, float *scale,
                                     float *sum) noexcept nogil
     ctypedef void (*oc_matmul_fn)(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,
@@ -176,12 +177,13 @@ def run_pack(int index, const uint8_t[::1] data, int64_t n_rows, int64_t k, uint
 def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const int8_t[::1] codes,
                const float[::1] scale, const float[::1] sum, int64_t n, int64_t k, float[::1] y, int64_t ldy,
                int64_t g0, int64_t g1, int repeat=1):
-    """Call a matmul row `repeat` times for the groups [g0, g1); y holds n columns of ldy floats."""
+    """Call a matmul row `repeat` times for the groups [g0, g1); y holds n columns of ldy floats, f32 n of k or more."""
     cdef const oc_kernel *row = _row(index, "matmul")
     cdef const oc_format *format = _format(row.gguf_type)
     cdef oc_matmul_fn fn = <oc_matmul_fn>row.fn
     cdef oc_act act
-    _need(n > 0 and k > 0 and len(f32) == n * k and len(codes) == n * k, "activations have another size")
+    cdef int64_t stride = len(f32) // n if n > 0 else 0
+    _need(n > 0 and k > 0 and stride >= k and len(codes) == n * k, "activations have another size")
     _need(len(sum) == n * (k // 32) and len(scale) == 2 * len(sum), "activations have another size")
     _need(k % format.block == 0, "k is not a multiple of the block")
     _need(0 <= g0 <= g1 and 8 * g1 <= ldy and len(y) == n * ldy, "y has another size")
@@ -190,7 +192,7 @@ def run_matmul(int index, const uint8_t[::1] packed, const float[::1] f32, const
     act.codes = &codes[0]
     act.scale = &scale[0] if len(scale) else NULL
     act.sum = &sum[0] if len(sum) else NULL
-    act.n, act.k = n, k
+    act.n, act.k, act.stride = n, k, stride
     with nogil:
         for _ in range(repeat):
             fn(&packed[0], &act, &y[0], ldy, g0, g1)

@@ -17,9 +17,12 @@ cdef extern from "kernels/kernels.h" nogil:
         float *scratch
         int64_t n_rows
         int64_t head_dim
+        int64_t value_dim
         int64_t q_stride
         int64_t out_stride
         float softcap
+        const float *slope
+        const int32_t *position
     size_t oc_attention_scratch(int64_t head_dim) noexcept
     size_t oc_kv_tile_size(int type, int64_t head_dim) noexcept
     ctypedef void (*oc_rmsnorm_fn)(const float *x, const float *w, float *y, int64_t n, float eps) noexcept
@@ -171,16 +174,17 @@ def op_maxima(int row, const float[::1] x, float[::1] y):
 
 def op_kv_store(int row, const float[::1] k, const float[::1] v, unsigned char[::1] k_tile,
                 unsigned char[::1] v_tile, int slot):
-    """Run a kv_store row; the tiles are raw bytes, see kv_tile_size."""
+    """Run a kv_store row; the tiles are raw bytes, see kv_tile_size. v may be None: v_tile stays as it is."""
     found = _op_row(row, ("kv_store_f16", "kv_store_f32", "kv_store_q8_0"))
     fn = <oc_kv_store_fn>found.fn
     size = kv_tile_size(found.op.decode().removeprefix("kv_store_"), k.shape[0])
-    _same_length(k.shape[0], v.shape[0])
+    if v is not None:
+        _same_length(k.shape[0], v.shape[0])
     _same_length(k_tile.shape[0], size)
     _same_length(v_tile.shape[0], size)
     if not 0 <= slot < OC_TILE:
         raise ValueError("no such slot")
-    fn(&k[0], &v[0], &k_tile[0], &v_tile[0], slot, k.shape[0])
+    fn(&k[0], &v[0] if v is not None else NULL, &k_tile[0], &v_tile[0], slot, k.shape[0])
 
 
 def kv_tile_size(kv_type, int64_t head_dim):
@@ -196,10 +200,12 @@ def op_attention_scratch(int64_t head_dim):
 def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const int32_t[::1] last,
                  const unsigned char[:, ::1] k_pool, const unsigned char[:, ::1] v_pool,
                  const int32_t[::1] table, float[:, ::1] out, float[::1] max_score, float[::1] sum,
-                 float[::1] scratch, int64_t head_dim, float softcap=0.0, int repeat=1):
+                 float[::1] scratch, int64_t head_dim, float softcap=0.0, int repeat=1, *, int64_t value_dim=0,
+                 const float[::1] slope=None, const int32_t[::1] position=None):
     """Run an attention row `repeat` times. Tile t is row table[t] of the pools, or NULL where table[t] < 0.
 
-    Rows of q and out may be longer than head_dim: that is their stride.
+    Rows of q and out may be longer than head_dim: that is their stride. With value_dim > 0 values are the first
+    elements of their keys, and v_pool is not used.
     """
     found = _op_row(row, ("attention_f16", "attention_f32", "attention_q8_0"))
     fn = <oc_attention_fn>found.fn
@@ -214,6 +220,8 @@ def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const
             _same_length(q.shape[0], n_rows)
         _same_length(k_pool.shape[1], size)
         _same_length(v_pool.shape[1], size)
+        if not 0 <= value_dim <= head_dim:
+            raise ValueError("values are longer than keys")
         if q.shape[1] < head_dim or out.shape[1] < head_dim or max(last) > n_tiles * OC_TILE:
             raise ValueError("a buffer is too small")
         if scratch.shape[0] < <Py_ssize_t>oc_attention_scratch(head_dim):
@@ -228,7 +236,15 @@ def op_attention(int row, const float[:, ::1] q, const int32_t[::1] first, const
         args.first, args.last = &first[0], &last[0]
         args.k_tiles, args.v_tiles = tiles, tiles + n_tiles
         args.n_rows, args.head_dim, args.softcap = q.shape[0], head_dim, softcap
+        args.value_dim = value_dim or head_dim
+        if value_dim:
+            args.v_tiles = NULL
         args.q_stride, args.out_stride = q.shape[1], out.shape[1]
+        args.slope, args.position = NULL, NULL
+        if slope is not None:
+            _same_length(q.shape[0], slope.shape[0])
+            _same_length(q.shape[0], position.shape[0])
+            args.slope, args.position = &slope[0], &position[0]
         with nogil:
             for _ in range(repeat):
                 fn(&args)

@@ -47,8 +47,8 @@ cdef class Vocabulary:
     cdef readonly Py_ssize_t count
 
     def __cinit__(self, *, str model, str pre, tokens, merges=None, scores=None, types=None, charsmap=None,
-                  int32_t unknown=-1, bint ignore_merges=False, bint add_space_prefix=False, bint trim_spaces=False,
-                  bint lowercase=False):
+                  control=None, int32_t unknown=-1, bint ignore_merges=False, bint add_space_prefix=False,
+                  bint trim_spaces=False, bint lowercase=False):
         cdef oc_vocab_spec spec
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
@@ -56,6 +56,7 @@ cdef class Vocabulary:
         cdef bytes rules = pre.encode()
         cdef _Strings strings = _Strings(tokens)
         cdef _Strings pairs = _Strings(merges if merges is not None else (b"", b"", 0))
+        cdef _Strings listed = _Strings(control if control is not None else (b"", b"", 0))
         self.count = strings._c.count
         spec.model = _TOKEN_MODELS[model]
         spec.pre = PyBytes_AsString(rules)
@@ -66,6 +67,7 @@ cdef class Vocabulary:
         spec.unknown = unknown
         spec.tokens = strings._c
         spec.merges = pairs._c
+        spec.control = listed._c
         spec.scores = NULL
         spec.charsmap = NULL
         spec.charsmap_size = 0
@@ -134,8 +136,12 @@ cdef class Vocabulary:
         return PyBytes_FromStringAndSize(<const char *>data, length)
 
     def type(self, id):
-        """The token's tokenizer.ggml.token_type."""
+        """The token's tokenizer.ggml.token_type, but for those of `control`."""
         return <int>oc_vocab_type(self._vocab, self._id(id))
+
+    def strip(self, id, *, bint left=False, bint right=False):
+        """Let a special token take the white space at these sides with it. Only before the first text is encoded."""
+        _check(oc_vocab_strip(self._vocab, self._id(id), OC_STRIP_LEFT * left | OC_STRIP_RIGHT * right))
 
 
 cdef extern from "Python.h":

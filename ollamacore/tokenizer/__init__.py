@@ -33,6 +33,8 @@ class Tokenizer:
         self.eos = metadata.eos
         self.add_bos = metadata.add_bos and self.bos is not None
         self.add_eos = metadata.add_eos and self.eos is not None
+        #: what stands between two texts of one input beside the end of the first, None if nothing does
+        self.separator = metadata.separator
         #: tokens that `encode` puts around a text
         self.n_added = int(self.add_bos) + int(self.add_eos)
         self.end_ids = metadata.end_ids(vocabulary)
@@ -55,12 +57,14 @@ class Tokenizer:
             scores=metadata.numbers("tokenizer.ggml.scores", "f") if has_scores else None,
             types=metadata.types,
             charsmap=metadata.charsmap,
+            control=metadata.control(),
             unknown=-1 if metadata.unknown is None else metadata.unknown,
             ignore_merges=ignore_merges,
             add_space_prefix=metadata.add_space_prefix,
             trim_spaces=metadata.trim_spaces,
             lowercase=metadata.lowercase,
         )
+        metadata.strip(vocabulary)
         return cls(vocabulary, metadata)
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:

@@ -19,7 +19,7 @@ class InsertMarks(NamedTuple):
 
 
 #: in files whose metadata does not name them: the spellings of Qwen Coder, StarCoder and Granite Code, DeepSeek Coder
-_KNOWN = (
+KNOWN_MARKS = (
     InsertMarks("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
     InsertMarks("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
     InsertMarks("<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"),
@@ -35,7 +35,7 @@ def insert_marks(file: GGUFFile) -> InsertMarks | None:
     if None not in ids and all(0 <= id < len(tokens) for id in ids):
         return InsertMarks(*(tokens[id] for id in ids))
     region = bytes(tokens.buffer)
-    return next((marks for marks in _KNOWN if all(_is_token(region, mark) for mark in marks)), None)
+    return next((marks for marks in KNOWN_MARKS if all(_is_token(region, mark) for mark in marks)), None)
 
 
 def _is_token(region: bytes, text: str) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ollamacore._core import Vocabulary
 from ollamacore.errors import InvalidFileError
+from ollamacore.tokenizer.insert import KNOWN_MARKS
 from ollamacore.tokenizer.pretokenizers import BOS_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     #: Region of length-prefixed strings, u64 offsets into it, count.
     StringRegion = tuple[ReadableBuffer, ReadableBuffer, int]
 
-_CONTROL, _USER_DEFINED = 3, 4
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 
 #: Tokens that end a generation in some model family, by their spelling. They count only where the vocabulary marks
-#: them as control or user-defined; "</s>" only as control, for elsewhere it is an HTML tag.
+#: them as control or user-defined, and then all but "</s>" are control tokens, for a text that a user wrote must not
+#: hold them; "</s>" counts only as control, for elsewhere it is an HTML tag.
 _END_TEXTS = (
     "</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|return|>",
     "<|call|>", "<|end_of_text|>", "<EOT>", "<|eot|>", "<|eom|>", "<|END_OF_TURN_TOKEN|>", "<end_of_utterance>",
@@ -26,6 +28,12 @@ _END_TEXTS = (
     "<|file_sep|>", "<fim_pad>", "<reponame>",
 )  # fmt: skip
 _END_KEYS = ("eos", "eot", "eom")
+#: `tokenizer.ggml.pre` and architectures whose <mask> takes the white space before it
+_MASK_STRIPS = frozenset(("jina-v2-de", "jina-v2-es", "jina-v2-code", "nomic-bert-moe", "jina-bert-v3"))
+#: special tokens of Phi 3 that keep the white space behind them
+_PHI3_KEEPS = ("<unk>", "<s>", "<|endoftext|>")
+#: rules in which a second separator stands between two texts by default
+_SEPARATED = ("jina-v1-en", "jina-v2-code", "roberta-bpe")
 
 
 class GGUFMetadata(Protocol):
@@ -58,6 +66,12 @@ class TokenizerMetadata:
         begins = self.model in ("llama", "gemma4") or (self.model == "gpt2" and self.pre in BOS_BY_DEFAULT)
         self.add_bos: bool = wordpiece or gguf.get("tokenizer.ggml.add_bos_token", bool, begins)
         self.add_eos: bool = wordpiece or gguf.get("tokenizer.ggml.add_eos_token", bool, unigram)
+        # WordPiece ends texts with its separator anyway: one more only where the file asks for both. ModernBERT has
+        # one, whatever a file says.
+        both = gguf.get("tokenizer.ggml.add_eos_token", bool, False) or not wordpiece
+        separated = gguf.get("tokenizer.ggml.add_sep_token", bool, unigram or self.pre in _SEPARATED)
+        has_two = both and separated and self.pre != "modern-bert"
+        self.separator = self._id("seperator", self.eos) if has_two else None
         self.lowercase: bool = gguf.get("tokenizer.ggml.normalizer.lowercase", bool, wordpiece)
         self.add_space_prefix: bool = self.model in ("llama", "gemma4", "t5") and gguf.get(
             "tokenizer.ggml.add_space_prefix", bool, self.model != "gemma4"
@@ -116,6 +130,34 @@ class TokenizerMetadata:
             by_text.pop("<|end|>", None)
         return frozenset(found | set(by_text.values()))
 
+    @staticmethod
+    def control() -> "StringRegion":
+        """Spellings of control tokens, whatever the file says of them."""
+        marks = [mark for marks in KNOWN_MARKS for mark in marks]
+        return _pack([text for text in _END_TEXTS if text != "</s>"] + marks)
+
+    def strip(self, vocabulary: Vocabulary) -> None:
+        """Let special tokens take white space with them: which do is known by the names of models alone."""
+        architecture: str = self._gguf.get("general.architecture", str, "")
+        name: str = self._gguf.get("general.name", str, "").lower()
+        if self.pre in _MASK_STRIPS or architecture in _MASK_STRIPS:
+            mark = "<mask>"
+        elif "phi-3" in name or "phi3" in name:
+            return self._strip_phi3(vocabulary)
+        elif "modern-bert" in name:
+            mark = "[MASK]"
+        else:
+            return None
+        if (id := _special_id(vocabulary, mark)) is not None:
+            vocabulary.strip(id, left=True)
+        return None
+
+    def _strip_phi3(self, vocabulary: Vocabulary) -> None:
+        keeps = {_special_id(vocabulary, text) for text in _PHI3_KEEPS}
+        for id, kind in enumerate(self.types or ()):
+            if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and id not in keeps:
+                vocabulary.strip(id, right=True)
+
     def _id(self, name: str, default: int | None) -> int | None:
         key = f"tokenizer.ggml.{name}_token_id"
         id: int | None = self._gguf.get(key, int, None)
@@ -127,9 +169,9 @@ class TokenizerMetadata:
 
 
 def _special_id(vocabulary: Vocabulary, text: str) -> int | None:
-    """The special token with this spelling that may end a generation."""
+    """The special token with this spelling that is found in text by itself; "</s>" only as a control token."""
     ids = vocabulary.encode(text.encode(), True)
-    kinds = (_CONTROL,) if text == "</s>" else (_CONTROL, _USER_DEFINED)
+    kinds = (_CONTROL,) if text == "</s>" else (_UNKNOWN, _CONTROL, _USER_DEFINED)
     return ids[0] if len(ids) == 1 and vocabulary.type(ids[0]) in kinds else None
 
 

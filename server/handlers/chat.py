@@ -3,32 +3,30 @@
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.body import receive
+from server.handlers.prompt import conversation, render, thinking
 from server.handlers.reference import Target, find_model
 from server.handlers.run import (
     Clock,
     Dropped,
     Plan,
+    Run,
     check_abilities,
     check_logprobs,
-    check_template,
-    chunks_of,
     fit,
     joined_logprobs,
-    logprobs_field,
     plan_run,
-    progress_field,
     stamp,
-    thinking_variables,
 )
 from server.handlers.stream import Records, stream_records
 from server.http import Request, Response, StreamResponse, json_response
-from server.models.engine import Engine, Progress
-from server.schema import ChatRequest, Message
+from server.models.engine import Engine
+from server.schema import ChatRequest
 
 
 async def chat(request: Request, context: Context) -> Response | StreamResponse:
@@ -60,7 +58,6 @@ def _check(wanted: ChatRequest, target: Target) -> None:
     if wanted.tools and not target.supports("tools"):
         raise ApiError(400, f"{target.stored.name.full} does not support tools")
     check_abilities(wanted, target, images=any(message.images for message in wanted.messages))
-    check_template(target)
 
 
 def _record(wanted: ChatRequest, content: str) -> dict[str, Any]:
@@ -70,26 +67,17 @@ def _record(wanted: ChatRequest, content: str) -> dict[str, Any]:
 
 async def _records(context: Context, target: Target, plan: Plan, wanted: ChatRequest) -> Records:
     """The records of one run, from the lease of the model to the metrics."""
-    clock = Clock()
+    clock = Clock(context.metrics, "/api/chat")
     async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns) as lease:
         clock.ready()
         rendered = await _Prompt(lease.engine, target, plan, wanted).fitting()
         if wanted.debug_render_only:
             yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": rendered.text}}
             return
-        prompt = fit(rendered.tokens, plan, rendered.dropped)
-        progress = wanted.progress and wanted.stream
-        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options, progress=progress)) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, Progress):
-                    yield {**_record(wanted, ""), "done": False, **progress_field(chunk)}
-                    continue
-                clock.first_token(context.metrics, "/api/chat")
-                if chunk.text or chunk.logprobs:
-                    yield {**_record(wanted, chunk.text), "done": False, **logprobs_field(chunk)}
-                if chunk.done_reason is not None:
-                    final = {**_record(wanted, ""), "done": True, "done_reason": chunk.done_reason}
-                    yield {**final, **clock.metrics(chunk), **prompt.truncated(chunk)}
+        run = Run(lease.engine, wanted, plan, clock, partial(_record, wanted))
+        async with aclosing(run.records(fit(rendered.tokens, plan, rendered.dropped))) as records:
+            async for record in records:
+                yield record
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +94,11 @@ class _Prompt:
 
     def __init__(self, engine: Engine, target: Target, plan: Plan, wanted: ChatRequest):
         self._engine = engine
-        self._template = target.description.chat_template
+        self._target = target
         self._limit = plan.context - 1
         self._truncate = plan.truncate
-        self._variables = thinking_variables(wanted, target)
-        if wanted.tools:
-            self._variables["tools"] = list(wanted.tools)
+        self._think = thinking(wanted, target)
+        self._tools = wanted.tools
         self._messages = conversation(target, wanted.messages)
 
     async def fitting(self) -> _Rendered:
@@ -140,20 +127,9 @@ class _Prompt:
         """The prompt without what comes before a message, system messages excepted; all would be `whole` tokens."""
         kept = [message for message in self._messages[:start] if message["role"] == "system"]
         messages = kept + self._messages[start:]
-        if self._template:
-            text = await self._engine.render(messages, **self._variables)
-        else:  # a base model: its template is the prompt itself
-            text = "".join(message["content"] for message in messages if message["role"] != "system")
+        text = await render(self._engine, self._target, messages, think=self._think, tools=self._tools)
         tokens = await self._engine.tokenize(text)
         return _Rendered(text, tokens, Dropped(start - len(kept), max(whole - len(tokens), 0)))
-
-
-def conversation(target: Target, given: Sequence[Message]) -> list[dict[str, Any]]:
-    """The model's own messages, then the request's; its system text only if the request brings none."""
-    messages = [*target.messages, *(message.for_template() for message in given)]
-    if target.system and given[0].role != "system":
-        messages.insert(0, {"role": "system", "content": target.system})
-    return messages
 
 
 def _joined(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

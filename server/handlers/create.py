@@ -32,12 +32,15 @@ def _spec(wanted: CreateRequest) -> CreateSpec:
     if not text:
         raise ApiError(400, "invalid model name")
     if wanted.remote_host:
-        raise ApiError(400, "bad remote")
+        drafts = bool(wanted.draft_files)
+        raise ApiError(400, "DRAFT cannot be used with remote models" if drafts else "bad remote")
     return CreateSpec(
         name=parse_reference(text),
         base=parse_reference(wanted.from_) if wanted.from_ else None,
         files=wanted.files,
         adapters=wanted.adapters or {},
+        draft_files=wanted.draft_files or {},
+        draft_quantize=wanted.draft_quantize,
         quantize=wanted.quantize,
         template=wanted.template,
         system=wanted.system,
@@ -47,6 +50,7 @@ def _spec(wanted: CreateRequest) -> CreateSpec:
         renderer=wanted.renderer,
         parser=wanted.parser,
         requires=wanted.requires,
+        info=wanted.info or {},
     )
 
 

@@ -1,34 +1,34 @@
 """POST /api/generate: complete a prompt."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
+from ollamacore import InsertMarks, ModelfileTemplate
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.body import receive
+from server.handlers.prompt import render, thinking
 from server.handlers.reference import Target, find_model
 from server.handlers.run import (
     Clock,
     Dropped,
     Fitted,
     Plan,
+    Run,
     check_abilities,
     check_logprobs,
-    check_template,
-    chunks_of,
     fit,
     fitting_length,
     joined_logprobs,
-    logprobs_field,
     plan_run,
-    progress_field,
     stamp,
-    thinking_variables,
 )
 from server.handlers.stream import Records, stream_records
 from server.http import Request, Response, StreamResponse, json_response
-from server.models.engine import Engine, Progress
+from server.models.engine import Engine
 from server.schema import GenerateRequest
 
 
@@ -41,12 +41,12 @@ async def generate(request: Request, context: Context) -> Response | StreamRespo
     target = await find_model(context, wanted.model)
     if not wanted.prompt and wanted.keep_alive_ns == 0:
         await context.models.unload(target.source.path)
-        return json_response({**stamp(wanted), "response": "", "done": True, "done_reason": "unload"})
+        return json_response({**_record(wanted, ""), "done": True, "done_reason": "unload"})
     _check(wanted, target)
     plan = plan_run(context, target, wanted)
     if not wanted.prompt:
         async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns):
-            return json_response({**stamp(wanted), "response": "", "done": True, "done_reason": "load"})
+            return json_response({**_record(wanted, ""), "done": True, "done_reason": "load"})
     records = _records(context, target, plan, wanted)
     if wanted.stream and not wanted.debug_render_only:
         return await stream_records(records)
@@ -62,50 +62,48 @@ def _check(wanted: GenerateRequest, target: Target) -> None:
         raise ApiError(400, f"{target.stored.name.full} does not support insert")
     if not target.supports("completion"):
         raise ApiError(400, f'"{wanted.model}" does not support generate')
-    if wanted.template:
-        raise ApiError(400, "template is not supported by this server: it cannot run Go templates")
     check_abilities(wanted, target, images=bool(wanted.images))
-    if not wanted.raw:
-        check_template(target)
 
 
 async def _records(context: Context, target: Target, plan: Plan, wanted: GenerateRequest) -> Records:
     """The records of one run, from the lease of the model to the metrics."""
-    clock = Clock()
+    clock = Clock(context.metrics, "/api/generate")
+    template = await asyncio.to_thread(ModelfileTemplate, wanted.template) if wanted.template else target.template
+    marks = _marks(wanted, target, template)
     async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns) as lease:
         clock.ready()
-        text = await _prompt(lease.engine, target, wanted)
+        text = _with_marks(marks, wanted) if marks else await _prompt(lease.engine, target, wanted, template)
         if wanted.debug_render_only:
-            yield {**stamp(wanted), "response": "", "done": False, "_debug_info": {"rendered_template": text}}
+            yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": text}}
             return
-        if _has_gap(wanted, target):
-            prompt = await _around_gap(lease.engine, target, plan, wanted)
+        if marks:
+            prompt = await _around_gap(lease.engine, marks, plan, wanted)
         else:
             prompt = fit(await _tokens(lease.engine, text, wanted), plan)
-        answer: list[int] = []
-        progress = wanted.progress and wanted.stream
-        async with aclosing(chunks_of(lease.engine, prompt.tokens, plan.options, progress=progress)) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, Progress):
-                    yield {**stamp(wanted), "response": "", "done": False, **progress_field(chunk)}
-                    continue
-                clock.first_token(context.metrics, "/api/generate")
-                answer.extend(chunk.tokens)
-                if chunk.text or chunk.logprobs:
-                    yield {**stamp(wanted), "response": chunk.text, "done": False, **logprobs_field(chunk)}
-                if chunk.done_reason is not None:
-                    final = {**stamp(wanted), "response": "", "done": True, "done_reason": chunk.done_reason}
-                    if not wanted.raw:
-                        final["context"] = [*prompt.tokens, *answer]
-                    yield {**final, **clock.metrics(chunk), **prompt.truncated(chunk)}
+
+        def closing(tokens: Sequence[int]) -> dict[str, Any]:
+            return {} if wanted.raw else {"context": [*prompt.tokens, *tokens]}
+
+        run = Run(lease.engine, wanted, plan, clock, partial(_record, wanted), closing)
+        async with aclosing(run.records(prompt)) as records:
+            async for record in records:
+                yield record
 
 
-async def _prompt(engine: Engine, target: Target, wanted: GenerateRequest) -> str:
-    """The text for the model: the prompt itself, around a gap, or in the model's chat template."""
-    if _has_gap(wanted, target) and (marks := target.description.insert):
-        return f"{marks.before}{wanted.prompt}{marks.after}{wanted.suffix}{marks.middle}"
-    if wanted.raw or not target.description.chat_template:
+def _record(wanted: GenerateRequest, text: str) -> dict[str, Any]:
+    """The beginning of a record, up to the text."""
+    return {**stamp(wanted), "response": text}
+
+
+async def _prompt(
+    engine: Engine, target: Target, wanted: GenerateRequest, template: ModelfileTemplate | None
+) -> str:
+    """The text for the model: the prompt itself, or in a template."""
+    if wanted.raw:
         return wanted.prompt
+    think = thinking(wanted, target)
+    if wanted.suffix and template is not None:
+        return await asyncio.to_thread(template.fill, wanted.prompt, wanted.suffix, think=think)
     messages: list[dict[str, Any]] = []
     system = wanted.system or target.system
     if system:
@@ -113,18 +111,22 @@ async def _prompt(engine: Engine, target: Target, wanted: GenerateRequest) -> st
     if not wanted.context:
         messages.extend(target.messages)
     messages.append({"role": "user", "content": wanted.prompt})
-    return await engine.render(messages, **thinking_variables(wanted, target))
+    return await render(engine, target, messages, think=think, template=template)
 
 
-def _has_gap(wanted: GenerateRequest, target: Target) -> bool:
-    """Whether the answer stands between prompt and suffix; a raw prompt is its own business."""
-    return bool(wanted.suffix) and not wanted.raw
+def _marks(wanted: GenerateRequest, target: Target, template: ModelfileTemplate | None) -> InsertMarks | None:
+    """How a gap before the suffix is marked: not where a Go template writes it, nor where the prompt is raw."""
+    if not wanted.suffix or wanted.raw or (template is not None and "suffix" in template.variables):
+        return None
+    return target.description.insert
 
 
-async def _around_gap(engine: Engine, target: Target, plan: Plan, wanted: GenerateRequest) -> Fitted:
+def _with_marks(marks: InsertMarks, wanted: GenerateRequest) -> str:
+    return f"{marks.before}{wanted.prompt}{marks.after}{wanted.suffix}{marks.middle}"
+
+
+async def _around_gap(engine: Engine, marks: InsertMarks, plan: Plan, wanted: GenerateRequest) -> Fitted:
     """The tokens of a prompt with a gap. What does not fit is cut off at the far ends, a quarter for the suffix."""
-    marks = target.description.insert
-    assert marks is not None
     head = await engine.tokenize(marks.before)
     between, last = [await engine.tokenize(mark, add_special=False) for mark in (marks.after, marks.middle)]
     before, after = [await engine.tokenize(text, add_special=False) for text in (wanted.prompt, wanted.suffix)]

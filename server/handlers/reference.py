@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ollamacore import ModelfileTemplate
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.details import details_of
@@ -27,11 +28,12 @@ class Target:
     params: Mapping[str, Any]
     system: str
     messages: Sequence[dict[str, Any]]
-    has_go_template: bool
+    capabilities: Sequence[str]
+    template: ModelfileTemplate | None  # that writes prompts; None: the Jinja template of the file does
 
     def supports(self, capability: str) -> bool:
-        """Whether the weights and their own chat template can do this: completion, tools, thinking."""
-        return capability in self.description.capabilities
+        """Whether the weights and the template in force can do this: completion, tools, thinking, insert."""
+        return capability in self.capabilities
 
 
 def parse_reference(text: str, wanted: str = "remote model is") -> ModelName:
@@ -63,7 +65,8 @@ def _find(store: Store, name: ModelName) -> Target | None:
     if stored is None:
         return None
     path = store.verified_path(stored.model_layer.digest)
-    details = details_of(stored, store.summarise(stored), parent=False)
+    summary = store.summarise(stored)
+    details = details_of(stored, summary, parent=False)
     return Target(
         stored=stored,
         source=ModelSource(path, stored.name.short, stored.digest, details),
@@ -71,5 +74,6 @@ def _find(store: Store, name: ModelName) -> Target | None:
         params=stored.params,
         system=stored.system or "",
         messages=stored.messages,
-        has_go_template=stored.template is not None,
+        capabilities=summary.capabilities,
+        template=store.template(stored),
     )

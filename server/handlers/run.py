@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +21,7 @@ from server.errors import ApiError
 from server.handlers.reference import Target
 from server.metrics import Metrics
 from server.models.engine import Engine, Progress
-from server.schema import RunRequest, TokenizeRequest
+from server.schema import RunRequest
 from server.times import format_now
 
 MIN_CONTEXT = 4
@@ -46,17 +46,6 @@ def check_abilities(request: RunRequest, target: Target, *, images: bool) -> Non
     if wanted != "json" and not isinstance(wanted, dict):
         raise ApiError(500, f'invalid format: {wanted!r}; expected "json" or a valid JSON Schema object')
     raise ApiError(400, "format is not supported by this server: generation cannot be constrained to JSON")
-
-
-def check_template(target: Target) -> None:
-    """Refuse a model whose only prompt template is one that cannot be run here."""
-    if target.has_go_template and not target.description.chat_template:
-        name = target.stored.name.short
-        raise ApiError(
-            400,
-            f'"{name}" has a Go template and its GGUF file has no chat template; '
-            "Go templates are not supported by this server, use raw mode",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +90,6 @@ def context_size(context: Context, target: Target, options: SamplingOptions) -> 
     if target.description.context_length:
         size = min(size, target.description.context_length)
     return max(size, MIN_CONTEXT)
-
-
-def thinking_variables(request: RunRequest | TokenizeRequest, target: Target) -> dict[str, Any]:
-    """What a thinking model's template is told; thinking is on unless the request turns it off."""
-    if not target.supports("thinking"):
-        return {}
-    think = True if request.think is None else request.think
-    variables: dict[str, Any] = {"enable_thinking": bool(think)}
-    if isinstance(think, str):
-        variables["reasoning_effort"] = think
-    return variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,22 +141,26 @@ def fitting_length(length: int, plan: Plan) -> int:
 
 
 class Clock:
-    """The times of one request: from its start to the engine being ready, to its first token, and to its end."""
+    """The times of one request: from its start to the engine being ready, to its first token, and to its end.
 
-    def __init__(self) -> None:
+    The one to the first token is counted for the route of the request, if it has one.
+    """
+
+    def __init__(self, metrics: Metrics | None = None, route: str = "") -> None:
         self._began = time.perf_counter_ns()
         self._load_ns = 0
-        self._heard = False
+        self._metrics = metrics
+        self._route = route
 
     def ready(self) -> None:
         """The model is loaded and free."""
         self._load_ns = time.perf_counter_ns() - self._began
 
-    def first_token(self, metrics: Metrics, route: str) -> None:
+    def token(self) -> None:
         """A chunk has come; only the first one counts."""
-        if not self._heard:
-            self._heard = True
-            metrics.first_token(route, (time.perf_counter_ns() - self._began) / 1e9)
+        if self._metrics is not None:
+            self._metrics.first_token(self._route, (time.perf_counter_ns() - self._began) / 1e9)
+            self._metrics = None
 
     def times(self) -> dict[str, int]:
         """From the start until now, and until the engine was ready."""
@@ -199,15 +181,39 @@ class Clock:
         return {name: value for name, value in figures.items() if value}
 
 
-async def chunks_of(
-    engine: Engine, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
-) -> AsyncGenerator[Chunk | Progress, None]:
-    """The chunks of a run, closed with the caller; a run that something else stopped is an error."""
-    async with aclosing(engine.generate(tokens, options, progress=progress)) as chunks:
-        async for chunk in chunks:
-            if isinstance(chunk, Chunk) and chunk.done_reason == "cancelled":
-                raise ClosedError("the model was unloaded")
-            yield chunk
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a model, and how its route writes the records of it."""
+
+    engine: Engine
+    request: RunRequest
+    plan: Plan
+    clock: Clock
+    record: Callable[[str], dict[str, Any]]  # a record with a text, up to `done`
+    closing: Callable[[Sequence[int]], dict[str, Any]] = lambda tokens: {}  # the last record's own, by what came
+
+    async def records(self, prompt: Fitted) -> AsyncGenerator[dict[str, Any], None]:
+        """The records of the answer to a prompt; closing them ends the run."""
+        tokens: list[int] = []
+        progress = self.request.progress and self.request.stream
+        async with aclosing(self.engine.generate(prompt.tokens, self.plan.options, progress=progress)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, Progress):
+                    yield {**self.record(""), "done": False, **_progress_field(chunk)}
+                    continue
+                self.clock.token()
+                tokens.extend(chunk.tokens)
+                if chunk.text or chunk.logprobs:
+                    yield {**self.record(chunk.text), "done": False, **_logprobs_field(chunk)}
+                if chunk.done_reason is not None:
+                    yield self._last(chunk, tokens) | prompt.truncated(chunk)
+
+    def _last(self, chunk: Chunk, tokens: Sequence[int]) -> dict[str, Any]:
+        """The record with the figures; a run that something else stopped is an error."""
+        if chunk.done_reason == "cancelled":
+            raise ClosedError("the model was unloaded")
+        final = {**self.record(""), "done": True, "done_reason": chunk.done_reason}
+        return {**final, **self.closing(tokens), **self.clock.metrics(chunk)}
 
 
 def stamp(request: RunRequest) -> dict[str, Any]:
@@ -215,12 +221,12 @@ def stamp(request: RunRequest) -> dict[str, Any]:
     return {"model": request.model, "created_at": format_now()}
 
 
-def progress_field(progress: Progress) -> dict[str, Any]:
+def _progress_field(progress: Progress) -> dict[str, Any]:
     """The ``progress`` of a record before the first token."""
     return {"progress": {"prompt_tokens_done": progress.done, "prompt_tokens": progress.total}}
 
 
-def logprobs_field(chunk: Chunk) -> dict[str, Any]:
+def _logprobs_field(chunk: Chunk) -> dict[str, Any]:
     """The ``logprobs`` of a record, absent when the engine gave none."""
     if not chunk.logprobs:
         return {}

@@ -13,11 +13,8 @@ from server.schema import ShowRequest
 from server.store.describe import GGUFDescription
 from server.store.modelfile import render_modelfile, render_parameters
 from server.store.names import ModelName
-from server.store.store import Store
+from server.store.store import Store, StoredModel
 from server.times import format_local
-
-#: The prompt template of a model that has none.
-DEFAULT_TEMPLATE = "{{ .Prompt }}"
 
 
 async def show(request: Request, context: Context) -> Response:
@@ -33,12 +30,18 @@ async def show(request: Request, context: Context) -> Response:
     return json_response(shown)
 
 
-def _insert_note(description: GGUFDescription) -> str:
-    """A comment at the end of a template that says how a gap is written: clients look for `.Suffix` in there."""
+def _template(store: Store, model: StoredModel, description: GGUFDescription) -> str:
+    """The template that writes the prompts, and a comment on how a gap is written if it does not say so.
+
+    Clients look for `.Suffix` in there.
+    """
+    go = store.template(model)
+    source = (description.chat_template or "") if go is None else go.source
     marks = description.insert
-    if marks is None or "insert" not in description.capabilities:
-        return ""
-    return "{#- insert: %s{{ .Prompt }}%s{{ .Suffix }}%s -#}" % marks  # noqa: UP031  braces
+    if marks is None or "insert" not in description.capabilities or (go and "suffix" in go.variables):
+        return source
+    gap = "insert: %s{{ .Prompt }}%s{{ .Suffix }}%s" % marks  # noqa: UP031  braces
+    return source + ("{#- %s -#}" if go is None else "{{- /* %s */ -}}") % gap
 
 
 def _show(store: Store, name: ModelName, wanted: ShowRequest) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def _show(store: Store, name: ModelName, wanted: ShowRequest) -> dict[str, Any]:
         "license": "\n".join(model.licenses),
         "modelfile": render_modelfile(model, system=system, parameters=parameters),
         "parameters": render_parameters(parameters),
-        "template": (description.chat_template or model.template or DEFAULT_TEMPLATE) + _insert_note(description),
+        "template": _template(store, model, description),
         "system": system,
     }
     shown: dict[str, Any] = {key: value for key, value in fields.items() if value}

@@ -3,9 +3,8 @@
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.body import receive
-from server.handlers.chat import conversation
+from server.handlers.prompt import conversation, render, thinking
 from server.handlers.reference import Target, find_model
-from server.handlers.run import check_template, thinking_variables
 from server.http import Request, Response, json_response
 from server.models.engine import Text
 from server.schema import DetokenizeRequest, TokenizeRequest
@@ -43,11 +42,5 @@ async def _rendered(text: Text, target: Target, wanted: TokenizeRequest) -> str:
     """The prompt that chat would make of these messages."""
     if wanted.tools and not target.supports("tools"):
         raise ApiError(400, f"{target.stored.name.full} does not support tools")
-    check_template(target)
     messages = conversation(target, wanted.messages)
-    if not target.description.chat_template:
-        return "".join(message["content"] for message in messages if message["role"] != "system")
-    variables = thinking_variables(wanted, target)
-    if wanted.tools:
-        variables["tools"] = list(wanted.tools)
-    return await text.render(messages, **variables)
+    return await render(text, target, messages, think=thinking(wanted, target), tools=wanted.tools)

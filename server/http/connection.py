@@ -58,8 +58,8 @@ class Owner(Protocol):
     #: no further request is to be served
     stopping: bool
 
-    def date(self) -> str:
-        """The value of the Date field."""
+    def date_line(self) -> bytes:
+        """The line of the Date field."""
 
     def admit(self, connection: "Connection") -> bool:
         """Register a new connection; False when there are too many."""
@@ -71,7 +71,7 @@ class Owner(Protocol):
 class _Exchange:
     """One request and its answer."""
 
-    __slots__ = ("body_ended", "continue_due", "head", "keep", "probes", "receiver", "started", "task")
+    __slots__ = ("body_ended", "chunked", "continue_due", "head", "keep", "probes", "receiver", "started", "task")
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
@@ -86,11 +86,8 @@ class _Exchange:
         #: whether another request may follow
         self.keep = head.keep_alive
         self.probes = 0
-
-    @property
-    def chunked(self) -> bool:
-        """Whether a stream is sent in chunks; to HTTP/1.0 clients its end is the end of the connection."""
-        return self.head.version == "1.1"
+        #: whether a stream is sent in chunks; to HTTP/1.0 clients its end is the end of the connection
+        self.chunked = head.version == "1.1"
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -103,6 +100,8 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = RequestParser(owner.limits, owner.heads)
         self._transport: asyncio.Transport
         self._exchange: _Exchange | None = None
+        self._fields: tuple[Header, ...] | None = None
+        self._headers = Headers()
         self._remote = ""
         self._local = ""
         #: bounds the one thing that the connection waits for: a head, the next request, a body, the end
@@ -141,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
         self._remote = _address(transport.get_extra_info("peername"))
         self._local = _address(transport.get_extra_info("sockname"))
         if self._owner.admit(self):
-            self._set_timer(self._limits.header_seconds, self._close)
+            self._deadline.set(self._limits.header_seconds, self._close)
         else:
             self._fail(HTTPError(503, "too many connections"))
 
@@ -239,15 +238,15 @@ class Connection(asyncio.BufferedProtocol):
     def _await_bytes(self) -> None:
         self._resume_reading()
         if self._discarding:
-            self._set_timer(self._limits.body_seconds, self._close)
+            self._deadline.set(self._limits.body_seconds, self._close)
         elif self._parser.idle:
             if self._waits_for != "request":
                 self._waits_for = "request"
-                self._set_timer(self._limits.idle_seconds, self._close)
+                self._deadline.set(self._limits.idle_seconds, self._close)
         elif self._waits_for != "head":
             self._waits_for = "head"
             error = HTTPError(408, "request header timeout")
-            self._set_timer(self._limits.header_seconds, lambda: self._fail(error))
+            self._deadline.set(self._limits.header_seconds, lambda: self._fail(error))
 
     def _end_input(self) -> None:
         """The client has sent its last byte, and no request is in work."""
@@ -258,14 +257,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def _start(self, head: RequestHead) -> bool:
         """Hand a request to the application; True if it was answered at once and another one may follow."""
-        self._set_timer(None)
+        self._deadline.clear()
         self._waits_for = ""
         exchange = self._exchange = _Exchange(head)
+        if head.headers is not self._fields:  # clients send the same head again and again
+            self._fields, self._headers = head.headers, Headers(head.headers)
         request = Request(
             head.method,
             head.path,
             head.query,
-            Headers(head.headers),
+            self._headers,
             version=head.version,
             remote=self._remote,
             local=self._local,
@@ -350,14 +351,14 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(_CONTINUE)
         self._resume_reading()
         receiver = exchange.receiver = self._loop.create_future()
-        self._set_timer(self._limits.body_seconds, lambda: _wake(receiver, False))
+        self._deadline.set(self._limits.body_seconds, lambda: _wake(receiver, False))
         try:
             if not await receiver:
                 exchange.keep = False
                 raise HTTPError(408, "request body timeout")
         finally:
             exchange.receiver = None
-            self._set_timer(None)
+            self._deadline.clear()
 
     def _resume_reading(self) -> None:
         if self._reading_paused:
@@ -401,7 +402,7 @@ class Connection(asyncio.BufferedProtocol):
         return head + response.body
 
     async def _send_stream(self, exchange: _Exchange, response: StreamResponse) -> None:
-        framing = [("Transfer-Encoding", "chunked")] if exchange.chunked else []
+        framing = b"Transfer-Encoding: chunked\r\n" if exchange.chunked else b""
         has_body = exchange.head.method != "HEAD"
         try:
             if has_body:
@@ -419,15 +420,16 @@ class Connection(asyncio.BufferedProtocol):
             if close is not None:
                 await close()
 
-    def _head_of(self, exchange: _Exchange, response: Answer, framing: list[Header]) -> bytes:
+    def _head_of(self, exchange: _Exchange, response: Answer, framing: bytes) -> bytes:
         """The head of an answer, which is to be sent now; decides whether the connection goes on."""
         sized = exchange.chunked or isinstance(response, Response)
         keep = exchange.keep and sized and not self._owner.stopping and self._settle_body(exchange)
-        own = [("Date", self._owner.date()), *framing]
+        connection = b""
         if not keep:
-            own.append(("Connection", "close"))
-        elif exchange.head.version == "1.0":
-            own.append(("Connection", "keep-alive"))
+            connection = b"Connection: close\r\n"
+        elif not exchange.chunked:
+            connection = b"Connection: keep-alive\r\n"
+        own = b"%b%b%b" % (self._owner.date_line(), framing, connection)
         head = encode_head(response.status, response.headers, own)
         exchange.keep = keep
         exchange.started = True
@@ -471,8 +473,7 @@ class Connection(asyncio.BufferedProtocol):
     def _fail(self, error: HTTPError) -> None:
         """Answer a request that never reached a handler; its connection ends."""
         response = error_response(error)
-        length = str(len(response.body))
-        own = [("Date", self._owner.date()), ("Content-Length", length), ("Connection", "close")]
+        own = b"%b%bConnection: close\r\n" % (self._owner.date_line(), _length(response))
         head = encode_head(response.status, response.headers, own)
         self._transport.write(head if self._parser.method == "HEAD" else head + response.body)
         self._linger()
@@ -485,17 +486,14 @@ class Connection(asyncio.BufferedProtocol):
         self._ending = True
         self._transport.write_eof()
         self._resume_reading()
-        self._set_timer(self._limits.linger_seconds, self._close)
+        self._deadline.set(self._limits.linger_seconds, self._close)
 
     def _close(self) -> None:
         """Flush and close; a client that does not take the rest is cut."""
         self._ending = True
-        self._set_timer(None)
+        self._deadline.clear()
         self._transport.close()
         self._watch_writing()
-
-    def _set_timer(self, seconds: float | None, callback: Callable[[], None] | None = None) -> None:
-        self._deadline.set(seconds, callback)
 
     def _watch_writing(self) -> None:
         """Cut the connection when, from now on, the client takes nothing for `write_seconds`."""
@@ -521,8 +519,9 @@ class Connection(asyncio.BufferedProtocol):
             self._probe_later(exchange)
 
 
-def _length(response: Response) -> list[Header]:
-    return [] if response.status in _BODILESS else [("Content-Length", str(len(response.body)))]
+def _length(response: Response) -> bytes:
+    """The line of the field that frames a whole answer."""
+    return b"" if response.status in _BODILESS else b"Content-Length: %d\r\n" % len(response.body)
 
 
 def _address(name: object) -> str:

@@ -19,17 +19,19 @@ class Deadline:
         self._time = 0.0
         self._handle: asyncio.TimerHandle | None = None
 
-    def set(self, seconds: float | None, callback: Callable[[], None] | None = None) -> None:
-        """Call `callback` in so many seconds instead of what was set before; None: call nothing."""
-        self._callback = callback if seconds is not None else None
-        if seconds is None:
-            return
+    def set(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call `callback` in so many seconds instead of what was set before."""
+        self._callback = callback
         self._time = self._loop.time() + seconds
         if self._handle is not None and self._handle.when() > self._time:
             self._handle.cancel()
             self._handle = None
         if self._handle is None:
             self._handle = self._loop.call_later(seconds, self._fire)
+
+    def clear(self) -> None:
+        """Call nothing."""
+        self._callback = None
 
     def close(self) -> None:
         """Call nothing any more, and let go of the loop."""

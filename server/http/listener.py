@@ -38,7 +38,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._date = (0, "")
+        self._date = (0, b"")
 
     @property
     def address(self) -> tuple[str, int]:
@@ -85,11 +85,11 @@ class Server:
             return False
         return True
 
-    def date(self) -> str:
-        """The Date field, made once a second."""
+    def date_line(self) -> bytes:
+        """The line of the Date field, made once a second."""
         now = int(time.time())
         if self._date[0] != now:
-            self._date = (now, formatdate(now, usegmt=True))
+            self._date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode())
         return self._date[1]
 
     def admit(self, connection: Connection) -> bool:

@@ -74,6 +74,19 @@ class Request:
         self.content_length = content_length
         self._receive = receive
 
+    def watch(self, on_end: Callable[[bytes], Awaitable[None]]) -> None:
+        """Call a function with the whole body when it has been received."""
+        receive, pieces = self._receive, bytearray()
+
+        async def watched() -> bytes:
+            piece = await receive()
+            pieces.extend(piece)
+            if not piece:
+                await on_end(bytes(pieces))
+            return piece
+
+        self._receive = watched
+
     async def stream(self) -> AsyncIterator[bytes]:
         """The body as it comes; while it is not iterated, the client is not read."""
         while chunk := await self._receive():

@@ -108,24 +108,17 @@ def error_response(error: HTTPError) -> Response:
     return json_response({"error": error.text}, error.status, error.headers)
 
 
-def encode_head(status: int, headers: Iterable[Header], own: Iterable[Header]) -> bytes:
-    """Status line and fields; `headers` may hold no control characters and none of the `own` names."""
-    return _encode_head(status, tuple(headers), tuple(own))
+def encode_head(status: int, headers: Iterable[Header], own: bytes) -> bytes:
+    """A whole head: `headers` may hold no control characters and no field that is in `own`, the connection's lines."""
+    return b"%b%b\r\n" % (_head_start(status, tuple(headers)), own)
 
 
-@lru_cache(maxsize=16)
-def _encode_head(status: int, headers: tuple[Header, ...], own: tuple[Header, ...]) -> bytes:
-    """Within a second many answers have the same head."""
-    lines = [_status_line(status)]
+@lru_cache(maxsize=64)
+def _head_start(status: int, headers: tuple[Header, ...]) -> bytes:
+    """Status line and an application's fields; many answers have the same ones."""
+    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n"]
     lines += [_field_line(name, value) for name, value in headers]
-    lines += [f"{name}: {value}\r\n" for name, value in own]
-    lines.append("\r\n")
     return "".join(lines).encode("latin-1")
-
-
-@lru_cache
-def _status_line(status: int) -> str:
-    return f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n"
 
 
 @lru_cache(maxsize=64)

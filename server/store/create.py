@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ollamacore.errors import InvalidFileError, UnsupportedModelError
+from ollamacore.errors import InvalidFileError, TemplateError, UnsupportedModelError
 from server.store import disk
 from server.store.describe import GGUFDescription, describe_gguf
 from server.store.digest import format_digest, parse_digest
@@ -16,6 +16,7 @@ from server.store.errors import CreateError, DamagedManifestError, InvalidDigest
 from server.store.manifests import Layer
 from server.store.names import ModelName
 from server.store.store import Store, StoredModel
+from server.store.template import parsed
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -33,6 +34,8 @@ class CreateSpec:
     base: ModelName | None = None
     files: Mapping[str, str] | None = None
     adapters: Mapping[str, str] = field(default_factory=dict)
+    draft_files: Mapping[str, str] = field(default_factory=dict)
+    draft_quantize: str = ""
     quantize: str = ""
     template: str = ""
     system: str = ""
@@ -42,11 +45,13 @@ class CreateSpec:
     renderer: str = ""
     parser: str = ""
     requires: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)  # what the config is to say instead of the file
 
 
 def create_model(store: Store, spec: CreateSpec, on_progress: Progress) -> StoredModel:
     """Make the model and report each step; raises CreateError with Ollama's text, or another StoreError."""
     _check(spec)
+    _check_template(spec.template)
     with store.hold():
         build = _Build(store, on_progress)
         if spec.base is not None:
@@ -67,7 +72,7 @@ def create_model(store: Store, spec: CreateSpec, on_progress: Progress) -> Store
 
 def _check(spec: CreateSpec) -> None:
     """Refuse what needs no look at the store."""
-    for name, digest in [*(spec.files or {}).items(), *spec.adapters.items()]:
+    for name, digest in [*(spec.files or {}).items(), *spec.draft_files.items(), *spec.adapters.items()]:
         if name.startswith("/") or not {"", ".", ".."}.isdisjoint(name.split("/")):
             raise CreateError("file path must be relative")
         try:
@@ -78,12 +83,50 @@ def _check(spec: CreateSpec) -> None:
         raise CreateError("neither 'from' or 'files' was specified")
     if spec.base is None and not spec.files:
         raise CreateError("no files provided to convert")
+    _check_info(spec.info)
+    _check_unsupported(spec)
+
+
+def _check_unsupported(spec: CreateSpec) -> None:
+    if spec.draft_quantize and not spec.draft_files:
+        raise CreateError("--draft-quantize requires a DRAFT model")
+    if spec.draft_files:
+        raise CreateError("draft models are not supported")
     if len(spec.adapters) > 1:
         raise CreateError("only one adapter is currently supported")
     if spec.adapters:
         raise CreateError("adapters are not supported")
     if spec.quantize:
         raise CreateError("quantization is not supported; supply a quantized GGUF file")
+
+
+#: field of `info` -> key of the config
+_INFO_TEXTS = {
+    "model_family": "model_family",
+    "base_name": "base_name",
+    "quantization_level": "file_type",
+    "parameter_size": "model_type",
+}
+_INFO_NUMBERS = ("context_length", "embedding_length")
+
+
+def _check_info(info: Mapping[str, Any]) -> None:
+    for name in _INFO_TEXTS:
+        if not isinstance(info.get(name, ""), str):
+            raise CreateError(f'info field "{name}" must be a string')
+    for name in _INFO_NUMBERS:
+        value = info.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise CreateError(f'info field "{name}" must be a number')
+        if not 0 <= value < 2**31 or value != int(value):
+            raise CreateError(f'info field "{name}" must be a non-negative integer')
+
+
+def _check_template(source: str) -> None:
+    try:
+        parsed(source)
+    except TemplateError as error:
+        raise CreateError(f"template error: {error}") from error
 
 
 def _replaced_model(store: Store, name: ModelName) -> StoredModel | None:
@@ -142,6 +185,18 @@ class _Build:
             self._replace("messages", _json([dict(message) for message in spec.messages]))
         texts = {"renderer": spec.renderer, "parser": spec.parser, "requires": spec.requires}
         self._config |= {key: text for key, text in texts.items() if text}
+        self._tell(spec.info)
+
+    def _tell(self, info: Mapping[str, Any]) -> None:
+        """Put what a request says of the model over what its file says; capabilities add."""
+        self._config |= {key: info[name] for name, key in _INFO_TEXTS.items() if info.get(name)}
+        self._config |= {name: int(info[name]) for name in _INFO_NUMBERS if info.get(name)}
+        if info.get("model_family"):
+            self._config["model_families"] = [info["model_family"]]
+        listed = info.get("capabilities")
+        if isinstance(listed, list):
+            known = self._config.get("capabilities") or []
+            self._config["capabilities"] = list(dict.fromkeys([*known, *filter(_is_text, listed)]))
 
     def config_bytes(self) -> bytes:
         """The config JSON of the model as it is now."""
@@ -202,6 +257,10 @@ def _config(descriptions: Sequence[GGUFDescription]) -> dict[str, Any]:
         **({"context_length": model.context_length} if model.context_length else {}),
         **({"embedding_length": model.embedding_length} if model.embedding_length else {}),
     }
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _json(value: Any) -> str:

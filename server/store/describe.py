@@ -1,8 +1,6 @@
 """What a GGUF file says about the model in it, in the words of /api/show and of a model's config."""
 
-import itertools
 import math
-import re
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 from ollamacore import InsertMarks, insert_marks
 from ollamacore.gguf import GGUFFile
 from server.store.disk import disk_errors
+from server.store.template import jinja_capabilities
 
 #: Arrays longer than this are left out of model_info unless the client asks for all: they are vocabularies.
 _ARRAY_LIMIT = 1024
@@ -85,17 +84,6 @@ def human_number(number: int) -> str:
     return str(number)
 
 
-def template_capabilities(template: str) -> list[str]:
-    """What a Go template can do, by the variables that it uses."""
-    used = set(itertools.chain.from_iterable(map(_VARIABLE.findall, _ACTION.findall(template))))
-    known = {"Tools": "tools", "Suffix": "insert", "Thinking": "thinking"}
-    return [capability for variable, capability in known.items() if variable in used]
-
-
-_ACTION = re.compile(r"\{\{(.*?)\}\}", re.S)
-_VARIABLE = re.compile(r"\.(\w+)")
-
-
 def _kind(architecture: str, declared: str) -> str:
     if declared == "adapter":
         return "adapter"
@@ -121,16 +109,10 @@ def _capabilities(
         found.append("vision")
     if f"{architecture}.audio.block_count" in metadata:
         found.append("audio")
-    if "tools" in chat_template or "tool_call" in chat_template:
-        found.append("tools")
-    if "</think>" in chat_template and ("<think>" in chat_template or _SPLITS_THINKING.search(chat_template)):
-        found.append("thinking")
+    found += jinja_capabilities(chat_template)
     if insert is not None and pooling is None:
         found.append("insert")
     return found
-
-
-_SPLITS_THINKING = re.compile(r"""split\(\s*['"]</think>['"]""")
 
 
 def _model_info(metadata: Mapping[str, Any], parameter_count: int, limit: int | None) -> dict[str, Any]:

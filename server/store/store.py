@@ -17,20 +17,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ollamacore import ModelfileTemplate
 from ollamacore.errors import OllamaCoreError
 from server.store import disk
 from server.store.blobs import BlobStore, BlobWriter, VerifyMode
-from server.store.describe import GGUFDescription, describe_gguf, template_capabilities
+from server.store.describe import GGUFDescription, describe_gguf
 from server.store.digest import parse_digest
 from server.store.errors import DamagedBlobError, ModelNotFoundError, StoreError
 from server.store.manifests import CONFIG_TYPE, Layer, Manifest, ManifestStore
 from server.store.names import ModelName
+from server.store.template import TEMPLATE_CAPABILITIES, chosen, go_capabilities
 
 log = logging.getLogger(__name__)
 
 #: Blobs that no model uses are kept this long: a client uploads them before it creates the model.
 GRACE_S = 3600
 _DESCRIPTIONS = 64
+#: one of these is in every list of capabilities that is complete
+_KINDS = {"completion", "embedding", "rerank"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -144,10 +148,17 @@ class Store:
     Everything is written under `root/ollamacore`. A real Ollama's models in `root` are read in place and
     never changed; a copy of such a model, or one made from it, uses its blobs where they are. `packed` is where
     the engine keeps packed weights beside the blobs that they were made of (by default `root/ollamacore/packed`).
+    `go_templates` puts Modelfiles' templates always, or never, before those of GGUF files (template.py).
     """
 
     def __init__(
-        self, root: Path, *, verify: VerifyMode = "stat", prune: bool = True, packed: Path | None = None
+        self,
+        root: Path,
+        *,
+        verify: VerifyMode = "stat",
+        prune: bool = True,
+        packed: Path | None = None,
+        go_templates: bool | None = None,
     ) -> None:
         root = root.absolute()
         with disk.disk_errors("opening the model store"):
@@ -156,6 +167,7 @@ class Store:
                 disk.make_folders(root, ("ollamacore", folder))
         self._locks = root / "ollamacore" / "locks"
         self._prune = prune
+        self._go_templates = go_templates
         self._blobs = BlobStore(root, verify, packed)
         self._manifests = ManifestStore(root)
         self._descriptions: dict[str, GGUFDescription] = {}
@@ -254,17 +266,34 @@ class Store:
         capabilities = [str(name) for name in listed] if isinstance(listed, list) else []
         context, embedding = config.get("context_length"), config.get("embedding_length")
         try:
-            if not (capabilities and context):  # a model made here has them in its config
+            if model.template is not None:
+                context = context or self.describe(model).context_length
+                embedding = embedding or self.describe(model).embedding_length
+                capabilities[:] = self._with_template(model, capabilities)
+            elif not (context and _KINDS & set(capabilities)):  # a model made here has them in its config
                 description = self.describe(model)
                 capabilities += description.capabilities
                 context = context or description.context_length
                 embedding = embedding or description.embedding_length
-            capabilities += template_capabilities(model.template or "")
         except (StoreError, OllamaCoreError) as error:
             self._manifests.report(f"model '{model.name.short}': {error}")
         if model.has_projector:
             capabilities.append("vision")
         return ModelSummary(tuple(dict.fromkeys(capabilities)), context, embedding)
+
+    def template(self, model: StoredModel) -> ModelfileTemplate | None:
+        """The Go template that writes the model's prompts, None where the Jinja template of its GGUF does.
+
+        TemplateError if it is no template.
+        """
+        return chosen(model.template, self.describe(model).chat_template, self._go_templates)
+
+    def _with_template(self, model: StoredModel, listed: Sequence[str]) -> tuple[str, ...]:
+        """The capabilities of a model with a Go template: what the weights can do, and the template in force."""
+        template, everything = self.template(model), (*listed, *self.describe(model).capabilities)
+        if template is None:
+            return everything
+        return (*(name for name in everything if name not in TEMPLATE_CAPABILITIES), *go_capabilities(template))
 
     # -- housekeeping --
 

@@ -3,11 +3,14 @@
 import json
 
 import httpx
+import numpy as np
 import pytest
 
 import ollamacore
 from server.models.engine import LocalLoader
 from tests.generate.bert import tiny_bert
+from tests.generate.decoders import tiny_decoder
+from tests.generate.encoders import ENCODERS, MEAN, RANK, tiny_encoder
 from tests.generate.tiny import tiny_model
 from tests.server.live import LiveServer
 
@@ -20,6 +23,10 @@ def tiny_server(tmp_path_factory):
         server.add_model("tiny", server.gguf)
         server.add_model("ranker", tiny_bert(folder / "ranker.gguf", pooling=4, labels=1))
         server.add_model("encoder", tiny_bert(folder / "encoder.gguf"))
+        server.add_model("qwen3-reranker", tiny_decoder(folder / "qwen3.gguf", "qwen3", labels=(40, 70)))
+        for name in ENCODERS:
+            pooling = RANK if name.endswith("rank") else MEAN
+            server.add_model(name, tiny_encoder(folder / f"{name}.gguf", name, pooling=pooling))
         yield server
 
 
@@ -61,12 +68,28 @@ def test_progress_of_a_long_prompt(http):
     assert again[0]["progress"]["prompt_tokens_done"] == again[-1]["prompt_eval_cached_count"] > 0
 
 
-def test_rerank(http):
+@pytest.mark.parametrize("name", [name for name in ENCODERS if not name.endswith("rank")])
+def test_every_encoder_embeds(tiny_server, http, name):
+    texts = ["a text", "another text, which is longer than the one in front of it", "a"]
+    answer = http.post("/api/embed", json={"model": name, "input": texts, "keep_alive": 0}).json()
+    with ollamacore.Model.load(tiny_server.gguf.with_name(f"{name}.gguf"), threads=2) as model:
+        np.testing.assert_array_equal(np.array(answer["embeddings"], np.float32), model.embed(texts).vectors)
+
+
+@pytest.mark.parametrize(
+    "name", ["ranker", "qwen3-reranker", *(name for name in ENCODERS if name.endswith("rank"))]
+)
+def test_rerank(http, name):
     documents = ["a token", "running", "the tokenizer runs"]
-    answer = http.post("/api/rerank", json={"model": "ranker", "query": "run?", "documents": documents}).json()
+    body = {"model": name, "query": "run?", "documents": documents, "keep_alive": 0}
+    answer = http.post("/api/rerank", json=body).json()
     scores = [result["relevance_score"] for result in answer["results"]]
     assert scores == sorted(scores, reverse=True)
     assert all(0 < score < 1 for score in scores)
+
+
+def test_other_models_do_not_rerank(http):
+    documents = ["a token"]
     for model in ("tiny", "encoder"):
         refused = http.post("/api/rerank", json={"model": model, "query": "run?", "documents": documents})
         assert (refused.status_code, refused.json()["error"]) == (400, f'"{model}" does not support rerank')
@@ -74,9 +97,12 @@ def test_rerank(http):
     assert (refused.status_code, refused.json()["error"]) == (400, '"ranker" does not support embeddings')
 
 
-def test_an_empty_text_of_a_model_that_adds_no_tokens(http):
-    refused = http.post("/api/embed", json={"model": "tiny", "input": ["x", ""]})
-    assert (refused.status_code, refused.json()["error"]) == (400, "a text to embed has no tokens")
+def test_an_empty_text_of_a_model_that_adds_no_tokens_is_embedded(http):
+    found = http.post("/api/embed", json={"model": "tiny", "input": ["x", ""]}).json()
+    first, second = found["embeddings"]
+    assert len(first) == len(second)
+    assert first != second
+    assert found["prompt_eval_count"] == 2  # the mark of a beginning stands for nothing
 
 
 def test_metrics_of_a_model_that_ran(http):

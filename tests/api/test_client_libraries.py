@@ -27,6 +27,8 @@ PACKAGES = {
     "litellm": ("litellm==1.106.2",),
     "llama_index": ("llama-index-llms-ollama==0.11.0", "llama-index-embeddings-ollama==0.10.0"),
 }
+#: seconds that an installation, or the checks of one library, may take on a machine that has other things to do
+PATIENCE = 600
 LIBRARIES = os.environ.get("CLIENT_LIBRARIES", "langchain llm").split()
 
 
@@ -43,7 +45,7 @@ def environment(library: str) -> Path:
             venv.create(folder, with_pip=False, symlinks=True)
             pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q"]
             command = [*pip, "--disable-pip-version-check", "--no-compile", *packages]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
             assert done.returncode == 0, done.stderr
             (folder / "installed").touch()
     return python
@@ -63,6 +65,7 @@ def target(running_server, minilm_path):
     server.keep_only(starter.model)
 
 
+@pytest.mark.timeout(2 * PATIENCE)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_library(target, tmp_path, library):
     python = environment(library)
@@ -73,7 +76,7 @@ def test_library(target, tmp_path, library):
         command,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=PATIENCE,
         check=False,
         cwd=tmp_path,
         env={**variables, **target, "LLM_USER_PATH": str(tmp_path)},

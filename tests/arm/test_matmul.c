@@ -114,6 +114,7 @@ static oc_act columns(const activations *x, int64_t first, int64_t n) {
                     x->scale + first * (k / 16),
                     x->sum + first * (k / 32),
                     n,
+                    k,
                     k};
 }
 

@@ -299,6 +299,7 @@ static void test_kv_store(const oc_kernel *row) {
             tile[j][0] = guarded(bytes);
             tile[j][1] = guarded(bytes);
             ((oc_kv_store_fn)(j ? row : generic_of(row))->fn)(k, v, tile[j][0], tile[j][1], slot, head_dim);
+            ((oc_kv_store_fn)row->fn)(k, NULL, tile[j][0], tile[j][1], slot, head_dim); /* the same key, no value */
         }
         check(!memcmp(tile[0][0], tile[1][0], bytes), row->symbol, "K, head size %d, slot %d", head_dim,
               slot);

@@ -48,6 +48,16 @@ def test_encoder_equals_reference(tmp_path, tensor_type, pooling):
     np.testing.assert_allclose(found.vectors, exact, atol=1e-4)
 
 
+@pytest.mark.parametrize("pooling", [1, 2, 3])
+def test_encoder_of_odd_width_equals_reference(tmp_path, pooling):
+    path = tiny_bert(tmp_path / "m.gguf", n_embd=60, n_ff=101, pooling=pooling)
+    texts = [tokens_of(length) for length in (1, 33, 150)]
+    with closing(ollamacore.Model.load(path, threads=2)) as model:
+        found = model.embed(texts, normalize=False)
+    exact = np.stack([pooled(BertReference(path).hidden(text), pooling) for text in texts])
+    np.testing.assert_allclose(found.vectors, exact, atol=1e-4)
+
+
 @pytest.mark.parametrize("tensor_type", ["Q8_0", "Q4_0"])
 def test_quantised_encoder_is_near_the_reference(tmp_path, tensor_type):
     path = tiny_bert(tmp_path / "m.gguf", tensor_type=tensor_type)

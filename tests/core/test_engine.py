@@ -18,15 +18,24 @@ from ollamacore import (
 )
 from ollamacore.arch import build_plan, supports
 from ollamacore.gguf import GGUFFile
+from tests.generate.deepseek import deepseek_model
+from tests.generate.gemmas import GEMMAS, gemma_model
 from tests.generate.moe import MOE_SHAPES, moe_model
 from tests.generate.tiny import tiny_model
 
 TOKENS = array("i", [(7 * i + 3) % 300 for i in range(90)])
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2", "gemma3", "qwen2moe", "gpt-oss"])
+MODELS = ["llama", "qwen2", "gemma3", "qwen2moe", "gpt-oss", "gemma3n", "gemma4-26b-a4b", "v3"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def path(request, tmp_path_factory):
     target = tmp_path_factory.mktemp("engine") / f"{request.param}.gguf"
+    if request.param == "v3":
+        return deepseek_model(target, request.param, tensor_type="Q8_0")
+    if request.param in GEMMAS:
+        return gemma_model(target, request.param, "Q8_0")
     make = moe_model if request.param in MOE_SHAPES else tiny_model
     return make(target, request.param, tensor_type="Q8_0")
 
@@ -42,9 +51,7 @@ def open_engine(path, *, n_threads=2, kv_blocks=64, max_tokens=64, kv_type="f16"
         max_tokens=max_tokens,
         max_outputs=8,
         max_seqs=8,
-        n_layer=plan.kv.n_layer,
-        n_kv_head=plan.kv.n_kv_head,
-        head_dim=plan.kv.head_dim,
+        kv=plan.kv,
         kv_type=kv_type,
         kv_blocks=kv_blocks,
     )
@@ -244,9 +251,7 @@ def test_unsupported_tensor_type_is_named(path):
         max_tokens=8,
         max_outputs=1,
         max_seqs=1,
-        n_layer=1,
-        n_kv_head=1,
-        head_dim=8,
+        kv=[(1, 8, 0)],
         kv_type="f16",
         kv_blocks=1,
     )
@@ -256,7 +261,7 @@ def test_unsupported_tensor_type_is_named(path):
 
 def test_attention_without_its_keys_and_values_is_refused():
     engine = _core.Engine(
-        n_threads=1, max_tokens=8, max_outputs=1, max_seqs=1, n_layer=1, n_kv_head=1, head_dim=32, kv_type="q8_0",
+        n_threads=1, max_tokens=8, max_outputs=1, max_seqs=1, kv=[(1, 32, 0)], kv_type="q8_0",
         kv_blocks=1,
     )
     matrix = engine.add_matrix(0, 32, 32, memoryview(bytes(4 * 32 * 32)))
@@ -276,9 +281,7 @@ def test_plan_that_does_not_fit_is_refused(spoil):
         max_tokens=8,
         max_outputs=1,
         max_seqs=1,
-        n_layer=1,
-        n_kv_head=1,
-        head_dim=8,
+        kv=[(1, 8, 0)],
         kv_type="f16",
         kv_blocks=1,
     )

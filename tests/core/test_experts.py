@@ -44,6 +44,21 @@ def test_equal_experts_are_one_expert(tmp_path):
     assert np.abs(ours - dense).max() < 1e-4
 
 
+@pytest.mark.parametrize("tensor_type", ["F32", "Q4_0"])
+def test_a_tensor_for_each_expert_is_the_same_model(tmp_path, tensor_type):
+    old = moe_model(tmp_path / "o.gguf", "llama", is_old=True, tensor_type=tensor_type)
+    expected = logits_of(moe_model(tmp_path / "m.gguf", "llama", tensor_type=tensor_type), 8, threads=2)
+    np.testing.assert_array_equal(logits_of(old, 8, threads=2, repack=True), expected)
+    np.testing.assert_array_equal(logits_of(old, 8, threads=2, repack=False), expected)
+
+
+def test_missing_tensor_of_one_expert_is_named(tmp_path):
+    path = moe_model(tmp_path / "m.gguf", "llama", is_old=True)
+    path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.5.weight", b"blk.1.ffn_up.?.weight"))
+    with pytest.raises(ollamacore.InvalidFileError, match=r"blk\.1\.ffn_up\.5\.weight"):
+        logits_of(path, 1)
+
+
 def test_too_many_used_experts_are_refused(tmp_path):
     with pytest.raises(ollamacore.InvalidFileError, match="9 of 8 experts"):
         logits_of(moe_model(tmp_path / "m.gguf", "qwen3moe", n_used=9), 1)

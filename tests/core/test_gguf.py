@@ -514,6 +514,22 @@ def test_type_tables_agree_with_the_gguf_package():
         assert file_types[number] in (f"ALL_{name}", f"MOSTLY_{name}", f"MOSTLY_{name}_MOE")
 
 
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+def test_floats_of_every_float_type_are_read(tmp_path, kind):
+    values = np.float32([[1.5, -2.0, 0.0], [0.15625, 1024.0, -np.inf]])
+    writer = reference.GGUFWriter(tmp_path / "m.gguf", "llama")
+    raw_type = reference.GGMLQuantizationType[kind]
+    writer.add_tensor("a", reference.quants.quantize(values, raw_type), raw_dtype=raw_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with GGUFFile.open(tmp_path / "m.gguf") as file:
+        found = file.floats("a")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, values.ravel())
+
+
 @pytest.mark.model
 def test_real_file_equals_the_gguf_package(smollm2_path):
     theirs = reference.GGUFReader(smollm2_path)

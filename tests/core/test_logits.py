@@ -33,6 +33,30 @@ def test_float_logits_equal_reference(tmp_path, architecture, tensor_type, threa
     assert np.abs(ours - exact).max() < 1e-3
 
 
+#: sizes that are no whole numbers of the groups of 8 rows and blocks of 32 that kernels work on
+ODD_SIZES = {
+    "feed-forward": ("llama", {"n_ff": 172}),
+    "width": ("llama", {"n_embd": 100}),
+    "odd multiple of 32": ("llama", {"n_embd": 96, "n_ff": 160}),
+    "heads of 10": ("llama", {"head_dim": 10, "n_head": 5, "n_kv_head": 5}),
+    "all, with biases": ("qwen2", {"n_embd": 100, "n_head": 2, "n_kv_head": 1, "n_ff": 101, "n_vocab": 389}),
+    "all, with more norms": ("gemma3", {"n_embd": 60, "head_dim": 20, "n_ff": 171}),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "tensor_type"),
+    [*((case, "F32") for case in ODD_SIZES), ("all, with biases", "F16"), ("all, with more norms", "BF16")],
+)
+def test_odd_sizes_equal_reference(tmp_path, case, tensor_type):
+    architecture, changes = ODD_SIZES[case]
+    if architecture == "qwen2":
+        changes = changes | {"head_dim": changes["n_embd"] // changes["n_head"]}
+    path = tiny_model(tmp_path / "m.gguf", architecture, tensor_type=tensor_type, **changes)
+    ours, exact = logits_and_exact(path, threads=2, kv_type="f32")
+    assert np.abs(ours - exact).max() < 1e-3
+
+
 @pytest.mark.parametrize("architecture", SHAPES)
 def test_half_kv_cache_costs_little(tmp_path, architecture):
     path = tiny_model(tmp_path / "m.gguf", architecture)

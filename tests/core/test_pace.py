@@ -22,21 +22,34 @@ def test_nothing_is_known_at_first():
     assert pace.prompt_tokens(1) == FIRST, "a prompt alone says nothing about streams"
 
 
-@pytest.mark.parametrize(("token", "expected"), [(0.1, 8), (0.01, MOST), (0.05, 24), (0.3, 5), (100.0, LEAST)])
+@pytest.mark.parametrize(("token", "expected"), [(0.1, 8), (0.01, MOST), (0.25, 4), (0.5, 2), (100.0, LEAST)])
 def test_chunk_keeps_the_step_within_the_slowdown(token, expected):
-    pace = measured(1.0, token)
+    pace = measured(1.0, token, steps=80)
     assert pace.prompt_tokens(1) == expected
     if LEAST < expected < MOST:
         assert 1.0 + token * expected <= SLOWDOWN
 
 
+def test_prompt_among_many_streams_moves_on_by_more():
+    pace = measured(1.0, 100.0, streams=8)
+    assert pace.prompt_tokens(8) == 4
+
+
+def test_pause_of_the_machine_counts_little():
+    pace = measured(1.0, 0.1, steps=80)
+    before = pace.prompt_tokens(1)
+    pace.note(1, 0, 45.0)
+    pace.note(1, before, 45.0)
+    assert pace.prompt_tokens(1) >= before // 4
+
+
 def test_chunk_shrinks_while_a_prompt_grows_deeper_and_recovers():
-    pace = measured(1.0, 0.04)
+    pace = measured(1.0, 0.04, steps=200)
     shallow = pace.prompt_tokens(1)
     for depth in range(50):
         pace.note(1, 16, 1.0 + 16 * 0.01 * depth)
     deep = pace.prompt_tokens(1)
-    for _ in range(20):
+    for _ in range(200):
         pace.note(1, deep, 1.0 + deep * 0.04)
     assert LEAST <= deep < shallow == pace.prompt_tokens(1)
 

@@ -30,8 +30,8 @@ def model(path):
 def engine(path):
     plan = build_plan(GGUFFile.open(path))
     engine = _core.Engine(
-        n_threads=1, max_tokens=64, max_outputs=1, max_seqs=4, n_layer=plan.kv.n_layer, n_kv_head=plan.kv.n_kv_head,
-        head_dim=plan.kv.head_dim, kv_type="f16", kv_blocks=16,
+        n_threads=1, max_tokens=64, max_outputs=1, max_seqs=4, kv=plan.kv,
+        kv_type="f16", kv_blocks=16,
     )  # fmt: skip
     plan.install(engine)
     engine.load()

@@ -30,8 +30,8 @@ def path(name, tmp_path_factory):
 def open_engine(path, n_threads=2, sequences=3, saved=2):
     plan = build_plan(GGUFFile.open(path))
     engine = _core.Engine(
-        n_threads=n_threads, max_tokens=64, max_outputs=4, max_seqs=4, n_layer=plan.kv.n_layer,
-        n_kv_head=plan.kv.n_kv_head, head_dim=plan.kv.head_dim, kv_type="f16", kv_blocks=40,
+        n_threads=n_threads, max_tokens=64, max_outputs=4, max_seqs=4, kv=plan.kv,
+        kv_type="f16", kv_blocks=40,
         state_size=plan.state_size, n_sequences=sequences, n_saved=saved,
     )  # fmt: skip
     plan.install(engine)

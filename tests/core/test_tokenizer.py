@@ -3,6 +3,7 @@
 import threading
 import unicodedata
 from array import array
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.core.vocabularies import (
     NORMAL,
     UNKNOWN,
     USER_DEFINED,
+    Metadata,
     Region,
     bpe,
     spell,
@@ -198,6 +200,51 @@ def test_end_of_message_does_not_end_where_return_and_call_do():
     assert tokenizer(bpe(special=harmony[:1])).end_ids == {256}
 
 
+def test_user_defined_end_is_a_control_token():
+    special = [(text, USER_DEFINED) for text in ("<|im_end|>", "<fim_middle>", "<b>", "</s>")]
+    tokens = tokenizer(bpe(special=special))
+    text = "<|im_end|><fim_middle><b></s>"
+    assert tokens.encode(text) == [256, 257, 258, 259]
+    assert tokens.encode(text, parse_special=False) == [*text[:22].encode(), 258, 259]
+
+
+# ---- white space that special tokens take with them ----
+
+SPACED = "a \n<mask>\t <x> b <s> c <unk> d<mask><mask> e"
+
+
+def spaced(**keys):
+    metadata = spm(*"abcde▁", special=[("<mask>", CONTROL), ("<x>", USER_DEFINED)], add_space_prefix=False)
+    tokens = tokenizer(Metadata(metadata.metadata | {key.replace("_", ".", 1): text for key, text in keys.items()}))
+    ids = tokens.encode(SPACED, add_special=False)
+    return tokens.decode(ids, special=True)
+
+
+def test_mask_takes_the_white_space_before_it():
+    expected = "a<mask>\t <x> b <s> c <unk> d<mask><mask> e"
+    assert spaced(general_architecture="nomic-bert-moe") == expected
+    assert spaced(general_architecture="bert") == SPACED
+    bare = bpe(special=[("<mask>", CONTROL)], pre="jina-v2-code")
+    assert encode(bare, "a \n<mask> b") == [97, 256, 32, 98]
+    assert encode(bare, "a <mask>", parse_special=False) == list(b"a <mask>")
+
+
+def test_phi_3_tokens_take_the_white_space_behind_them():
+    expected = "a \n<mask><x>b <s> c <unk> d<mask><mask>e"
+    assert spaced(general_name="Phi-3 mini") == expected
+    assert spaced(general_name="My phi3") == expected
+
+
+def test_separator_between_texts_follows_the_metadata():
+    special = [("</s>", CONTROL), ("<sep>", CONTROL)]
+    ends = {"eos_token_id": 256, "seperator_token_id": 257}
+    assert tokenizer(bpe(special=special, **ends)).separator is None
+    assert tokenizer(bpe(special=special, add_sep_token=True, **ends)).separator == 257
+    assert tokenizer(bpe(special=special, add_sep_token=True, eos_token_id=256)).separator == 256
+    assert tokenizer(bpe(special=special, pre="roberta-bpe", **ends)).separator == 257
+    assert tokenizer(bpe(special=special, pre="roberta-bpe", add_sep_token=False, **ends)).separator is None
+
+
 # ---- SentencePiece ----
 
 
@@ -229,6 +276,27 @@ def test_piece_across_words_is_still_merged():
     assert texts(vocabulary, "> </a a") == [">▁</", "a", "▁a"]
     assert texts(vocabulary, ">  a") == [">▁", "▁a"]
     assert texts(vocabulary, "a  a") == ["a", "▁", "▁a"]
+
+
+def merged_at_once(pieces, text):
+    """The pieces of a whole text, spaces escaped, merged best first as SentencePiece defines it."""
+    rank = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    parts = list(text)
+    while pairs := [(rank[a + b], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in rank]:
+        _, at = min(pairs)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts
+
+
+crossing = st.text(st.sampled_from("ab,.\u2581é字"), min_size=2, max_size=5)
+
+
+@given(st.lists(crossing, max_size=12), st.lists(crossing, max_size=30).map("".join), st.booleans())
+def test_spm_equals_merging_a_text_at_once(pieces, text, prefix):
+    expected = merged_at_once(pieces, "\u2581" * prefix + text if text else "")
+    vocabulary = spm(*dict.fromkeys([*pieces, *"ab,.\u2581é字"]), add_space_prefix=prefix)
+    assert texts(vocabulary, text.replace("\u2581", " ")) == expected
+    assert texts(vocabulary, text) == expected
 
 
 def test_user_defined_token_with_spaces_matches_either_spelling_in_the_file():

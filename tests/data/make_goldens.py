@@ -105,9 +105,8 @@ def peer_distances(path, answers, flash_attention, threads):
     return np.asarray(pairs, dtype=np.float32).T
 
 
-def write(name, model, prompts, answers, distances, with_flash):
-    """Store one golden."""
-    folder = DATA / name
+def write(folder, model, command, prompts, answers, distances, with_flash):
+    """Store one golden in a folder."""
     folder.mkdir(exist_ok=True)
     exact = [one for _, kept in answers for one in kept]
     np.savez_compressed(
@@ -123,7 +122,7 @@ def write(name, model, prompts, answers, distances, with_flash):
     )
     report = {
         "model": model,
-        "command": f"python -m tests.data.make_goldens {name}",
+        "command": command,
         "top": TOP,
         "positions": len(exact),
         "compared": COMPARED,
@@ -138,7 +137,7 @@ def write(name, model, prompts, answers, distances, with_flash):
         "prompts": list(prompts),
     }
     (folder / "logits.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(name, json.dumps(report["llama_cpp"]), flush=True)
+    print(folder.name, json.dumps(report["llama_cpp"]), flush=True)
 
 
 def make(name, models, threads):
@@ -158,7 +157,7 @@ def make(name, models, threads):
         distances = peer_distances(source, answers, False, threads)
         with_flash = peer_distances(source, answers, True, threads)
     model = file if kind is None else f"{file} converted to {kind}"
-    write(name, model, prompts, answers, distances, with_flash)
+    write(DATA / name, model, f"python -m tests.data.make_goldens {name}", prompts, answers, distances, with_flash)
 
 
 def main():

@@ -20,6 +20,7 @@ CLASSES = {
     "qwen3moe": ("Qwen3Moe", "mlp.gate"),
     "olmoe": ("Olmoe", "mlp.gate"),
     "granitemoe": ("GraniteMoe", "block_sparse_moe.router"),
+    "glm4moe": ("Glm4Moe", "mlp.gate"),
     "gpt-oss": ("GptOss", "mlp.router"),
 }
 #: architectures whose files hold q and k with the pairs of a head side by side
@@ -31,6 +32,7 @@ RENAMED = {
     "attn_sinks.weight": "self_attn.sinks",
     "attn_q_norm.weight": "self_attn.q_norm.weight",
     "attn_k_norm.weight": "self_attn.k_norm.weight",
+    "exp_probs_b.bias": "mlp.gate.e_score_correction_bias",
     "ffn_gate_inp_shexp.weight": "mlp.shared_expert_gate.weight",
 }
 
@@ -61,6 +63,14 @@ def config(architecture: str, shape: MoeShape) -> transformers.PretrainedConfig:
         options["shared_expert_intermediate_size"] = shape.n_ff_shared
     if architecture == "qwen3moe":
         options["norm_topk_prob"] = True
+    if architecture == "glm4moe":
+        options |= {
+            "n_routed_experts": shape.n_expert, "n_shared_experts": shape.n_ff_shared // shape.n_ff,
+            "first_k_dense_replace": 0, "norm_topk_prob": True, "use_qk_norm": True, "attention_bias": True,
+            "routed_scaling_factor": shape.extra["expert_weights_scale"], "n_group": 1, "topk_group": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_base,
+                                "partial_rotary_factor": shape.n_rot / shape.head_dim},
+        }  # fmt: skip
     if architecture == "granitemoe":
         scales = {"attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
                   "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}  # fmt: skip
@@ -106,7 +116,8 @@ def _layer(architecture: str, shape: MoeShape, own: dict[str, np.ndarray]) -> di
         elif base == "ffn_gate_inp":
             found[f"{router}.{kind}"] = values
         elif base.endswith("_shexp"):
-            found[f"mlp.shared_expert.{base[4:-6]}_proj.weight"] = values
+            shared = "shared_experts" if architecture == "glm4moe" else "shared_expert"
+            found[f"mlp.{shared}.{base[4:-6]}_proj.weight"] = values
     gate, up, down = (own[f"ffn_{name}_exps.weight"] for name in ("gate", "up", "down"))
     if not shape.is_gpt_oss:
         return found | {f"{experts}gate_up_proj": np.concatenate([gate, up], 1), f"{experts}down_proj": down}

@@ -183,12 +183,26 @@ def _add_layer(weights: Weights, model: Decoder, block: str) -> None:
         weights.vector(f"{block}attn_k_norm.weight", keys if whole else HEAD_DIM, 1.0, 0.3)
 
 
-def tiny_decoder(path: str | PathLike[str], name: str, tensor_type: str = "F32") -> Path:
-    """Write the model DECODERS[name] and return its path. `tensor_type` is that of the matrices."""
+#: how a model with a scoring head asks, as its file has it
+RANK_TEMPLATE = "Does <{query}> ask for <{document}>?"
+
+
+def tiny_decoder(
+    path: str | PathLike[str], name: str, tensor_type: str = "F32", *, labels: tuple[int, ...] = ()
+) -> Path:
+    """Write the model DECODERS[name] and return its path. `tensor_type` is that of the matrices.
+
+    `labels` are tokens: the model has a scoring head made of the rows of its tied head for them.
+    """
     model = DECODERS[name]
     writer = gguf.GGUFWriter(Path(path), model.architecture)
     _write_metadata(writer, model)
-    for tensor, values in decoder_tensors(model).items():
+    tensors = decoder_tensors(model)
+    if labels:
+        tensors["cls.output.weight"] = tensors["token_embd.weight"][list(labels)]
+        writer.add_pooling_type(gguf.PoolingType.RANK)
+        writer.add_string("tokenizer.chat_template.rerank", RANK_TEMPLATE)
+    for tensor, values in tensors.items():
         if values.ndim == 1:
             writer.add_tensor(tensor, values)
         else:

@@ -73,6 +73,7 @@ def write_minilm(path: Path, safetensors: bytes, vocabulary: list[str]) -> None:
     writer = gguf.GGUFWriter(path, "bert")
     writer.add_name("all-MiniLM-L6-v2")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_token_type_count(2)
     for add, value in (
         (writer.add_block_count, 6),
         (writer.add_context_length, 512),
@@ -84,6 +85,7 @@ def write_minilm(path: Path, safetensors: bytes, vocabulary: list[str]) -> None:
         (writer.add_pooling_type, gguf.PoolingType.MEAN),
     ):
         add(value)
+    writer.add_token_type_count(2)  # llama.cpp wants to know
     write_vocabulary(writer, vocabulary)
     for name, values in read_safetensors(safetensors).items():
         target = gguf_name(name)

@@ -38,9 +38,12 @@ class MoeShape:
     head_norms: int = 0  # 1: of each head of q and k, 2: of all heads together
     attention_biases: tuple[str, ...] = ()
     is_gpt_oss: bool = False
+    n_rot: int = 0  # 0: all of a head
+    bias: bool = False  # of the choice of experts
     shared_gate: bool = False
     equal_experts: bool = False
     is_dense: bool = False  # only the first expert, as a plain feed-forward
+    is_old: bool = False  # a tensor for each expert
     n_ff_written: int = 0  # what the metadata says instead of n_ff
     extra: dict[str, float] = field(default_factory=dict)  # metadata that only this architecture has
 
@@ -52,6 +55,15 @@ MOE_SHAPES = {
     "olmoe": MoeShape(head_norms=2),
     "granitemoe": MoeShape(
         extra={"attention.scale": 0.25, "embedding_scale": 2.0, "residual_scale": 0.5, "logit_scale": 3.0}
+    ),
+    "glm4moe": MoeShape(
+        n_ff_shared=96,
+        norms=("attn_norm", "post_attention_norm"),
+        attention_biases=("q", "k", "v"),
+        head_norms=1,
+        n_rot=16,
+        bias=True,
+        extra={"expert_weights_scale": 1.5},
     ),
     "gpt-oss": MoeShape(
         n_head=6,
@@ -107,6 +119,8 @@ def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: MoeShape)
         writer.add_expert_feed_forward_length(shape.n_ff)
     if shape.n_ff_shared:
         writer.add_expert_shared_feed_forward_length(shape.n_ff_shared)
+    if shape.n_rot:
+        writer.add_rope_dimension_count(shape.n_rot)
     for key, value in shape.extra.items():
         writer.add_float32(f"{architecture}.{key}", value)
     if shape.is_gpt_oss:
@@ -149,7 +163,7 @@ def tensors(shape: MoeShape, seed: int = 1) -> dict[str, np.ndarray]:
             size = shape.head_dim if shape.head_norms == 1 else rows
             vector(f"{block}attn_{name}_norm.weight", size, center=1.0, spread=0.3)
         _add_experts(shape, block, matrix, vector)
-        _make_equal(shape, block, found)
+        _rearrange(shape, block, found)
     return found
 
 
@@ -164,15 +178,20 @@ def _add_experts(shape: MoeShape, block: str, matrix, vector) -> None:
         matrix(f"{block}ffn_{name}_shexp", rows, k)
     if shape.shared_gate:
         vector(f"{block}ffn_gate_inp_shexp.weight", width, spread=0.3)
+    if shape.bias:
+        vector(f"{block}exp_probs_b.bias", n)
     if shape.is_gpt_oss:
         vector(f"{block}attn_sinks.weight", shape.n_head, spread=3.0)
         vector(f"{block}ffn_gate_inp.bias", n)
 
 
-def _make_equal(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> None:
-    """Copies of the first expert, or it alone, if the shape asks for them."""
+def _rearrange(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> None:
+    """Copies of the first expert, or it alone, or all of them in tensors of their own, if the shape asks for them."""
     for name in ("gate", "up", "down"):
         experts = found[f"{block}ffn_{name}_exps.weight"]
+        if shape.is_old:
+            del found[f"{block}ffn_{name}_exps.weight"]
+            found |= {f"{block}ffn_{name}.{index}.weight": values for index, values in enumerate(experts)}
         if shape.equal_experts:
             experts[:] = experts[0]
         if shape.is_dense:

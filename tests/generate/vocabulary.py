@@ -60,15 +60,18 @@ class Vocabulary:
             return self.add(f"<0x{raw[0]:02X}>", BYTE)
         return self.add(raw.decode().replace(" ", "▁"))
 
-    def write(self, writer: gguf.GGUFWriter) -> None:
-        """Add the tokenizer to a file."""
+    def write(self, writer: gguf.GGUFWriter, *, pre: str = "gpt-2", ends: bool = False) -> None:
+        """Add the tokenizer to a file. With `ends` BOS and EOS stand around every text, and two EOS in a pair."""
         writer.add_tokenizer_model(self.model)
         writer.add_token_list(self.texts)
         writer.add_token_types(self.types)
         writer.add_eos_token_id(self.end)
-        writer.add_add_bos_token(False)
+        writer.add_add_bos_token(ends)
+        if ends:
+            writer.add_add_eos_token(True)
+            writer.add_add_sep_token(True)
         if self.model == "gpt2":
-            writer.add_tokenizer_pre("gpt-2")
+            writer.add_tokenizer_pre(pre)
             writer.add_token_merges(["Ġ Ġ"])
             writer.add_bos_token_id(self.end)
         else:

@@ -26,6 +26,7 @@ class _Activations(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("f32", "codes", "scale", "sum")),
         ("n", ctypes.c_int64),
         ("k", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
     ]
 
 
@@ -61,5 +62,5 @@ def run_matmul(index, packed, f32, codes, scale, sums, n, k, y, ldy, g0, g1):
     if not _is_emulated(row):
         _core.run_matmul(index, packed, f32, codes, scale, sums, n, k, y, ldy, g0, g1)
         return
-    x = _Activations(*(a.ctypes.data for a in (f32, codes, scale, sums)), n, k)
+    x = _Activations(*(a.ctypes.data for a in (f32, codes, scale, sums)), n, k, len(f32) // n)
     _library()[row[2]](packed.ctypes.data, ctypes.byref(x), y.ctypes.data, ldy, g0, g1)

@@ -28,9 +28,12 @@ def quantise(x):
 class Case:
     """Queries over one sequence whose tiles lie shuffled in a pool; slots never written hold NaN."""
 
-    def __init__(self, kind, head_dim, ranges, *, seed=0, q_scale=1.0, v_scale=1.0, softcap=0.0, pad=0):
+    def __init__(self, kind, head_dim, ranges, *, seed=0, q_scale=1.0, v_scale=1.0, softcap=0.0, pad=0, alibi=False,
+                 value_dim=0):
         rng = np.random.default_rng(seed)
         self.kind, self.head_dim, self.softcap = kind, head_dim, softcap
+        self.slope = (2.0 ** -rng.uniform(0, 8, len(ranges))).astype(np.float32) if alibi else None
+        self.position = rng.integers(0, max(b for _, b in ranges), len(ranges)).astype(np.int32) if alibi else None
         dtype = np.float16 if kind == "f16" else np.float32
         self.first = np.array([a for a, _ in ranges], np.int32)
         self.last = np.array([b for _, b in ranges], np.int32)
@@ -42,7 +45,10 @@ class Case:
         self.v = (rng.standard_normal((n_keys, head_dim)) * v_scale).astype(dtype)
         self.table = rng.permutation(n_tiles).astype(np.int32)
         self.pad = pad
+        self.value_dim = value_dim  # > 0: values are this much of their keys
         self.fill()
+        if value_dim:
+            self.v, self.v_pool = self.k[:, :value_dim], np.zeros_like(self.v_pool)
 
     def fill(self):
         """Lay k and v out in tiles; afterwards they are what can be read back."""
@@ -80,19 +86,23 @@ class Case:
         for a, b in zip(first, last, strict=True):
             used[a // TILE:-(-b // TILE)] = True
         table[~used] = -1  # a tile that no row attends to does not exist
+        slope, position = (None if x is None else x[keep].copy() for x in (self.slope, self.position))
         _core.op_attention(row, q, first, last, self.k_pool, self.v_pool, table, out[1:-1], top, total,
-                           scratch[1:], self.head_dim, self.softcap)
+                           scratch[1:], self.head_dim, self.softcap, value_dim=self.value_dim, slope=slope,
+                           position=position)
         assert (out[[0, -1]] == 77).all()
-        assert (out[:, self.head_dim:] == 77).all()
+        assert (out[:, self.v.shape[1]:] == 77).all()
         assert (scratch[-7:] == 77).all()
-        return out[1:-1, :self.head_dim] / total[:, None]
+        return out[1:-1, :self.v.shape[1]] / total[:, None]
 
     def reference(self):
-        out = np.empty((len(self.first), self.head_dim))
+        out = np.empty((len(self.first), self.v.shape[1]))
         for i, (a, b) in enumerate(zip(self.first, self.last, strict=True)):
             score = self.k[a:b].astype(np.float64) @ self.q[i, :self.head_dim].astype(np.float64)
             if self.softcap:
                 score = self.softcap * np.tanh(score / self.softcap)
+            if self.slope is not None:
+                score -= float(self.slope[i]) * np.abs(np.arange(a, b) - self.position[i])
             weight = np.exp(score - score.max())
             out[i] = weight / weight.sum() @ self.v[a:b].astype(np.float64)
         return out
@@ -114,6 +124,17 @@ def test_attention_head_sizes(row, kind, head_dim):
 @pytest.mark.parametrize("head_dim", [1, 4, 7, 20, 100])
 def test_attention_head_sizes_off_the_vector_width(row, kind, head_dim):
     Case(kind, head_dim, [(0, 70), (3, 40)], seed=head_dim).check(row)
+
+
+@pytest.mark.parametrize(("row", "kind"), ROWS)
+@pytest.mark.parametrize(("head_dim", "value_dim"), [(576, 512), (96, 64), (48, 48), (40, 24), (20, 12), (7, 3)])
+def test_attention_to_values_that_are_part_of_their_keys(row, kind, head_dim, value_dim):
+    ranges = [(0, 70)] * 7 + [(5, 33), (40, 41)]
+    for alibi in (False, True):
+        case = Case(kind, head_dim, ranges, seed=head_dim, value_dim=value_dim, alibi=alibi)
+        out = case.check(row)
+        for i in (0, 7, 8):
+            assert case.run(row, slice(i, i + 1))[0].tobytes() == out[i].tobytes()
 
 
 @pytest.mark.parametrize(("row", "kind"), ROWS)
@@ -161,6 +182,13 @@ def test_attention_thousands_of_keys(row, kind):
 @pytest.mark.parametrize("softcap", [1.0, 30.0, 50.0])
 def test_attention_softcap(row, kind, softcap):
     Case(kind, 64, [(0, 100), (5, 77)], seed=9, q_scale=40, softcap=softcap).check(row)
+
+
+@pytest.mark.parametrize(("row", "kind"), ROWS)
+@pytest.mark.parametrize("head_dim", [20, 64])
+def test_attention_bias_by_distance(row, kind, head_dim):
+    ranges = [(0, 300)] * 7 + [(40, 55), (120, 290), (0, 1)]
+    Case(kind, head_dim, ranges, seed=15, q_scale=3, alibi=True).check(row)
 
 
 @pytest.mark.parametrize(("row", "kind"), ROWS)
@@ -219,7 +247,8 @@ def test_attention_bits_of_a_row_do_not_depend_on_the_other_rows(row, kind, data
     pair = st.tuples(start, st.integers(1, 120)).map(lambda p: (p[0], p[0] + p[1]))
     runs = data.draw(st.lists(st.tuples(pair, st.integers(1, 20)), min_size=1, max_size=5), "equal ranges")
     case = Case(kind, head_dim, [r for r, count in runs for _ in range(count)],
-                seed=data.draw(st.integers(0, 99)), softcap=data.draw(st.sampled_from([0.0, 20.0])))
+                seed=data.draw(st.integers(0, 99)), softcap=data.draw(st.sampled_from([0.0, 20.0])),
+                alibi=data.draw(st.booleans()))
     out = case.check(row)
     for i in range(len(case.first)):
         assert case.run(row, slice(i, i + 1))[0].tobytes() == out[i].tobytes()

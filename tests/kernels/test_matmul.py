@@ -41,7 +41,8 @@ def multiply(index, matrix, x, n_rows, g0=0, g1=None):
     g1 = n_groups if g1 is None else g1
     ldy = 8 * n_groups + 16
     y = np.full((x.n, ldy), GUARD, np.float32)
-    flat = [a.reshape(-1) for a in (x.f32, x.codes, x.scale, x.sum)]
+    apart = np.pad(x.f32, ((0, 0), (0, -x.k % 8)), constant_values=np.nan)  # columns that begin at multiples of 8
+    flat = [a.reshape(-1) for a in (apart, x.codes, x.scale, x.sum)]
     run_matmul(index, matrix, *flat, x.n, x.k, y.reshape(-1), ldy, g0, g1)
     assert (y[:, : 8 * g0] == GUARD).all(), "wrote before its first group"
     assert (y[:, 8 * g1 :] == GUARD).all(), "wrote behind its last group"
@@ -104,12 +105,13 @@ def test_matmul_with_unit_scales_is_exact(index, gguf_type):
 @pytest.mark.parametrize("weight_fill", ["max", "min", "alternating"])
 @pytest.mark.parametrize("activation_fill", ["plus", "minus", "alternating"])
 def test_matmul_of_extreme_codes_is_exact(index, gguf_type, weight_fill, activation_fill):
-    """Codes that would overflow 16-bit sums in a wrong kernel."""
+    """Codes that would overflow 16-bit sums in a wrong kernel, in narrow tiles and in panels."""
     k = max(64, FORMATS[gguf_type][1])
     data = weights(gguf_type, 8, k, weight_fill)
-    x = Activations(6, k, activation_fill, unit=True)
-    expected = x.values @ decoded(gguf_type, data).astype(np.float64).T
-    assert np.array_equal(multiply(index, packed(gguf_type, data, k), x, 8), expected)
+    for n_columns in (6, 18):
+        x = Activations(n_columns, k, activation_fill, unit=True)
+        expected = x.values @ decoded(gguf_type, data).astype(np.float64).T
+        assert np.array_equal(multiply(index, packed(gguf_type, data, k), x, 8), expected)
 
 
 @each_row
@@ -128,7 +130,7 @@ def test_bits_do_not_depend_on_columns_or_groups(index, gguf_type):
 
 @each_row
 def test_bits_do_not_depend_on_the_strip_of_a_column(index, gguf_type):
-    k = max(160, 2 * FORMATS[gguf_type][1])
+    k = max(256 + 160, 2 * FORMATS[gguf_type][1])  # of blocks of 32, a part of a panel too
     matrix, x = packed(gguf_type, weights(gguf_type, 52, k), k), Activations(101, k)
     whole = multiply(index, matrix, x, 52)
     for c in (0, 7, 50, 94, 95, 96, 100):

@@ -341,6 +341,17 @@ def test_kv_store_writes_one_slot(row, op, head_dim):
         assert_red_zone(v_raw, v_tile)
 
 
+@pytest.mark.parametrize(("row", "op"), rows("kv_store_f16", "kv_store_f32", "kv_store_q8_0"))
+@pytest.mark.parametrize("head_dim", [5, 96])
+def test_kv_store_without_a_value_leaves_its_tile(row, op, head_dim):
+    k, size = random_floats(1, head_dim), _core.kv_tile_size(op.removeprefix("kv_store_"), head_dim)
+    (k_alone, v_alone), (k_tile, v_tile) = np.zeros((2, 2, size), np.uint8)
+    _core.op_kv_store(row, k, None, k_alone, v_alone, 9)
+    _core.op_kv_store(row, k, k, k_tile, v_tile, 9)
+    assert k_alone.tobytes() == k_tile.tobytes()
+    assert not v_alone.any()
+
+
 @pytest.mark.parametrize(("row", "op"), rows("kv_store_f16"))
 def test_kv_store_rounds_to_half_exactly(row, op):
     halves = np.arange(0, 0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)

@@ -114,12 +114,42 @@ def test_create_keeps_the_texts_of_a_model(http):
         ({"adapters": {"a": f"sha256:{'0' * 64}"}}, "adapters are not supported"),
         ({"quantize": "q4_K_M"}, "quantization is not supported"),
         ({"quantization": "q4_K_M"}, "quantization is not supported"),
+        ({"draft_quantize": "q8_0"}, "--draft-quantize requires a DRAFT model"),
+        ({"draft_files": {"d": f"sha256:{'0' * 64}"}}, "draft models are not supported"),
+        ({"draft_files": {"/d": f"sha256:{'0' * 64}"}}, "file path must be relative"),
     ],
 )
 def test_create_refuses_what_it_cannot_do(http, extra, words):
     answer = http.post("/api/create", json={"model": "new", "from": "tiny", "stream": False, **extra})
     assert answer.status_code in (400, 500)
     assert words in answer.json()["error"]
+
+
+def test_create_says_of_a_model_what_it_is_told(http):
+    info = {"model_family": "mine", "base_name": "b", "quantization_level": "Q9", "parameter_size": "3B"}
+    info |= {"context_length": 77, "embedding_length": 5, "capabilities": ["vision", 3]}
+    body = {"model": "told", "from": "tiny", "info": info, "stream": False}
+    assert http.post("/api/create", json=body).json() == {"status": "success"}
+    shown = http.post("/api/show", json={"model": "told"}).json()
+    details = shown["details"]
+    assert (details["family"], details["families"]) == ("mine", ["mine"])
+    assert (details["quantization_level"], details["parameter_size"]) == ("Q9", "3B")
+    assert (details["context_length"], details["embedding_length"]) == (77, 5)
+    assert shown["capabilities"] == ["completion", "vision"]
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({"base_name": 3}, 'info field "base_name" must be a string'),
+        ({"context_length": "3"}, 'info field "context_length" must be a number'),
+        ({"embedding_length": -1}, 'info field "embedding_length" must be a non-negative integer'),
+        ({"context_length": 1.5}, 'info field "context_length" must be a non-negative integer'),
+    ],
+)
+def test_create_refuses_what_info_may_not_be(http, info, words):
+    answer = http.post("/api/create", json={"model": "new", "from": "tiny", "info": info})
+    assert (answer.status_code, answer.json()) == (400, {"error": words})
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,6 @@ def test_generate_refuses(http, body, status, text):
         ({"format": "json"}, 400, "format"),
         ({"format": {"type": "object"}}, 400, "format"),
         ({"format": "yaml"}, 500, "invalid format"),
-        ({"template": "{{ .Prompt }}"}, 400, "template"),
         ({"images": ["aGk="]}, 400, "images"),
     ],
 )
@@ -237,15 +236,6 @@ def test_generate_without_a_chat_template_takes_the_prompt(live, http, script, t
     live.add_model("base", write_gguf(tmp_path / "b.gguf", template=None))
     http.post("/api/generate", json={"model": "base", "prompt": "once"})
     assert script.text() == "once"
-
-
-def test_a_go_template_alone_is_refused_but_raw_works(live, http, script, tmp_path):
-    live.add_model("gone", write_gguf(tmp_path / "g.gguf", template=None), template="[{{ .Prompt }}]")
-    answer = error(http.post("/api/generate", json={"model": "gone", "prompt": "x"}), 400)
-    assert "Go template" in answer.json()["error"]
-    error(http.post("/api/chat", json={"model": "gone", "messages": [{"role": "user", "content": "x"}]}), 400)
-    assert http.post("/api/generate", json={"model": "gone", "prompt": "x", "raw": True}).status_code == 200
-    assert script.text() == "x"
 
 
 def test_an_embedding_model_does_not_generate(live, http, tmp_path):

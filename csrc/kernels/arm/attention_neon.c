@@ -56,26 +56,32 @@ static inline vec vec_inside(vec v, int key, int low, int high) {
     return vbslq_f32(inside, v, vdupq_n_f32(-INFINITY));
 }
 
+static inline void vec_transpose(vec v[LANES]) {
+    const float32x4x2_t even = vzipq_f32(v[0], v[2]), odd = vzipq_f32(v[1], v[3]);
+    const float32x4x2_t first = vzipq_f32(even.val[0], odd.val[0]), last = vzipq_f32(even.val[1], odd.val[1]);
+    v[0] = first.val[0], v[1] = first.val[1], v[2] = last.val[0], v[3] = last.val[1];
+}
+
 #include "kernels/attention.inc"
 
 extern oc_attention_row oc_attention_f32_generic, oc_attention_f16_generic, oc_attention_q8_0_generic;
 
 void oc_attention_f32_neon(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_f32_generic(args);
     else
         attention(args, TILE_F32);
 }
 
 void oc_attention_f16_neon(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_f16_generic(args);
     else
         attention(args, TILE_F16);
 }
 
 void oc_attention_q8_0_neon(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_q8_0_generic(args);
     else
         attention(args, TILE_Q8_0);

@@ -20,7 +20,7 @@ void oc_kv_store_f16_neon(const float *k, const float *v, void *k_tile, void *v_
         vst1_lane_u16(k_slot + OC_TILE, half, 1);
         vst1_lane_u16(k_slot + 2 * OC_TILE, half, 2);
         vst1_lane_u16(k_slot + 3 * OC_TILE, half, 3);
-        vst1_u16(v_row + d, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(v + d))));
+        if (v) vst1_u16(v_row + d, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(v + d))));
     }
 }
 
@@ -61,6 +61,6 @@ void oc_kv_store_q8_0_neon(const float *k, const float *v, void *k_tile, void *v
     for (int64_t d = 0; d < head_dim; d += OC_KV_BLOCK, k_scale += OC_TILE, v_scale += OC_TILE) {
         *k_scale = quantize_block(k + d, code);
         for (int i = 0; i < OC_KV_BLOCK; i++) k_slot[(d + i) * OC_TILE] = code[i];
-        *v_scale = quantize_block(v + d, v_row + d);
+        if (v) *v_scale = quantize_block(v + d, v_row + d);
     }
 }

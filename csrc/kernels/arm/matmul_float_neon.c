@@ -18,13 +18,13 @@ OC_INLINE oc_rows load_bf16(const oc_packed_16 *w) {
 #define STEP(suffix, j)                                                                                      \
     {                                                                                                        \
         const oc_rows v = load_##suffix(w + at + j);                                                         \
-        for (int i = 0; i < cols; i++) acc[i][j] = oc_rows_fma(acc[i][j], v, f[i * x->k + at + j]);          \
+        for (int i = 0; i < cols; i++) acc[i][j] = oc_rows_fma(acc[i][j], v, f[i * x->stride + at + j]);     \
     }
 
 #define DEFINE_FLOAT(suffix, block)                                                                          \
     OC_INLINE void tile_##suffix(const block *w, const oc_act *x, int64_t c, float *out, int64_t ldy,        \
                                  const int cols) {                                                           \
-        const float *f = x->f32 + c * x->k;                                                                  \
+        const float *f = x->f32 + c * x->stride;                                                             \
         oc_rows acc[3][4];                                                                                   \
         for (int i = 0; i < cols; i++)                                                                       \
             for (int j = 0; j < 4; j++) acc[i][j] = oc_rows_of(0);                                           \

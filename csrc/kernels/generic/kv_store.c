@@ -10,7 +10,7 @@ void oc_kv_store_f16_generic(const float *k, const float *v, void *k_tile, void 
     uint16_t *k_slot = (uint16_t *)k_tile + slot, *v_row = (uint16_t *)v_tile + slot * head_dim;
     for (int64_t d = 0; d < head_dim; d++) {
         k_slot[d * OC_TILE] = oc_f32_to_f16(k[d]);
-        v_row[d] = oc_f32_to_f16(v[d]);
+        if (v) v_row[d] = oc_f32_to_f16(v[d]);
     }
 }
 
@@ -18,7 +18,7 @@ void oc_kv_store_f32_generic(const float *k, const float *v, void *k_tile, void 
                              int64_t head_dim) {
     float *k_slot = (float *)k_tile + slot;
     for (int64_t d = 0; d < head_dim; d++) k_slot[d * OC_TILE] = k[d];
-    memcpy((float *)v_tile + slot * head_dim, v, (size_t)head_dim * sizeof(float));
+    if (v) memcpy((float *)v_tile + slot * head_dim, v, (size_t)head_dim * sizeof(float));
 }
 
 /* One block of a Q8_0 row: codes and scale. */
@@ -47,6 +47,6 @@ void oc_kv_store_q8_0_generic(const float *k, const float *v, void *k_tile, void
         const int64_t n = head_dim - d < OC_KV_BLOCK ? head_dim - d : OC_KV_BLOCK;
         *k_scale = quantize_block(k + d, n, code);
         for (int64_t i = 0; i < n; i++) k_slot[(d + i) * OC_TILE] = code[i];
-        *v_scale = quantize_block(v + d, n, v_row + d);
+        if (v) *v_scale = quantize_block(v + d, n, v_row + d);
     }
 }

@@ -23,7 +23,7 @@ static inline float from_bf16(uint16_t w) { return oc_bf16_to_f32(w); }
             for (int j = 0; j < cols; j++)                                                                   \
                 for (int i = 0; i < n; i++)                                                                  \
                     for (int r = 0; r < 8; r++)                                                              \
-                        sum[j][i % 4][r] += weight[8 * i + r] * x->f32[(c + j) * x->k + at + i];             \
+                        sum[j][i % 4][r] += weight[8 * i + r] * x->f32[(c + j) * x->stride + at + i];        \
         }                                                                                                    \
         for (int j = 0; j < cols; j++)                                                                       \
             for (int r = 0; r < 8; r++)                                                                      \

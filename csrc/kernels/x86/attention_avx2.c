@@ -49,26 +49,43 @@ static inline vec vec_inside(vec v, int key, int low, int high) {
     return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), v, _mm256_castsi256_ps(inside));
 }
 
+static inline void vec_transpose(vec v[LANES]) {
+    vec pair[LANES], four[LANES];
+    for (int i = 0; i < LANES; i += 2) {
+        pair[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+        pair[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < LANES; i += 4)
+        for (int j = 0; j < 2; j++) {
+            four[i + 2 * j] = _mm256_shuffle_ps(pair[i + j], pair[i + j + 2], _MM_SHUFFLE(1, 0, 1, 0));
+            four[i + 2 * j + 1] = _mm256_shuffle_ps(pair[i + j], pair[i + j + 2], _MM_SHUFFLE(3, 2, 3, 2));
+        }
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_permute2f128_ps(four[i], four[i + 4], 0x20);
+        v[i + 4] = _mm256_permute2f128_ps(four[i], four[i + 4], 0x31);
+    }
+}
+
 #include "kernels/attention.inc"
 
 extern oc_attention_row oc_attention_f32_generic, oc_attention_f16_generic, oc_attention_q8_0_generic;
 
 void oc_attention_f32_avx2(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_f32_generic(args);
     else
         attention(args, TILE_F32);
 }
 
 void oc_attention_f16_avx2(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_f16_generic(args);
     else
         attention(args, TILE_F16);
 }
 
 void oc_attention_q8_0_avx2(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_q8_0_generic(args);
     else
         attention(args, TILE_Q8_0);

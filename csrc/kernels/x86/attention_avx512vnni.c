@@ -78,26 +78,40 @@ static inline vec vec_tanh(vec x) {
     return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(t), sign));
 }
 
+/* Four times vectors i and i + 8 interleave into 2 i and 2 i + 1. */
+static inline void vec_transpose(vec v[LANES]) {
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    vec from[LANES];
+    for (int step = 1; step < LANES; step *= 2) {
+        for (int i = 0; i < LANES; i++) from[i] = v[i];
+        for (int i = 0; i < LANES / 2; i++) {
+            v[2 * i] = _mm512_permutex2var_ps(from[i], low, from[i + LANES / 2]);
+            v[2 * i + 1] = _mm512_permutex2var_ps(from[i], high, from[i + LANES / 2]);
+        }
+    }
+}
+
 #include "kernels/attention.inc"
 
 extern oc_attention_row oc_attention_f32_avx2, oc_attention_f16_avx2, oc_attention_q8_0_avx2;
 
 void oc_attention_f32_avx512vnni(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_f32_avx2(args);
     else
         attention(args, TILE_F32);
 }
 
 void oc_attention_f16_avx512vnni(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_f16_avx2(args);
     else
         attention(args, TILE_F16);
 }
 
 void oc_attention_q8_0_avx512vnni(const oc_attention_args *args) {
-    if (args->head_dim % LANES)
+    if ((args->head_dim | args->value_dim) % LANES)
         oc_attention_q8_0_avx2(args);
     else
         attention(args, TILE_Q8_0);

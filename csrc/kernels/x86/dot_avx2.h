@@ -6,7 +6,8 @@
 #ifndef OC_KERNELS_X86_DOT_H
 #define OC_KERNELS_X86_DOT_H
 
-#define OC_DOT_ISA avx2
+#define OC_ROW(suffix) oc_matmul_##suffix##_avx2
+#define OC_PANEL_VECTORS 8 /* of 16 elements in a panel */
 
 /* ---- unsigned codes. Bounds of an int16 lane after 4 vectors, |code of an activation| <= 127:
  *   5 bits: 8 * 31 * 127 = 31496 < 32768
@@ -17,7 +18,9 @@ OC_INLINE __m256i oc_dot(__m256i codes, __m256i a) { return _mm256_maddubs_epi16
 OC_INLINE __m256i oc_dot_sum(__m256i x, __m256i y) { return _mm256_add_epi16(x, y); }
 
 OC_INLINE __m256i oc_dot_add(__m256i sum, __m256i codes, __m256i a) {
-    return oc_dot_sum(sum, oc_dot(codes, a));
+    __m256i both = oc_dot_sum(sum, oc_dot(codes, a));
+    OC_KEEP(both);
+    return both;
 }
 
 /* The sum that stands for the same int16 value in every int32 lane */

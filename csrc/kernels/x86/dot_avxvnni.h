@@ -5,7 +5,8 @@
 #ifndef OC_KERNELS_X86_DOT_H
 #define OC_KERNELS_X86_DOT_H
 
-#define OC_DOT_ISA avxvnni
+#define OC_ROW(suffix) oc_matmul_##suffix##_avxvnni
+#define OC_PANEL_VECTORS 4 /* of 16 elements in a panel */
 
 /* ---- unsigned codes ---- */
 

@@ -17,6 +17,7 @@ void oc_kv_store_f16_avx2(const float *k, const float *v, void *k_tile, void *v_
         _mm_storeu_si128((__m128i *)(void *)half,
                          _mm256_cvtps_ph(_mm256_loadu_ps(k + d), _MM_FROUND_TO_NEAREST_INT));
         for (int i = 0; i < 8; i++) k_slot[(d + i) * OC_TILE] = half[i];
+        if (!v) continue;
         _mm_storeu_si128((__m128i *)(void *)(v_row + d),
                          _mm256_cvtps_ph(_mm256_loadu_ps(v + d), _MM_FROUND_TO_NEAREST_INT));
     }
@@ -64,7 +65,7 @@ void oc_kv_store_q8_0_avx2(const float *k, const float *v, void *k_tile, void *v
     for (int64_t d = 0; d < head_dim; d += OC_KV_BLOCK, k_scale += OC_TILE, v_scale += OC_TILE) {
         *k_scale = quantize_block(k + d, code);
         for (int i = 0; i < OC_KV_BLOCK; i++) k_slot[(d + i) * OC_TILE] = code[i];
-        *v_scale = quantize_block(v + d, v_row + d);
+        if (v) *v_scale = quantize_block(v + d, v_row + d);
     }
 }
 

@@ -14,23 +14,25 @@
 
 #define OC_INLINE static inline __attribute__((always_inline))
 
-/* oc_matmul_<suffix>_<isa> from tile(weights of the group, x, first column, its outputs, ldy, cols).
- * `wide` is the widest tile; the rest goes through narrower ones (3, 2, 1). */
-#define OC_DEFINE_MATMUL(suffix, isa, tile, block, elements, wide)                                           \
-    OC_DEFINE_MATMUL_OF_ISA(suffix, isa, tile, block, elements, wide)
-#define OC_DEFINE_MATMUL_OF_ISA(suffix, isa, tile, block, elements, wide)                                    \
-    void oc_matmul_##suffix##_##isa(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,  \
-                                    int64_t g1) {                                                            \
+/* A matmul from tile(weights of the group, x, first column, its outputs, ldy, cols). `wide` is the widest
+ * tile; the rest goes through narrower ones (3, 2, 1). */
+#define OC_DEFINE_TILES(linkage, function, tile, block, elements, wide)                                      \
+    linkage void function(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,            \
+                          int64_t g1) {                                                                      \
         const block *w = (const block *)packed + g0 * (x->k / elements);                                     \
         for (int64_t g = g0; g < g1; g++, w += x->k / elements) {                                            \
             float *out = y + 8 * g;                                                                          \
             int64_t c = 0;                                                                                   \
-            for (; wide > 3 && c + wide <= x->n; c += wide) tile(w, x, c, out + c * ldy, ldy, wide);         \
+            for (; c + wide <= x->n; c += wide) tile(w, x, c, out + c * ldy, ldy, wide);                     \
             for (; c + 3 <= x->n; c += 3) tile(w, x, c, out + c * ldy, ldy, 3);                              \
             if (c + 2 == x->n) tile(w, x, c, out + c * ldy, ldy, 2);                                         \
             if (c + 1 == x->n) tile(w, x, c, out + c * ldy, ldy, 1);                                         \
         }                                                                                                    \
     }
+
+/* The compiler must have this vector here: left alone it does all multiplications of a loop first, and their
+ * results, more than the registers hold, go through the stack. */
+#define OC_KEEP(vector) __asm__("" : "+x"(vector))
 
 OC_INLINE __m256i oc_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 

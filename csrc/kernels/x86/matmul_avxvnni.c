@@ -8,6 +8,8 @@
 
 #include "kernels/x86/dot_avxvnni.h"
 
+#include "kernels/x86/panel_256.inc"
+
 #include "kernels/x86/matmul_block32.inc"
 #include "kernels/x86/matmul_codebook.inc"
 #include "kernels/x86/matmul_k.inc"

@@ -299,10 +299,10 @@ def test_parameters_nested_too_deeply(store, upload):
 
 def test_summary_of_a_created_model_needs_no_gguf(store, upload):
     digest, _ = upload()
-    model, _ = create(store, files={"m.gguf": digest}, template="{{ .Suffix }}{{ .Tools }}")
+    model, _ = create(store, files={"m.gguf": digest})
     store.blob_path(digest).unlink()
     summary = store.summarise(model)
-    assert summary.capabilities == ("completion", "tools", "insert")
+    assert summary.capabilities == ("completion", "tools")
     assert (summary.context_length, summary.embedding_length) == (2048, 64)
 
 

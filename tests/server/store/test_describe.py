@@ -8,7 +8,7 @@ import pytest
 from gguf import GGUFWriter
 
 from ollamacore.errors import InvalidFileError
-from server.store.describe import describe_gguf, human_number, template_capabilities
+from server.store.describe import describe_gguf, human_number
 from server.store.errors import StoreError
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}{% endfor %}"
@@ -91,22 +91,6 @@ def test_capabilities(tmp_path, architecture, fill, expected):
 def test_kind_of_file(tmp_path, architecture, declared, kind):
     path = write_gguf(tmp_path / "m.gguf", architecture, lambda w: declared and w.add_type(declared))
     assert describe_gguf(path).kind == kind
-
-
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ("{{ .Prompt }}", []),
-        ("{{ if .Tools }}x{{ end }}", ["tools"]),
-        ("{{- range $.Tools }}{{ end }}", ["tools"]),
-        ("<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>", ["insert"]),
-        ("{{ .Message.Thinking }}", ["thinking"]),
-        ("text about .Tools and Suffix", []),
-        ("{{ .ToolsX }}", []),
-    ],
-)
-def test_template_capabilities(template, expected):
-    assert template_capabilities(template) == expected
 
 
 def metadata_writer(writer):
