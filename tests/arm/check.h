@@ -33,7 +33,9 @@ static inline int same_floats(const float *a, const float *b, int64_t n) {
 
 void test_matmul(const oc_kernel *row);
 void test_attention(const oc_kernel *row);
-void test_op(const oc_kernel *row); /* all others */
+void test_conv(const oc_kernel *row);
+void test_delta(const oc_kernel *row);
+void test_op(const oc_kernel *row); /* all others, and by name the two above */
 
 /* The reference row of the same op and format. */
 const oc_kernel *generic_of(const oc_kernel *row);

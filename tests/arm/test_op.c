@@ -332,6 +332,8 @@ void test_op(const oc_kernel *row) {
         {"kv_store_f16", test_kv_store},
         {"kv_store_f32", test_kv_store},
         {"kv_store_q8_0", test_kv_store},
+        {"conv", test_conv},
+        {"delta", test_delta},
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         if (!strcmp(row->op, tests[i].op)) {
