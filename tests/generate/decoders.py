@@ -12,7 +12,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.generate.tiny import Weights
+from tests.generate.tiny import Weights, write_tensors
 from tests.generate.vocabulary import Vocabulary
 
 N_LAYER, WIDTH, N_HEAD, HEAD_DIM, N_FF, N_VOCAB, CONTEXT = 4, 128, 4, 32, 192, 384, 64
@@ -202,16 +202,7 @@ def tiny_decoder(
         tensors["cls.output.weight"] = tensors["token_embd.weight"][list(labels)]
         writer.add_pooling_type(gguf.PoolingType.RANK)
         writer.add_string("tokenizer.chat_template.rerank", RANK_TEMPLATE)
-    for tensor, values in tensors.items():
-        if values.ndim == 1:
-            writer.add_tensor(tensor, values)
-        else:
-            kind = gguf.GGMLQuantizationType[tensor_type]
-            writer.add_tensor(tensor, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_tensors(writer, tensors, tensor_type)
     return Path(path)
 
 

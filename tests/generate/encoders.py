@@ -14,7 +14,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.generate.tiny import Weights, noise
+from tests.generate.tiny import Weights, noise, write_tensors
 from tests.generate.vocabulary import Vocabulary
 
 N_LAYER, WIDTH, N_HEAD, HEAD_DIM, N_FF, N_VOCAB, CONTEXT = 4, 96, 3, 32, 160, 384, 640
@@ -173,16 +173,8 @@ def tiny_encoder(path: str | PathLike[str], name: str, *, pooling: int = MEAN, t
     model = ENCODERS[name]
     writer = gguf.GGUFWriter(Path(path), model.architecture)
     _write_metadata(writer, model, pooling)
-    for tensor, values in encoder_tensors(model).items():
-        if values.ndim == 1 or "_inp" in tensor or "token_types" in tensor or "position" in tensor:
-            writer.add_tensor(tensor, values)
-        else:
-            kind = gguf.GGMLQuantizationType[tensor_type]
-            writer.add_tensor(tensor, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    floats = ("_inp", "token_types", "position")
+    write_tensors(writer, encoder_tensors(model), tensor_type, lambda tensor: any(part in tensor for part in floats))
     return Path(path)
 
 

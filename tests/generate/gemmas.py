@@ -14,7 +14,7 @@ from statistics import NormalDist
 import gguf
 import numpy as np
 
-from tests.generate.tiny import Weights, noise
+from tests.generate.tiny import Weights, noise, write_tensors
 from tests.generate.vocabulary import Vocabulary
 
 WIDTH, N_HEAD, HEAD_DIM, N_FF, N_VOCAB, CONTEXT = 128, 4, 32, 192, 384, 1024
@@ -171,18 +171,9 @@ def gemma_model(
     for key, value in (metadata or {}).items():
         writer.kv_data[0].pop(f"{model.architecture}.{key}", None)
         writer.add_uint32(f"{model.architecture}.{key}", value)
-    for tensor, values in (gemma_tensors(model) | dict(tensors or {})).items():
-        if values is None:
-            continue
-        if values.ndim == 1 or "_coef" in tensor or "_inp." in tensor:
-            writer.add_tensor(tensor, values)
-        else:
-            kind = gguf.GGMLQuantizationType[tensor_type]
-            writer.add_tensor(tensor, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    wanted = gemma_tensors(model) | dict(tensors or {})
+    kept = {tensor: values for tensor, values in wanted.items() if values is not None}
+    write_tensors(writer, kept, tensor_type, lambda tensor: "_coef" in tensor or "_inp." in tensor)
     return Path(path)
 
 

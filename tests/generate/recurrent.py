@@ -12,7 +12,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.generate.tiny import Weights, noise
+from tests.generate.tiny import Weights, noise, write_tensors
 from tests.generate.vocabulary import Vocabulary
 
 N_LAYER, WIDTH, N_HEAD, N_KV_HEAD, HEAD_DIM, N_FF, N_VOCAB, CONTEXT = 4, 128, 4, 2, 32, 192, 384, 512
@@ -123,16 +123,8 @@ def recurrent_model(path: str | PathLike[str], name: str, tensor_type: str = "F3
     """Write the model HYBRIDS[name] and return its path. `tensor_type` is that of the matrices."""
     writer = gguf.GGUFWriter(Path(path), name)
     _write_metadata(writer, HYBRIDS[name])
-    kind = gguf.GGMLQuantizationType[tensor_type]
-    for tensor, values in recurrent_tensors(name).items():
-        if values.ndim == 1 or "conv.weight" in tensor or "conv1d" in tensor or "gate_inp" in tensor:
-            writer.add_tensor(tensor, values)
-        else:
-            writer.add_tensor(tensor, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    floats = ("conv.weight", "conv1d", "gate_inp")
+    write_tensors(writer, recurrent_tensors(name), tensor_type, lambda tensor: any(part in tensor for part in floats))
     return Path(path)
 
 

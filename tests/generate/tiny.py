@@ -6,6 +6,7 @@ every layer changes the result and the logits spread over several units. numpy_r
     path = tiny_model(tmp_path / "m.gguf", "gemma3", tensor_type="Q8_0")
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -70,17 +71,27 @@ def tiny_model(
     shape = replace(SHAPES[architecture], **changes)
     writer = gguf.GGUFWriter(Path(path), architecture)
     _write_metadata(writer, architecture, shape)
-    for name, values in _tensors(architecture, shape, seed).items():
-        if values.ndim == 1:
+    write_tensors(writer, _tensors(architecture, shape, seed), tensor_type)
+    return Path(path)
+
+
+def write_tensors(
+    writer: gguf.GGUFWriter,
+    tensors: Mapping[str, np.ndarray],
+    tensor_type: str,
+    stays_float: Callable[[str], bool] = lambda name: False,
+) -> None:
+    """Add the tensors and end the file. Those of one dimension, and those that `stays_float` names, are F32."""
+    kind = gguf.GGMLQuantizationType[tensor_type]
+    for name, values in tensors.items():
+        if values.ndim == 1 or stays_float(name):
             writer.add_tensor(name, values)
         else:
-            kind = gguf.GGMLQuantizationType[tensor_type]
             writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return Path(path)
 
 
 def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: Shape) -> None:
