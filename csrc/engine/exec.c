@@ -746,7 +746,8 @@ oc_status oc_exec_begin(oc_engine *engine) {
 
 oc_status oc_exec_finish(oc_engine *engine, int give_up) {
     oc_step_state *step = &engine->step;
-    if (give_up) atomic_store(&step->stop, 1);
+    /* Others may be through with all layers by now, and thread 0 with none: nobody has looked at the flags. */
+    if (give_up || should_stop(step)) atomic_store(&step->stop, 1);
     atomic_store(&step->is_joined, 1);
     oc_pool_wake();
     oc_pool_finish();

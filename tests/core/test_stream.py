@@ -1,7 +1,9 @@
 """A stream's step in two halves: what happens in between, and what giving it up leaves behind."""
 
 import threading
+import time
 from array import array
+from contextlib import contextmanager
 
 import pytest
 
@@ -30,27 +32,31 @@ def scripted(tmp_path_factory):
         yield loaded
 
 
-def opened(engine, options=GREEDY):
-    """A stream whose prompt is computed, and the token that follows."""
+@contextmanager
+def opened(engine):
+    """A stream whose prompt is computed, and the token that follows. No step is left under way: others wait for it."""
     sequence = Sequence(engine)
-    stream = Stream(sequence, Sampler(options, 4096), None, StepCosts())
-    assert engine.step([(sequence, PROMPT, 1)]) == STEP_OK
-    return sequence, stream, stream.choose(0)
+    stream = Stream(sequence, Sampler(GREEDY, 4096), None, StepCosts())
+    try:
+        assert engine.step([(sequence, PROMPT, 1)]) == STEP_OK
+        yield sequence, stream, stream.choose(0)
+    finally:
+        stream.give_up()
+        sequence.close()
 
 
 def continued(engine, count, interrupt=None):
     """Tokens after the prompt; `interrupt` is called in the middle of each step."""
-    sequence, stream, token = opened(engine)
-    tokens = [token]
-    assert stream.begin(token, 10**6) == STEP_OK
-    while len(tokens) < count:
-        if interrupt:
-            interrupt(sequence, stream, tokens[-1])
-        tokens += stream.advance()
-    stream.give_up()
-    assert len(sequence) == len(PROMPT) + len(tokens) - 1
-    sequence.close()
-    return tokens
+    with opened(engine) as (sequence, stream, token):
+        tokens = [token]
+        assert stream.begin(token, 10**6) == STEP_OK
+        while len(tokens) < count:
+            if interrupt:
+                interrupt(sequence, stream, tokens[-1])
+            tokens += stream.advance()
+        stream.give_up()
+        assert len(sequence) == len(PROMPT) + len(tokens) - 1
+        return tokens
 
 
 def in_engine(model, function, *arguments):
@@ -88,58 +94,58 @@ def test_logits_stay_until_the_caller_joins(model):
 
 def test_no_other_step_is_made_meanwhile(model):
     def run(engine):
-        sequence, stream, token = opened(engine)
-        other = Sequence(engine)
-        stream.begin(token, 10**6)
-        with pytest.raises(InvalidOptionError, match="under way"):
-            engine.step([(other, 5, 1)])
-        stream.give_up()
-        assert engine.step([(other, 5, 1)]) == STEP_OK
-        other.close()
-        sequence.close()
+        with opened(engine) as (_, stream, token):
+            other = Sequence(engine)
+            stream.begin(token, 10**6)
+            with pytest.raises(InvalidOptionError, match="under way"):
+                engine.step([(other, 5, 1)])
+            stream.give_up()
+            assert engine.step([(other, 5, 1)]) == STEP_OK
+            other.close()
 
     in_engine(model, run)
 
 
 def test_no_step_is_begun_beyond_what_is_wanted(model):
     def run(engine):
-        sequence, stream, token = opened(engine)
-        stream.begin(token, 1)
-        assert (len(stream.advance()), stream.under_way) == (1, True)
-        assert (len(stream.advance()), stream.under_way) == (1, False)
-        with pytest.raises(InvalidOptionError, match="no step"):
-            stream.advance()
-        sequence.close()
+        with opened(engine) as (_, stream, token):
+            stream.begin(token, 1)
+            assert (len(stream.advance()), stream.under_way) == (1, True)
+            assert (len(stream.advance()), stream.under_way) == (1, False)
+            with pytest.raises(InvalidOptionError, match="no step"):
+                stream.advance()
 
     in_engine(model, run)
 
 
-def test_cancelled_step_brings_nothing(model):
+@pytest.mark.parametrize("wait", [0.0, 0.05])
+def test_cancelled_step_brings_nothing(model, wait):
+    """However far the other threads have come."""
+
     def run(engine):
-        sequence, stream, token = opened(engine)
-        stream.begin(token, 10**6)
-        sequence.cancel()
-        assert (stream.advance(), stream.under_way, len(sequence)) == ([], False, len(PROMPT))
-        sequence.close()
+        with opened(engine) as (sequence, stream, token):
+            stream.begin(token, 10**6)
+            time.sleep(wait)
+            sequence.cancel()
+            assert (stream.advance(), stream.under_way, len(sequence)) == ([], False, len(PROMPT))
 
     in_engine(model, run)
 
 
 def test_full_pool_ends_the_steps_and_not_the_tokens(model):
     def run(engine):
-        sequence, stream, token = opened(engine)
-        hold = Sequence(engine)
-        free = engine.kv_blocks_free
-        for _ in range(free - 1):
-            engine.step([(hold, array("i", [5] * 32), 0)])
-        stream.begin(token, 10**6)
-        tokens = [token]
-        while stream.under_way:
-            tokens += stream.advance()
-        assert len(tokens) > 32
-        assert stream.begin(tokens[-1], 1) == STEP_FULL
-        hold.close()
-        sequence.close()
+        with opened(engine) as (_, stream, token):
+            hold = Sequence(engine)
+            free = engine.kv_blocks_free
+            for _ in range(free - 1):
+                engine.step([(hold, array("i", [5] * 32), 0)])
+            stream.begin(token, 10**6)
+            tokens = [token]
+            while stream.under_way:
+                tokens += stream.advance()
+            assert len(tokens) > 32
+            assert stream.begin(tokens[-1], 1) == STEP_FULL
+            hold.close()
 
     in_engine(model, run)
 
