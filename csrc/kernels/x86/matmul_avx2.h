@@ -55,6 +55,14 @@ OC_INLINE void oc_prefetch(const void *p, int bytes) {
     }
 }
 
+/* Ask for 256 activations of column c: such pieces of columns are too short for the hardware prefetcher. */
+OC_INLINE void oc_prefetch_column(const oc_act *x, int64_t c, int64_t at) {
+    const int64_t from = c * x->k + at;
+    for (int i = 0; i < 256; i += 64) _mm_prefetch((const char *)x->codes + from + i, _MM_HINT_T0);
+    _mm_prefetch((const char *)(x->scale + from / 16), _MM_HINT_T0);
+    _mm_prefetch((const char *)(x->sum + from / 32), _MM_HINT_T0);
+}
+
 /* 8 half floats */
 OC_INLINE __m256 oc_halves(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
