@@ -1,0 +1,163 @@
+"""Takes tool calls out of an answer while it comes."""
+
+from ollamacore.partial import overlap
+from ollamacore.prompt.tools.calls import Call, IncompleteError, OpenStringError, Schemas
+from ollamacore.prompt.tools.formats import CallFormat, Mark
+from ollamacore.prompt.tools.objects import BETWEEN
+
+#: A call that ends itself is read when one of these has come, or while it is so short that it may be none at all.
+_ENDS = frozenset("]}")
+_SHORT = 64
+
+
+class CallParser:
+    """Splits the text of one answer into content and calls, however the text is cut into pieces.
+
+    A call comes out whole. What begins like one and is none comes out as content, tags and all. White space around
+    calls is left out.
+    """
+
+    def __init__(self, form: CallFormat, schemas: Schemas) -> None:
+        self._marks = {mark.opening: mark for mark in form.marks if mark.opening}
+        self._bare = next((mark for mark in form.marks if not mark.opening), None)
+        self._tags = (*self._marks, *form.hidden)
+        self._schemas = schemas
+        self._buffer = ""
+        self._inside: Mark | None = None  # the call that has begun
+        self._opening = ""  # how it began, for the case that it is none
+        self._searched = 0  # where the search for its end goes on
+        self._at_start = True  # nothing but white space has come
+        self._again: Mark | None = None  # the call that has ended, if another may follow it without an opening
+        self._after_call = False  # nothing but white space has come since a call
+
+    def push(self, text: str) -> list[str | Call]:
+        """Content and calls that this text makes final."""
+        self._buffer += text
+        if self._inside and not self._inside.closing and len(self._buffer) > _SHORT and _ENDS.isdisjoint(text):
+            return []
+        return self._advance(final=False)
+
+    def finish(self) -> list[str | Call]:
+        """What is still held back when the answer ends."""
+        return self._advance(final=True)
+
+    def _advance(self, *, final: bool) -> list[str | Call]:
+        found: list[str | Call] = []
+        while self._read_call(found, final=final) if self._inside else self._find_call(found, final=final):
+            pass
+        return found
+
+    # ---- between calls ----
+
+    def _find_call(self, found: list[str | Call], *, final: bool) -> bool:
+        """Give out content up to the next call; whether there is more to do."""
+        if self._begins_bare():
+            return True
+        places = [(at, -len(tag), tag) for tag in self._tags if (at := self._buffer.find(tag)) >= 0]
+        if not places:
+            keep = 0 if final else self._unsure()
+            self._say(found, self._buffer[: len(self._buffer) - keep], final=final)
+            self._buffer = self._buffer[len(self._buffer) - keep :]
+            return False
+        at, _, tag = min(places)
+        before, self._buffer = self._buffer[:at], self._buffer[at + len(tag) :]
+        content = before.rstrip()
+        self._say(found, content)
+        if tag in self._marks:
+            self._begin(self._marks[tag], before[len(content) :] + tag)
+        return True
+
+    def _begins_bare(self) -> bool:
+        """Whether a call without an opening begins here: the first thing of an answer, or behind another one."""
+        mark = self._bare if self._at_start else self._again
+        if mark is None:
+            return False
+        rest = self._buffer.lstrip() if self._at_start else self._buffer.lstrip(BETWEEN)
+        if not rest.startswith(("{", "[") if self._at_start else "{"):
+            return False
+        before = self._buffer[: len(self._buffer) - len(rest)]
+        self._buffer = rest
+        self._begin(mark, before)
+        return True
+
+    def _begin(self, mark: Mark, opening: str) -> None:
+        self._inside, self._opening, self._searched = mark, opening, 0
+        self._at_start, self._again = False, None
+
+    def _unsure(self) -> int:
+        """Characters at the end that may belong to a call: a part of a tag, and white space."""
+        tag = max((overlap(self._buffer, tag) for tag in self._tags), default=0)
+        sure = self._buffer[: len(self._buffer) - tag]
+        between = BETWEEN if self._again else None
+        if self._again and not sure.strip(between):
+            return len(self._buffer)
+        return len(self._buffer) - len(sure.rstrip())
+
+    def _say(self, found: list[str | Call], text: str, *, final: bool = False) -> None:
+        if self._after_call:
+            text = text.lstrip()
+        if not text.strip():
+            if not (text and final):
+                return
+        else:
+            self._at_start, self._after_call, self._again = False, False, None
+        found.append(text)
+
+    # ---- in a call ----
+
+    def _read_call(self, found: list[str | Call], *, final: bool) -> bool:
+        """Read the call that has begun, if it is complete; whether there is more to do."""
+        mark = self._inside
+        assert mark is not None
+        try:
+            calls = self._tagged(mark, final=final) if mark.closing else self._self_ending(mark, final=final)
+        except ValueError:  # no call: its opening is content, and so is what follows, but for calls in it
+            self._inside = None
+            opening, self._opening = self._opening, ""
+            self._give_back(found, opening)
+            return True
+        if calls is None:
+            return False
+        found += calls
+        self._inside, self._after_call = None, True
+        self._again = None if mark.closing else mark
+        return True
+
+    def _give_back(self, found: list[str | Call], opening: str) -> None:
+        """Content again, where a call seemed to begin."""
+        self._after_call = self._after_call and not opening.strip()
+        if opening:
+            found.append(opening)
+
+    def _tagged(self, mark: Mark, *, final: bool) -> list[Call] | None:
+        """The calls before the closing tag, None while they may go on. At the end that tag may be missing."""
+        while (at := self._buffer.find(mark.closing, self._searched)) >= 0:
+            try:
+                calls, end = mark.read(self._buffer[:at], self._schemas)
+            except OpenStringError:
+                self._searched = at + 1
+                continue
+            self._buffer = _remainder(self._buffer[end:at]) + self._buffer[at + len(mark.closing) :]
+            return calls
+        if not final:
+            self._searched = max(self._searched, len(self._buffer) - len(mark.closing) + 1)
+            return None
+        calls, end = mark.read(self._buffer, self._schemas)
+        self._buffer = _remainder(self._buffer[end:])
+        return calls
+
+    def _self_ending(self, mark: Mark, *, final: bool) -> list[Call] | None:
+        """The calls that the text begins with, None while they may go on."""
+        try:
+            calls, end = mark.read(self._buffer, self._schemas)
+        except IncompleteError:
+            if final:
+                raise
+            return None
+        self._buffer = self._buffer[end:]
+        return calls
+
+
+def _remainder(text: str) -> str:
+    """What stands between a call and its closing tag; brackets too many are no loss."""
+    return text if any(character.isalnum() for character in text) else ""
