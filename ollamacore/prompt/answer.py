@@ -11,6 +11,8 @@ from ollamacore.prompt.harmony import HarmonyParser, Thought
 from ollamacore.prompt.thinking import ThinkingParser, ThinkingTags, jinja_thinking_tags
 from ollamacore.prompt.tools import Call, CallFormat, CallParser, jinja_format, tool_schemas
 
+#: around the content of models that are told to write thoughts and answers between tags
+_RESPONSE = ThinkingTags("<response>", "</response>", trimmed=True)
 _ID_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -35,6 +37,7 @@ class AnswerFormat:
     thinking: ThinkingTags | None = None
     calls: CallFormat | None = None
     is_harmony: bool = False
+    has_responses: bool = False  # the content stands between tags of its own
 
     @property
     def can_think(self) -> bool:
@@ -65,7 +68,8 @@ class AnswerFormat:
             tags += (self.thinking.opening, self.thinking.closing)
             inside = prompt.rstrip().endswith(self.thinking.opening)
             thoughts = ThinkingParser(self.thinking, inside=inside, enders=form.openings if form else ())
-        return AnswerParser(tags, thoughts=thoughts, calls=calls) if tags else None
+        frame = ThinkingParser(_RESPONSE) if self.has_responses else None
+        return AnswerParser(tags, thoughts=thoughts, frame=frame, calls=calls) if thoughts or calls else None
 
 
 class AnswerParser:
@@ -76,11 +80,13 @@ class AnswerParser:
         tags: Sequence[str],
         *,
         thoughts: ThinkingParser | None = None,
+        frame: ThinkingParser | None = None,
         calls: CallParser | None = None,
         messages: HarmonyParser | None = None,
     ) -> None:
         self.tags = tags
         self._thoughts = thoughts
+        self._frame = frame
         self._calls = calls
         self._messages = messages
         self._count = 0
@@ -96,21 +102,24 @@ class AnswerParser:
         if self._messages:
             return self._numbered(self._messages.push(text))
         thought, content = self._thoughts.push(text) if self._thoughts else ("", text)
-        found: list[Part] = [Thought(thought)] if thought else []
-        if self._calls:
-            found += self._numbered(self._calls.push(content) if content else ())
-        elif content:
-            found.append(content)
-        return found
+        if self._frame and content:
+            content = "".join(self._frame.push(content))
+        return self._parts(thought, content, final=False)
 
     def finish(self) -> list[Part]:
         """What was held back until the end."""
         if self._messages:
             return self._numbered(self._messages.finish())
         thought, content = self._thoughts.finish() if self._thoughts else ("", "")
+        if self._frame:
+            content = "".join((*self._frame.push(content), *self._frame.finish()))
+        return self._parts(thought, content, final=True)
+
+    def _parts(self, thought: str, content: str, *, final: bool) -> list[Part]:
         found: list[Part] = [Thought(thought)] if thought else []
         if self._calls:
-            found += self._numbered([*(self._calls.push(content) if content else ()), *self._calls.finish()])
+            found += self._numbered(self._calls.push(content) if content else ())
+            found += self._numbered(self._calls.finish() if final else ())
         elif content:
             found.append(content)
         return found
@@ -130,7 +139,8 @@ def jinja_answer_format(source: str, has_token: Callable[[str], bool] = lambda t
     """How the model of a Jinja chat template answers; `has_token` says what is a token of its vocabulary."""
     if harmony.is_harmony(source):
         return AnswerFormat(is_harmony=True)
-    return AnswerFormat(jinja_thinking_tags(source), jinja_format(source, has_token))
+    responds = _RESPONSE.opening + _RESPONSE.closing in source
+    return AnswerFormat(jinja_thinking_tags(source), jinja_format(source, has_token), has_responses=responds)
 
 
 def _new_id() -> str:

@@ -8,6 +8,8 @@ from ollamacore.prompt.tools.objects import BETWEEN
 #: A call that ends itself is read when one of these has come, or while it is so short that it may be none at all.
 _ENDS = frozenset("]}")
 _SHORT = 64
+#: After so many calls that are none an answer has no more: each may cost a look at all that follows.
+_MOST_FAILURES = 64
 
 
 class CallParser:
@@ -29,6 +31,7 @@ class CallParser:
         self._at_start = True  # nothing but white space has come
         self._again: Mark | None = None  # the call that has ended, if another may follow it without an opening
         self._after_call = False  # nothing but white space has come since a call
+        self._failures = 0
 
     def push(self, text: str) -> list[str | Call]:
         """Content and calls that this text makes final."""
@@ -111,10 +114,8 @@ class CallParser:
         assert mark is not None
         try:
             calls = self._tagged(mark, final=final) if mark.closing else self._self_ending(mark, final=final)
-        except ValueError:  # no call: its opening is content, and so is what follows, but for calls in it
-            self._inside = None
-            opening, self._opening = self._opening, ""
-            self._give_back(found, opening)
+        except ValueError:
+            self._give_back(found)
             return True
         if calls is None:
             return False
@@ -123,11 +124,15 @@ class CallParser:
         self._again = None if mark.closing else mark
         return True
 
-    def _give_back(self, found: list[str | Call], opening: str) -> None:
-        """Content again, where a call seemed to begin."""
-        self._after_call = self._after_call and not opening.strip()
-        if opening:
-            found.append(opening)
+    def _give_back(self, found: list[str | Call]) -> None:
+        """No call: what looked like its beginning is content, and so is what follows, but for calls in it."""
+        if self._opening:
+            self._after_call = self._after_call and not self._opening.strip()
+            found.append(self._opening)
+        self._inside = None
+        self._failures += 1
+        if self._failures == _MOST_FAILURES:
+            self._tags = ()
 
     def _tagged(self, mark: Mark, *, final: bool) -> list[Call] | None:
         """The calls before the closing tag, None while they may go on. At the end that tag may be missing."""
