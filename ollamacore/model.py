@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ollamacore import _core, machine
+from ollamacore.after_thinking import AfterThinking
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
 from ollamacore.constraint import TokenConstraint
@@ -359,6 +360,8 @@ class Model:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")
             prompt = crop(prompt, num_ctx, options.num_keep)
         dropped = len(tokens) - len(prompt)
+        if constraint is not None and answer is not None and not answer.in_content:
+            constraint = AfterThinking(constraint, answer, self.tokenizer)
         generation = Generation(prompt, options, num_ctx, on_chunk, dropped, constraint, on_progress, answer)
         self._scheduler.submit(generation)
         return generation

@@ -97,6 +97,11 @@ class AnswerParser:
         inner = self._messages or self._thoughts
         return inner is None or inner.in_content
 
+    @property
+    def opening(self) -> str:
+        """The tag that a thought may begin with now; empty where it has begun, or never will."""
+        return self._thoughts.opening if self._thoughts else ""
+
     def push(self, text: str) -> list[Part]:
         """The parts that this text makes final, in their order; the same however the answer is cut."""
         if self._messages:

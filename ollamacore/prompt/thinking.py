@@ -69,6 +69,11 @@ class ThinkingParser:
         """Whether the thought, if there is one, is over."""
         return self._state is _State.CONTENT or self._state is _State.CLOSED
 
+    @property
+    def opening(self) -> str:
+        """The tag that would begin a thought; empty where it has begun, or cannot any more."""
+        return self._tags.opening if self._state is _State.START else ""
+
     def push(self, text: str) -> tuple[str, str]:
         """(thought, content) that this text makes final."""
         self._held += text

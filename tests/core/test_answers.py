@@ -325,7 +325,7 @@ ANSWERS = {
         '<|channel>thought\nHm\n<channel|><|tool_call>call:weather{city:<|"|>Oslo<|"|>}<tool_call|>'
         '<|tool_call>call:weather_in{city:<|"|>{"a", b}<|"|>,days:3,exact:false,'
         'tags:[<|"|>x<|"|>,{<|"|>k<|"|>:null,m:1.5}]}'
-        "<tool_call|><|tool_response>",
+        "<tool_call|>",
         [
             ("think", "Hm"),
             OSLO,

@@ -90,7 +90,8 @@ def agent_model(path: str | PathLike[str]) -> Path:
     """A model that thinks, calls a tool, and tells what the tool said; its tags are control tokens."""
     think, thought, call, called = map(Control, ("<think>", "</think>", "<tool_call>", "</tool_call>"))
     arguments = ['\n{"name": "weather", "argu', 'ments": {"city": "Os', 'lo", "days"', ": 2}}", "\n"]
-    asked = [think, "\n", "I need", " the ", "weather.", "\n", thought, "\n\n", "I look.", "\n", call, *arguments, called]
+    asked = [think, "\n", "I need", " the ", "weather.", "\n", thought, "\n\n", "I look.", "\n", call]
+    asked += [*arguments, called]
     scripts = {"<|asked|>": asked, "<|quiet|>": ["No", " thoughts."], "<|told|>": ["11 ", "degrees."]}
     return scripted_model(path, scripts, chat_template=AGENT_TEMPLATE, name="agent")
 

@@ -71,13 +71,8 @@ _FUNCTION = Mark("<function=", "</function>", read_function)
 #: What shows in a template, or as a token of the vocabulary, and the notation. The first row that fits counts.
 _ROWS: tuple[tuple[str, CallFormat], ...] = (
     ("<|tool_call_start|>", CallFormat((Mark("<|tool_call_start|>", "<|tool_call_end|>", read_python),))),
-    ("<|tool_call>", CallFormat((Mark("<|tool_call>", "<tool_call|>", _GEMMA4),), ("<|tool_response>",))),
-    (
-        "<start_function_call>",
-        CallFormat(
-            (Mark("<start_function_call>", "<end_function_call>", _FUNCTION_GEMMA),), ("<start_function_response>",)
-        ),
-    ),
+    ("<|tool_call>", CallFormat((Mark("<|tool_call>", "<tool_call|>", _GEMMA4),))),
+    ("<start_function_call>", CallFormat((Mark("<start_function_call>", "<end_function_call>", _FUNCTION_GEMMA),))),
     (_DEEPSEEK.opening, CallFormat((_DEEPSEEK,))),
     ("[TOOL_CALLS]", CallFormat((Mark("[TOOL_CALLS]", "", read_mistral),))),
     ("<|START_ACTION|>", CallFormat((Mark("<|START_ACTION|>", "<|END_ACTION|>", read_objects),))),

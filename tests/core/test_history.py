@@ -1,0 +1,60 @@
+"""Messages as templates want them: every call has an id, and every answer of a tool names its call."""
+
+import pytest
+
+from ollamacore.prompt.history import with_call_ids
+
+
+def call(name, **fields):
+    return {**fields, "type": "function", "function": {"name": name, "arguments": {}}}
+
+
+def asked(*calls):
+    return {"role": "assistant", "content": "", "tool_calls": list(calls)}
+
+
+def ids(messages):
+    return [c["id"] for m in messages for c in m.get("tool_calls", ())], [
+        m.get("tool_call_id") for m in messages if m["role"] == "tool"
+    ]
+
+
+def test_messages_without_calls_are_left_alone():
+    messages = [{"role": "user", "content": "x"}, {"role": "tool", "content": "y", "tool_call_id": "call_1"}]
+    assert with_call_ids(messages) is messages
+
+
+@pytest.mark.parametrize("given", [{}, {"id": ""}, {"id": None}, {"id": "call_12345678"}, {"id": "123456789"}])
+def test_ids_have_nine_letters_and_digits(given):
+    messages = [asked(call("a", **given)), {"role": "tool", "content": "1", "tool_call_id": given.get("id") or ""}]
+    [of_call], [of_answer] = ids(with_call_ids(messages))
+    assert of_call == of_answer
+    assert len(of_call) == 9
+    assert of_call.isalnum()
+    assert (of_call == given.get("id")) == (given.get("id") == "123456789")
+    assert messages[0]["tool_calls"][0] == call("a", **given), "the messages of the caller stay as they are"
+
+
+def test_answers_find_their_calls_by_id_then_name_then_order():
+    calls = asked(call("a", id="x"), call("b"), call("a", id="z"))
+    answers = [
+        {"role": "tool", "content": "3", "tool_call_id": "z"},
+        {"role": "tool", "content": "2", "tool_name": "b"},
+        {"role": "tool", "content": "1"},
+    ]
+    shown = with_call_ids([calls, *answers])
+    of_calls, of_answers = ids(shown)
+    assert len(set(of_calls)) == 3
+    assert of_answers == [of_calls[2], of_calls[1], of_calls[0]]
+    assert [message["tool_name"] for message in shown[1:]] == ["a", "b", "a"]
+    assert [message["name"] for message in shown[1:]] == ["a", "b", "a"]
+
+
+def test_calls_of_two_turns_differ_and_strange_answers_stay():
+    turn = [asked(call("a")), {"role": "tool", "content": "1"}]
+    stray = {"role": "tool", "content": "?", "tool_call_id": "nobody"}
+    shown = with_call_ids([*turn, *turn, stray, asked("no call")])
+    assert ids(shown[:4])[0] == ids(shown[:4])[1]
+    assert len(set(ids(shown[:4])[0])) == 2
+    assert shown[4] is stray
+    assert shown[5]["tool_calls"] == ["no call"]
