@@ -10,7 +10,7 @@ from typing import Any, Self
 from ollamacore.errors import TemplateError
 from ollamacore.gguf import GGUFFile
 from ollamacore.prompt.answer import AnswerFormat, jinja_answer_format
-from ollamacore.prompt.history import with_call_ids
+from ollamacore.prompt.history import for_template
 from ollamacore.prompt.jinja import ChatTemplate
 from ollamacore.tokenizer import Tokenizer
 
@@ -59,9 +59,8 @@ class ModelText:
             }
             self._template = ChatTemplate(self.chat_template, **names)
         names = {**self.answer_format.thinking_variables(think), **variables}
-        return self._template.render(
-            with_call_ids(messages), tools=tools, add_generation_prompt=add_generation_prompt, **names
-        )
+        shown = for_template(messages, self.chat_template, self.answer_format.calls)
+        return self._template.render(shown, tools=tools, add_generation_prompt=add_generation_prompt, **names)
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Token ids of a text; see Tokenizer.encode."""

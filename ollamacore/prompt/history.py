@@ -1,24 +1,37 @@
 """Messages of a conversation as chat templates want them: calls of tools have ids, and answers name their call."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-#: Templates of Mistral's models refuse ids of any other length.
+from ollamacore.prompt.tools import Call, CallFormat
+
+Messages: TypeAlias = Sequence[Mapping[str, Any]]
+
+#: Templates of Mistral's models refuse ids of any other length, and say so.
 _ID_LENGTH = 9
+_REFUSAL = f"length != {_ID_LENGTH}"
 
 
-def with_call_ids(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The messages with an id of nine letters and digits for every call, and for every answer of a tool that of its
-    call: the one it names, or the first one of its tool that has no answer yet. Clients need not send ids."""
+def for_template(messages: Messages, source: str, calls: CallFormat | None) -> Messages:
+    """The messages for a Jinja template: calls and answers have ids, and where the template leaves calls out, they
+    stand in the content, as the model would have written them."""
     if not any(message.get("tool_calls") for message in messages):
         return messages
+    if calls and "tool_calls" not in source:
+        messages = [_written(message, calls) for message in messages]
+    return with_call_ids(messages, strict=_REFUSAL in source)
+
+
+def with_call_ids(messages: Messages, *, strict: bool) -> Messages:
+    """The messages with an id for every call, and for every answer of a tool that of its call: the one it names, or the
+    first one of its tool that has no answer yet. Clients need not send ids; `strict` replaces those that they send."""
     open_calls: list[tuple[str, str, str]] = []  # given id, tool, new id
     shown: list[Mapping[str, Any]] = []
     for at, message in enumerate(messages):
         calls = message.get("tool_calls")
         if isinstance(calls, list | tuple) and calls:
-            named = [_with_id(call, f"{at}.{index}") for index, call in enumerate(calls)]
+            named = [_with_id(call, f"{at}.{index}", strict=strict) for index, call in enumerate(calls)]
             open_calls = [call[:3] for call in named]
             shown.append({**message, "tool_calls": [call[3] for call in named]})
         elif message.get("role") == "tool":
@@ -28,7 +41,24 @@ def with_call_ids(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str
     return shown
 
 
-def _with_id(call: Any, place: str) -> tuple[str, str, str, Any]:
+def _written(message: Mapping[str, Any], form: CallFormat) -> Mapping[str, Any]:
+    """A message whose calls are a part of its content."""
+    calls = list(_calls(message.get("tool_calls") or ()))
+    content = message.get("content") or ""
+    if not calls or not isinstance(content, str):
+        return message
+    return {**message, "content": content + form.write(calls)}
+
+
+def _calls(given: Iterable[Any]) -> Iterable[Call]:
+    """The calls of a message that are whole."""
+    for call in given:
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if isinstance(function, Mapping) and isinstance(function.get("arguments"), dict):
+            yield Call(str(function.get("name")), function["arguments"])
+
+
+def _with_id(call: Any, place: str, *, strict: bool) -> tuple[str, str, str, Any]:
     """(given id, tool, new id, call with the new id)."""
     if not isinstance(call, Mapping):
         return "", "", "", call
@@ -36,7 +66,8 @@ def _with_id(call: Any, place: str) -> tuple[str, str, str, Any]:
     function = call.get("function")
     name = function.get("name") if isinstance(function, Mapping) else None
     text = given if isinstance(given, str) else ""
-    new = text if len(text) == _ID_LENGTH and text.isalnum() else _digest(text or place)
+    fits = len(text) == _ID_LENGTH and text.isalnum() if strict else text
+    new = text if fits else _digest(text or place)
     return text, name if isinstance(name, str) else "", new, {**call, "id": new}
 
 

@@ -274,6 +274,16 @@ ANSWERS = {
         [OSLO],
     ),
     "functionary": (jinja("<function="), '<function=weather>{"city": "Oslo"}</function>', [OSLO]),
+    "minicpm 5": (
+        jinja("<param name="),
+        '<function name="weather"><param name="city">Oslo</param><param name="days">2</param></function>',
+        [("call", ("weather", {"city": "Oslo", "days": 2}))],
+    ),
+    "apriel": (
+        jinja("<tool_calls>"),
+        '<tool_calls>[{"name": "weather", "arguments": {"city": "Oslo"}}]</tool_calls>',
+        [OSLO],
+    ),
     "glm": (
         jinja("<arg_key>"),
         "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n<arg_key>days</arg_key>\n"

@@ -2,7 +2,9 @@
 
 import pytest
 
-from ollamacore.prompt.history import with_call_ids
+from ollamacore import jinja_answer_format
+from ollamacore.prompt.history import for_template
+from ollamacore.prompt.tools import Call
 
 
 def call(name, **fields):
@@ -19,15 +21,22 @@ def ids(messages):
     ]
 
 
+def with_call_ids(messages, source="tool_calls"):
+    return for_template(messages, source, jinja_answer_format(source).calls)
+
+
 def test_messages_without_calls_are_left_alone():
     messages = [{"role": "user", "content": "x"}, {"role": "tool", "content": "y", "tool_call_id": "call_1"}]
     assert with_call_ids(messages) is messages
 
 
 @pytest.mark.parametrize("given", [{}, {"id": ""}, {"id": None}, {"id": "call_12345678"}, {"id": "123456789"}])
-def test_ids_have_nine_letters_and_digits(given):
+def test_ids_have_nine_letters_and_digits_where_the_template_wants_that(given):
     messages = [asked(call("a", **given)), {"role": "tool", "content": "1", "tool_call_id": given.get("id") or ""}]
     [of_call], [of_answer] = ids(with_call_ids(messages))
+    assert of_call == of_answer
+    assert (of_call == given.get("id")) == bool(given.get("id"))
+    [of_call], [of_answer] = ids(with_call_ids(messages, "tool_calls: id|length != 9"))
     assert of_call == of_answer
     assert len(of_call) == 9
     assert of_call.isalnum()
@@ -58,3 +67,25 @@ def test_calls_of_two_turns_differ_and_strange_answers_stay():
     assert len(set(ids(shown[:4])[0])) == 2
     assert shown[4] is stray
     assert shown[5]["tool_calls"] == ["no call"]
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        ("<|tool_call_start|>", "Hm<|tool_call_start|>[a(x='it', y=[1, None]), b()]<|tool_call_end|>"),
+        ("<|tool_call|>", 'Hm<|tool_call|>[{"name": "a", "arguments": {"x": "it", "y": [1, null]}}, '
+         '{"name": "b", "arguments": {}}]'),
+        ("", 'Hm<tool_call>\n{"name": "a", "arguments": {"x": "it", "y": [1, null]}}\n</tool_call>\n'
+         '<tool_call>\n{"name": "b", "arguments": {}}\n</tool_call>'),
+    ],
+)  # fmt: skip
+def test_calls_stand_in_the_content_where_the_template_leaves_them_out(source, written):
+    calls = [Call("a", {"x": "it", "y": [1, None]}), Call("b", {})]
+    given = [{"function": {"name": call.name, "arguments": call.arguments}} for call in calls]
+    message = {"role": "assistant", "content": "Hm", "tool_calls": given}
+    assert with_call_ids([message], source)[0]["content"] == written
+    assert with_call_ids([message], source + "tool_calls")[0]["content"] == "Hm"
+    tools = [{"function": {"name": call.name}} for call in calls]
+    parser = jinja_answer_format(source).parser("", tools)
+    found = [part for part in parser.push(written) + parser.finish() if not isinstance(part, str)]
+    assert [Call(part.name, part.arguments) for part in found] == calls

@@ -3,12 +3,13 @@
 Nobody asks for the name of a model or of its architecture here.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ollamacore.prompt.tools.calls import Reader
-from ollamacore.prompt.tools.literals import read_gemma, read_python
-from ollamacore.prompt.tools.markup import read_function, read_functions, read_pairs
+from ollamacore.prompt.tools.calls import Call, Reader
+from ollamacore.prompt.tools.literals import python_text, read_gemma, read_python
+from ollamacore.prompt.tools.markup import read_function, read_functions, read_named_function, read_pairs
 from ollamacore.prompt.tools.objects import (
     DEEPSEEK_CALL,
     DEEPSEEK_END,
@@ -53,6 +54,16 @@ class CallFormat:
         """The tags that begin a call anywhere in an answer."""
         return tuple(mark.opening for mark in self.marks if mark.opening)
 
+    def write(self, calls: Iterable[Call]) -> str:
+        """Calls as a model of this notation might have written them, for templates that leave them out."""
+        mark = self.marks[0]
+        if mark.read is read_python:
+            return f"{mark.opening}[{', '.join(map(python_text, calls))}]{mark.closing}"
+        texts = [json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False) for call in calls]
+        if mark.closing:
+            return "\n".join(f"{mark.opening}\n{text}\n{mark.closing}" for text in texts)
+        return f"{mark.opening}[{', '.join(texts)}]"
+
 
 _GEMMA4, _FUNCTION_GEMMA = read_gemma('<|"|>'), read_gemma("<escape>")
 #: tags within a call
@@ -80,6 +91,8 @@ _ROWS: tuple[tuple[str, CallFormat], ...] = (
     ("<arg_key>", CallFormat((Mark("<tool_call>", "</tool_call>", read_pairs),))),
     ("<parameter=", CallFormat((Mark("<tool_call>", "</tool_call>", read_functions), _FUNCTION))),
     ("<function=", CallFormat((_FUNCTION,))),
+    ("<param name=", CallFormat((Mark("<function name=", "</function>", read_named_function),))),
+    ("<tool_calls>", CallFormat((Mark("<tool_calls>", "</tool_calls>", read_objects),))),
     ("<TOOLCALL>", CallFormat((Mark("<TOOLCALL>", "</TOOLCALL>", read_objects),))),
     ("<function_calls>", CallFormat((Mark("<function_calls>", "</function_calls>", read_python),))),
     ("<|tool_call|>", CallFormat((Mark("<|tool_call|>", "", read_object),), ("<|/tool_call|>",))),

@@ -161,6 +161,11 @@ def read_python(text: str, schemas: Schemas) -> tuple[list[Call], int]:
     return calls, len(text)
 
 
+def python_text(call: Call) -> str:
+    """A call as read_python reads it."""
+    return f"{call.name}({', '.join(f'{key}={value!r}' for key, value in call.arguments.items())})"
+
+
 def read_gemma(delimiter: str) -> Reader:
     """call:name{key:value,...}, once or more; `delimiter` stands around strings."""
 

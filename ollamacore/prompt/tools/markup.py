@@ -8,6 +8,8 @@ from ollamacore.prompt.tools.calls import Call, MalformedError, Schemas, call_of
 
 _FUNCTION = re.compile(r"<function=([^>\n]+)>(.*?)(?=</function>|<function=|\Z)", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([^>\n]+)>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL)
+_NAME = re.compile(r'\s*"([^"]+)"\s*>')
+_PARAM = re.compile(r'<param name="([^"]+)">(.*?)(?:</param>|(?=<param name=)|\Z)', re.DOTALL)
 _PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)(?:</arg_value>|\Z)", re.DOTALL)
 
 
@@ -22,6 +24,15 @@ def read_functions(text: str, schemas: Schemas) -> tuple[list[Call], int]:
 def read_function(text: str, schemas: Schemas) -> tuple[list[Call], int]:
     """The same where `<function=` was the opening tag."""
     return read_functions(f"<function={text}", schemas)[0], len(text)
+
+
+def read_named_function(text: str, schemas: Schemas) -> tuple[list[Call], int]:
+    """"name"><param name="key">value</param>... where `<function name=` was the opening tag."""
+    head = _NAME.match(text)
+    if head is None:
+        raise MalformedError("no name")
+    pairs = ((match[1], _lines(match[2])) for match in _PARAM.finditer(text, head.end()))
+    return [_call(head[1], pairs, schemas)], len(text)
 
 
 def read_pairs(text: str, schemas: Schemas) -> tuple[list[Call], int]:
