@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from ollamacore.prompt.thinking import ThinkingParser, ThinkingTags
 from ollamacore.prompt.tools import Call, CallFormat
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
@@ -21,6 +22,23 @@ def for_template(messages: Messages, source: str, calls: CallFormat | None) -> M
     if calls and "tool_calls" not in source:
         messages = [_written(message, calls) for message in messages]
     return with_call_ids(messages, strict=_REFUSAL in source)
+
+
+def without_old_thoughts(messages: Messages, tags: ThinkingTags) -> list[Mapping[str, Any]]:
+    """The messages without thoughts in the text of answers before the last question: some clients send them back."""
+    last = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=0)
+    return [
+        {**message, "content": _content(message["content"], tags)}
+        if at < last and message["role"] == "assistant"
+        else message
+        for at, message in enumerate(messages)
+    ]
+
+
+def _content(text: str, tags: ThinkingTags) -> str:
+    parser = ThinkingParser(tags)
+    _, content = parser.push(text)
+    return content if parser.in_content else text
 
 
 def with_call_ids(messages: Messages, *, strict: bool) -> Messages:

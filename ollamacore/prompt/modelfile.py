@@ -26,6 +26,7 @@ from ollamacore.prompt.gotemplate.tree import (
 from ollamacore.prompt.gotemplate.values import Field as Member
 from ollamacore.prompt.gotemplate.values import JsonList, JsonMap, Record, RecordType, from_json
 from ollamacore.prompt.harmony import is_harmony
+from ollamacore.prompt.history import without_old_thoughts
 from ollamacore.prompt.thinking import ThinkingTags
 from ollamacore.prompt.tools import go_format
 
@@ -113,6 +114,8 @@ class ModelfileTemplate:
     ) -> str:
         """The prompt for a conversation; TemplateError where the template fails."""
         settings = _thinking(think)
+        if self.answer_format.thinking:
+            messages = without_old_thoughts(messages, self.answer_format.thinking)
         merged = _merged(messages)
         if "messages" not in self.variables:
             return "".join(self._turns(merged, settings))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ollamacore import jinja_answer_format
+from ollamacore import ModelfileTemplate, jinja_answer_format
 from ollamacore.prompt.history import for_template
 from ollamacore.prompt.tools import Call
 
@@ -89,3 +89,16 @@ def test_calls_stand_in_the_content_where_the_template_leaves_them_out(source, w
     parser = jinja_answer_format(source).parser("", tools)
     found = [part for part in parser.push(written) + parser.finish() if not isinstance(part, str)]
     assert [Call(part.name, part.arguments) for part in found] == calls
+
+
+def test_a_go_template_sees_no_thoughts_in_the_text_of_old_answers():
+    template = ModelfileTemplate(
+        "{{ range .Messages }}{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}[{{ .Content }}]{{ end }}"
+    )
+    thought, open_thought = "<think>so</think>\n\nHi", "<think>so"
+    talk = [("user", "a"), ("assistant", thought), ("user", thought), ("assistant", open_thought), ("user", "b")]
+    messages = [{"role": role, "content": content} for role, content in talk]
+    assert template.render(messages) == f"[a][Hi][{thought}][{open_thought}][b]"
+    assert template.render(messages[:2]) == f"[a][{thought}]"
+    messages[1]["thinking"] = "well"
+    assert template.render(messages[:3]) == f"[a]<think>well</think>[Hi][{thought}]"
