@@ -3,7 +3,7 @@
 
 def overlap(text: str, tag: str) -> int:
     """Length of the longest proper prefix of `tag` that ends `text`."""
-    for length in range(min(len(tag) - 1, len(text)), 0, -1):
-        if text.endswith(tag[:length]):
-            return length
-    return 0
+    at = text.find(tag[0], max(len(text) - len(tag) + 1, 0))
+    while at >= 0 and not tag.startswith(text[at:]):
+        at = text.find(tag[0], at + 1)
+    return len(text) - at if at >= 0 else 0

@@ -166,6 +166,17 @@ ANSWERS = {
     ),
     "hermes, half a tag": (jinja("<tool_call>"), "a < b <tool_calls>  ", [("say", "a < b <tool_calls>  ")]),
     "hermes, no call": (jinja("<tool_call>"), "\n{}\n", [("say", "\n{}\n")]),
+    "hermes, no tags": (jinja("<tool_call>"), '{"name": "weather", "arguments": {"city": "Oslo"}}', [OSLO]),
+    "hermes, fence": (
+        jinja("<tool_call>"),
+        'Sure:\n```json\n{"name": "weather", "arguments": {"city": "Oslo"}}\n```\nDone',
+        [("say", "Sure:"), OSLO, ("say", "Done")],
+    ),
+    "hermes, fence of something else": (
+        jinja("<tool_call>"),
+        '```json\n{"city": "Oslo"}\n``` and ```json\n[1]\n``',
+        [("say", '```json\n{"city": "Oslo"}\n``` and ```json\n[1]\n``')],
+    ),
     "hermes, numbers": (
         jinja("<tool_call>"),
         '<tool_call>{"name": "now", "arguments": {"a": 123456789012345678901, "b": -1.5, "c": "\\ud800"}}</tool_call>',
@@ -436,7 +447,7 @@ _TAGS = [
     "<function=",
     "now>",
 ]
-_TEXTS = [
+_TEXTS = ["\\", 
     '{"name": "now"',
     ', "arguments": {"city": "a"}}',
     "}",

@@ -28,26 +28,27 @@ from ollamacore.prompt.tools.objects import (
 class Mark:
     """What begins a call, what ends it, and how the text between is read.
 
-    Where nothing ends it, the call does so itself. Where nothing begins it, it is the first thing in an answer.
+    Where nothing ends it, the call does so itself, and `tail` may follow it. Where nothing begins it, it is the first
+    thing in an answer.
     """
 
     opening: str
     closing: str
     read: Reader
+    tail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CallFormat:
-    """One notation. `hidden` are marks that say nothing: they are left out of the answer."""
+    """One notation, with all that may begin a call in it."""
 
     marks: tuple[Mark, ...]
-    hidden: tuple[str, ...] = ()
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Texts that must be visible in an answer, even if they are control tokens."""
         found = [text for mark in self.marks for text in (mark.opening, mark.closing, *_INNER.get(mark.read, ()))]
-        return (*filter(None, found), *self.hidden)
+        return tuple(filter(None, found))
 
     @property
     def openings(self) -> tuple[str, ...]:
@@ -77,7 +78,11 @@ _INNER: dict[Reader, tuple[str, ...]] = {
 _DEEPSEEK = Mark("<\uff5ctool\u2581calls\u2581begin\uff5c>", "<\uff5ctool\u2581calls\u2581end\uff5c>", read_deepseek)
 _BARE = Mark("", "", read_known_object)
 _TAGGED = Mark("<tool_call>", "</tool_call>", read_objects)
+_FENCED = Mark("```json", "", read_known_object, "```")
 _FUNCTION = Mark("<function=", "</function>", read_function)
+
+#: What models write that were shown no tags, or that forget them: the tags, the object alone, or a block of code.
+_DEFAULT = CallFormat((_TAGGED, _BARE, _FENCED))
 
 #: What shows in a template, or as a token of the vocabulary, and the notation. The first row that fits counts.
 _ROWS: tuple[tuple[str, CallFormat], ...] = (
@@ -95,14 +100,12 @@ _ROWS: tuple[tuple[str, CallFormat], ...] = (
     ("<tool_calls>", CallFormat((Mark("<tool_calls>", "</tool_calls>", read_objects),))),
     ("<TOOLCALL>", CallFormat((Mark("<TOOLCALL>", "</TOOLCALL>", read_objects),))),
     ("<function_calls>", CallFormat((Mark("<function_calls>", "</function_calls>", read_python),))),
-    ("<|tool_call|>", CallFormat((Mark("<|tool_call|>", "", read_object),), ("<|/tool_call|>",))),
+    ("<|tool_call|>", CallFormat((Mark("<|tool_call|>", "", read_object, "<|/tool_call|>"),))),
     ("functools", CallFormat((Mark("functools", "", read_object),))),
-    ("<tool_call>", CallFormat((_TAGGED,))),
+    ("<tool_call>", _DEFAULT),
     ("<|python_tag|>", CallFormat((Mark("<|python_tag|>", "", read_named), _BARE))),
     ('"parameters":', CallFormat((_BARE,))),
 )
-_DEFAULT = CallFormat((_TAGGED, _BARE))
-
 
 def jinja_format(source: str, has_token: Callable[[str], bool]) -> CallFormat:
     """The notation of a model with a Jinja chat template; `has_token` knows its vocabulary."""

@@ -1,13 +1,15 @@
 """Takes tool calls out of an answer while it comes."""
 
+import re
+
 from ollamacore.partial import overlap
 from ollamacore.prompt.tools.calls import Call, IncompleteError, OpenStringError, Schemas
 from ollamacore.prompt.tools.formats import CallFormat, Mark
 from ollamacore.prompt.tools.objects import BETWEEN
 
-#: A call that ends itself is read when one of these has come, or while it is so short that it may be none at all.
-_ENDS = frozenset("]}")
+#: A call that ends itself is read when its brackets are closed, or while it is so short that it may be none at all.
 _SHORT = 64
+_BRACKET = re.compile(r'["\\{}\[\]]')
 #: After so many calls that are none an answer has no more: each may cost a look at all that follows.
 _MOST_FAILURES = 64
 
@@ -22,7 +24,7 @@ class CallParser:
     def __init__(self, form: CallFormat, schemas: Schemas) -> None:
         self._marks = {mark.opening: mark for mark in form.marks if mark.opening}
         self._bare = next((mark for mark in form.marks if not mark.opening), None)
-        self._tags = (*self._marks, *form.hidden)
+        self._tags = tuple(self._marks)
         self._schemas = schemas
         self._buffer = ""
         self._inside: Mark | None = None  # the call that has begun
@@ -32,12 +34,15 @@ class CallParser:
         self._again: Mark | None = None  # the call that has ended, if another may follow it without an opening
         self._after_call = False  # nothing but white space has come since a call
         self._failures = 0
+        self._brackets = _Brackets()  # of the call that has begun
 
     def push(self, text: str) -> list[str | Call]:
         """Content and calls that this text makes final."""
         self._buffer += text
-        if self._inside and not self._inside.closing and len(self._buffer) > _SHORT and _ENDS.isdisjoint(text):
-            return []
+        if self._inside and not self._inside.closing:
+            closed = self._brackets.close(text)
+            if not closed and len(self._buffer) > _SHORT:
+                return []
         return self._advance(final=False)
 
     def finish(self) -> list[str | Call]:
@@ -54,7 +59,7 @@ class CallParser:
 
     def _find_call(self, found: list[str | Call], *, final: bool) -> bool:
         """Give out content up to the next call; whether there is more to do."""
-        if self._begins_bare():
+        if self._begins_bare() or self._drops_tail():
             return True
         places = [(at, -len(tag), tag) for tag in self._tags if (at := self._buffer.find(tag)) >= 0]
         if not places:
@@ -66,8 +71,7 @@ class CallParser:
         before, self._buffer = self._buffer[:at], self._buffer[at + len(tag) :]
         content = before.rstrip()
         self._say(found, content)
-        if tag in self._marks:
-            self._begin(self._marks[tag], before[len(content) :] + tag)
+        self._begin(self._marks[tag], before[len(content) :] + tag)
         return True
 
     def _begins_bare(self) -> bool:
@@ -83,16 +87,26 @@ class CallParser:
         self._begin(mark, before)
         return True
 
+    def _drops_tail(self) -> bool:
+        """Whether the tail of a call came next; it is gone now."""
+        rest = self._buffer.lstrip()
+        if not (self._again and self._again.tail and rest.startswith(self._again.tail)):
+            return False
+        self._buffer = rest[len(self._again.tail) :]
+        self._again = None
+        return True
+
     def _begin(self, mark: Mark, opening: str) -> None:
         self._inside, self._opening, self._searched = mark, opening, 0
         self._at_start, self._again = False, None
+        self._brackets = _Brackets()
+        self._brackets.close(self._buffer)
 
     def _unsure(self) -> int:
         """Characters at the end that may belong to a call: a part of a tag, and white space."""
         tag = max((overlap(self._buffer, tag) for tag in self._tags), default=0)
         sure = self._buffer[: len(self._buffer) - tag]
-        between = BETWEEN if self._again else None
-        if self._again and not sure.strip(between):
+        if self._again and (not sure.strip(BETWEEN) or self._again.tail.startswith(self._buffer.lstrip())):
             return len(self._buffer)
         return len(self._buffer) - len(sure.rstrip())
 
@@ -161,6 +175,34 @@ class CallParser:
             return None
         self._buffer = self._buffer[end:]
         return calls
+
+
+class _Brackets:
+    """Counts the brackets of JSON text that comes in pieces, those in strings excepted."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def close(self, text: str) -> bool:
+        """Whether the outermost bracket is closed in this text."""
+        closed = False
+        skip = 0 if self._escaped else -1
+        self._escaped = False
+        for found in _BRACKET.finditer(text):
+            at, mark = found.start(), found[0]
+            if at == skip:
+                continue
+            if mark == "\\":
+                skip = at + 1
+                self._escaped = skip == len(text)
+            elif mark == '"':
+                self._in_string = not self._in_string
+            elif not self._in_string:
+                self._depth += 1 if mark in "[{" else -1
+                closed = closed or self._depth <= 0
+        return closed
 
 
 def _remainder(text: str) -> str:
