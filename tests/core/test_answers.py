@@ -167,6 +167,11 @@ ANSWERS = {
     "hermes, half a tag": (jinja("<tool_call>"), "a < b <tool_calls>  ", [("say", "a < b <tool_calls>  ")]),
     "hermes, no call": (jinja("<tool_call>"), "\n{}\n", [("say", "\n{}\n")]),
     "hermes, no tags": (jinja("<tool_call>"), '{"name": "weather", "arguments": {"city": "Oslo"}}', [OSLO]),
+    "hermes, braces twice": (
+        jinja("<tool_call>"),
+        '{{"name": "weather", "arguments": {"city": "Oslo"}}}\n{{"name": "weather", "arguments": {"city": "Rome"}}}',
+        [OSLO, ROME],
+    ),
     "hermes, fence": (
         jinja("<tool_call>"),
         'Sure:\n```json\n{"name": "weather", "arguments": {"city": "Oslo"}}\n```\nDone',
@@ -447,7 +452,10 @@ _TAGS = [
     "<function=",
     "now>",
 ]
-_TEXTS = ["\\", 
+_TEXTS = [
+    "\\",
+    '{{"name": "now"',
+    "}}",
     '{"name": "now"',
     ', "arguments": {"city": "a"}}',
     "}",

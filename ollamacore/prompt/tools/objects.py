@@ -20,9 +20,11 @@ _ARGUMENTS = ("arguments", "parameters")
 #: what stands between two calls
 BETWEEN = " \t\r\n,;"
 #: the first key of an object, alone or in a list
-_FIRST_KEY = re.compile(r'\s*(?:\[\s*)?\{\s*"((?:[^"\\]|\\.)*)"')
+_FIRST_KEY = re.compile(r'\s*(?:\[\s*)?\{+\s*"((?:[^"\\]|\\.)*)"')
 #: what may still become such a beginning
-_BEGINNING = re.compile(r'\s*(?:\[\s*)?(?:\{\s*(?:"(?:[^"\\]|\\.)*\\?)?)?\Z')
+_BEGINNING = re.compile(r'\s*(?:\[\s*)?(?:\{+\s*(?:"(?:[^"\\]|\\.)*\\?)?)?\Z')
+#: braces that are written twice, as templates have shown them to Qwen 2.5
+_DOUBLED = re.compile(r'\s*(\{+)(?=\{\s*")')
 _CALL_KEYS = frozenset((*_NAMES, *_ARGUMENTS, "function", "type", "id", "tool_call_id"))
 #: tags within a section of calls
 DEEPSEEK_CALL, DEEPSEEK_SEPARATOR, DEEPSEEK_END = (
@@ -132,11 +134,18 @@ def _deepseek(part: str) -> Call:
 
 def _value(text: str, start: int) -> tuple[Any, int]:
     """A JSON value. One that does not decode may lack its end; where it ends within a string, it does."""
+    doubled = _DOUBLED.match(text, start)
     try:
-        return decode_prefix(text, start)
+        if doubled is None:
+            return decode_prefix(text, start)
+        value, end = decode_prefix(text, doubled.end())
     except json.JSONDecodeError as error:
         kind = OpenStringError if error.msg.startswith("Unterminated string") else IncompleteError
         raise kind(error.msg) from None
+    wanted = "}" * len(doubled[1])
+    if not text.startswith(wanted, end) and wanted.startswith(text[end:]):
+        raise IncompleteError("a brace is missing")
+    return value, end + len(wanted) * text.startswith(wanted, end)
 
 
 def _call(value: object) -> Call:
