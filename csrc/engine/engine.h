@@ -168,7 +168,7 @@ typedef struct oc_thread {
 
 #define OC_CHUNK_BYTES 32768 /* weight bytes of one chunk of a GEMV, at least */
 #define OC_ROW_CHUNK 4       /* groups: 32 rows, whose outputs share a sum where they are quantised, or a maximum */
-#define OC_PANEL_GROUPS 8    /* the same of many columns, and for GLU, whose outputs stay in cache for the second matmul */
+#define OC_PANEL_GROUPS 8    /* the same for GLU: outputs of all columns stay in cache between its two matmuls */
 #define OC_SLICE 32       /* tokens of one expert or head that are multiplied at a time */
 #define OC_MAX_GROUPS 64  /* of experts */
 #define OC_MAX_USED 256   /* experts of a token */

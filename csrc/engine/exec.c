@@ -210,15 +210,6 @@ static void linear_chunk(const walker *w, const oc_op *last, const oc_share *own
     }
 }
 
-/* Rows of many columns go through kernels that unpack weights for OC_PANEL_GROUPS at a time; half of that where the
- * last chunks would leave threads without work for longer. */
-static long row_chunk(const walker *w, long groups) {
-    const long wide = OC_PANEL_GROUPS * w->n_threads, narrow = OC_ROW_CHUNK * w->n_threads;
-    const long rounds = (groups + wide - 1) / wide * OC_PANEL_GROUPS;
-    const long narrow_rounds = (groups + narrow - 1) / narrow * OC_ROW_CHUNK;
-    return !w->is_solo && rounds <= narrow_rounds + narrow_rounds / 32 ? OC_PANEL_GROUPS : OC_ROW_CHUNK;
-}
-
 /* Joined ops that read the same input are one phase, their rows shared out as those of one matrix: they lie one after
  * another in memory, so that a thread's part of q, k and v is one range to read. */
 static void run_linear(walker *w) {
@@ -227,7 +218,7 @@ static void run_linear(walker *w) {
     for (; last->flags & OC_FLAG_JOIN && last + 1 < end && last[1].kind == OC_OP_LINEAR && last[1].src == first->src; last++)
         groups += groups_of(w, last[1].matrix);
     oc_act x = activations(w, first->src);
-    oc_share own = share_groups(w, first->matrix, groups, row_chunk(w, groups));
+    oc_share own = share_groups(w, first->matrix, groups, OC_ROW_CHUNK);
     while (oc_share_next(&own)) {
         linear_chunk(w, last, &own, &x, 0);
         if (oc_share_keep(&own)) linear_chunk(w, last, &own, &x, 1);
