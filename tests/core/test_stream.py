@@ -194,3 +194,16 @@ def test_receiver_that_fails_ends_its_stream(scripted):
     assert done.wait(60)
     assert (len(chunks), chunks[-1].done_reason) == (4, "cancelled")
     assert scripted.generate("<|go|>", num_predict=2).text() == "w0 w1 "
+
+
+def test_engine_closes_while_another_streams(scripted):
+    """It waits for the step of the other, and that one for the GIL, to hand out its token."""
+    begun = threading.Event()
+    options = ollamacore.SamplingOptions(num_predict=10**6)
+    stream = scripted.submit(scripted.tokenize("<|go|>"), options, lambda chunk: begun.set())
+    assert begun.wait(60)
+    for _ in range(100):
+        limits = {"n_threads": 2, "max_tokens": 1, "max_outputs": 1, "max_seqs": 1, "kv_blocks": 1}
+        _core.Engine(**limits, kv=[(1, 64, 0)], kv_type="f16").close()
+    assert stream.done_reason is None
+    stream.cancel()
