@@ -1,13 +1,14 @@
 """One generation, seen from outside: its options, the chunks that come back, and the text between tokens and chunks."""
 
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ollamacore._core import Engine, TokenStream
 from ollamacore.constraint import TokenConstraint
-from ollamacore.errors import OllamaCoreError
+from ollamacore.errors import EngineError, OllamaCoreError
 from ollamacore.sampling import SamplingOptions
 
 DoneReason = Literal["stop", "length", "cancelled", "error"]
@@ -55,6 +56,20 @@ class Chunk:
     done_reason: DoneReason | None = None
     stats: Stats | None = None
     error: OllamaCoreError | None = None
+
+
+class EngineThread(threading.Thread):
+    """The thread of a model's steps, in which receivers of chunks are called.
+
+    A step may be under way then, and the steps of all other models wait for its end. So who waits for any model there
+    waits for ever.
+    """
+
+    @staticmethod
+    def need_other() -> None:
+        """EngineError in such a thread."""
+        if isinstance(threading.current_thread(), EngineThread):
+            raise EngineError("a receiver of chunks must return at once, and cannot wait for a model")
 
 
 class Generation:
@@ -121,6 +136,7 @@ class Generation:
     def __iter__(self) -> Iterator[Chunk]:
         if self._queue is None:
             raise TypeError("this generation delivers its chunks to a callback")
+        EngineThread.need_other()
         try:
             while self.done_reason is None or not self._queue.empty():
                 chunk = self._queue.get()
