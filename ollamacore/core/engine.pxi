@@ -287,7 +287,7 @@ cdef class Engine:
 
     def cancel_load(self) -> None:
         """End a running load()."""
-        self._cancel_load = 1
+        oc_cancel(&self._cancel_load)
 
     @property
     def n_vocab(self) -> int:
@@ -297,7 +297,7 @@ cdef class Engine:
     @property
     def loaded_bytes(self) -> int:
         """Source bytes that load() has packed so far."""
-        return self._progress
+        return oc_progress(&self._progress)
 
     @property
     def weight_bytes(self) -> int:
@@ -520,7 +520,7 @@ cdef class Sequence:
 
     def cancel(self) -> None:
         """End a step that works on this sequence within one layer."""
-        self._cancel = 1
+        oc_cancel(&self._cancel)
 
     @property
     def cancelled(self) -> bool:
