@@ -161,11 +161,12 @@ oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_ro
 
 oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) {
     if (n < 1 || n > MAX_WIDTH) return oc_fail(OC_ERR_FORMAT, err, "vector of %a values is out of range", n, 0);
-    oc_vector vector = {.data = malloc((size_t)n * sizeof(float)), .n = n};
-    if (!vector.data) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
-    memcpy(vector.data, data, (size_t)n * sizeof(float));
+    const oc_vector vector = {.n = n};
     *index = engine->n_vectors;
     APPEND(engine->vectors, engine->n_vectors, vector);
+    float *copy = engine->vectors[*index].data = malloc((size_t)n * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, data, (size_t)n * sizeof *copy);
     return OC_OK;
 }
 
@@ -179,11 +180,12 @@ oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index,
 
 oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale, int32_t *index, char *err) {
     if (n_freq < 1 || n_freq > 512) return oc_fail(OC_ERR_FORMAT, err, "rope of %a frequencies is out of range", n_freq, 0);
-    oc_rope rope = {.freq = malloc((size_t)n_freq * sizeof(double)), .n_freq = n_freq, .mscale = mscale};
-    if (!rope.freq) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
-    memcpy(rope.freq, freq, (size_t)n_freq * sizeof(double));
+    const oc_rope rope = {.n_freq = n_freq, .mscale = mscale};
     *index = engine->n_ropes;
     APPEND(engine->ropes, engine->n_ropes, rope);
+    double *copy = engine->ropes[*index].freq = malloc((size_t)n_freq * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, freq, (size_t)n_freq * sizeof *copy);
     return OC_OK;
 }
 
