@@ -178,6 +178,10 @@ oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err);
 oc_status oc_engine_finish(oc_engine *engine, char *err);
 /* Packs all weights in parallel. *progress (may be NULL) counts the source bytes done; a non-zero *cancel ends it. */
 oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err);
+
+/* For other threads meanwhile: what a count has come to, and setting a cancel flag, of a step as well. */
+int64_t oc_progress(const int64_t *progress);
+void oc_cancel(int32_t *cancel);
 /* Or: takes weights from what oc_engine_packed_weights gave for an engine with the same matrices, n_bytes from a multiple of
  * 64 on, borrowed as long as the engine lives. The layout depends on OC_PACKED_LAYOUT alone, not on the processor. */
 oc_status oc_engine_load_packed(oc_engine *engine, const void *packed, size_t n_bytes, char *err);

@@ -65,8 +65,9 @@ typedef struct oc_kv_place {
 
 typedef struct oc_kv {
     oc_arena arena;
-    int64_t n_blocks, n_free;
-    int64_t n_touched; /* blocks that were handed out at least once: the lowest indices */
+    int64_t n_blocks;
+    _Atomic int64_t n_free;    /* as n_touched and n_saved, other threads look at it */
+    _Atomic int64_t n_touched; /* blocks that were handed out at least once: the lowest indices */
     int32_t *free;      /* (n_free) indices */
     int32_t *references; /* (n_blocks) */
     oc_kv_place *layers; /* (n_layer) */
@@ -77,7 +78,8 @@ typedef struct oc_kv {
 
 typedef struct oc_states {
     oc_arena arena;
-    int64_t n, n_free, n_saved;
+    int64_t n, n_free;
+    _Atomic int64_t n_saved;
     int32_t *free; /* (n) indices; NULL: the plan has no state */
     size_t bytes;  /* of one */
 } oc_states;

@@ -630,13 +630,16 @@ static unsigned long long place_of(const walker *w) {
     return (unsigned long long)w->engine->step.epoch << 24 | (unsigned long long)(w->op - w->engine->ops + 1);
 }
 
-/* Comes to a phase; 0 if others are further on. */
+/* Comes to a phase; 0 if others are further on. As in a sequence lock, a thread that has read what others wrote in a later
+ * phase finds the front there: they move it before they write, and it looks after it has read. */
 static int come_to_phase(const walker *w) {
     oc_engine *engine = w->engine;
     const unsigned long long here = place_of(w);
     atomic_store(&engine->threads[w->thread].settled, here);
+    atomic_thread_fence(memory_order_acquire);
     unsigned long long front = atomic_load(&engine->step.front);
     while (front >> 8 < here && !atomic_compare_exchange_weak(&engine->step.front, &front, here << 8 | (unsigned)w->thread)) continue;
+    atomic_thread_fence(memory_order_release);
     oc_pool_wake(); /* those who wait for the front to settle: catch_up */
     return front >> 8 <= here;
 }
@@ -677,6 +680,7 @@ static void catch_up(walker *w) {
         const unsigned long long front = atomic_load(&engine->step.front);
         const atomic_ullong *settled = &engine->threads[front & 255].settled;
         if (atomic_load(settled) != front >> 8) continue;
+        leave_phase(w); /* its own copies change: nobody may take them */
         copy_private(engine, (int)(front & 255), w->thread);
         atomic_thread_fence(memory_order_acquire);
         if (atomic_load_explicit(settled, memory_order_relaxed) != front >> 8) continue;

@@ -160,13 +160,17 @@ static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
     }
 }
 
+/* The most experts that have a token. Of one token it is the op's own number: a thread that comes late finds the routes of
+ * a later layer, perhaps unfinished ones, and must not wait for items that nobody has had. */
+static long most_active(const walker *w) { return w->is_solo ? w->op->n_used : w->engine->step.routes.n_active; }
+
 void oc_run_expert_glu(walker *w) {
     const oc_routes *routes = &w->engine->step.routes;
     const int64_t n_ff = ff_width(w);
     const long panels = (long)((n_ff + OC_EXPERT_ROWS - 1) / OC_EXPERT_ROWS);
-    oc_share items = share(w, panels * routes->n_active, 1);
+    oc_share items = share(w, panels * most_active(w), 1);
     while (oc_share_next(&items))
-        for (long i = items.begin; i < items.end; i++) {
+        for (long i = items.begin; i < items.end && i < panels * routes->n_active; i++) {
             const int32_t expert = routes->active[i / panels], end = routes->first[expert + 1];
             const int64_t row = i % panels * OC_EXPERT_ROWS, n = n_ff - row < OC_EXPERT_ROWS ? n_ff - row : OC_EXPERT_ROWS;
             for (int32_t p = routes->first[expert]; p < end; p += OC_SLICE)

@@ -161,11 +161,12 @@ oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_ro
 
 oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) {
     if (n < 1 || n > MAX_WIDTH) return oc_fail(OC_ERR_FORMAT, err, "vector of %a values is out of range", n, 0);
-    oc_vector vector = {.data = malloc((size_t)n * sizeof(float)), .n = n};
-    if (!vector.data) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
-    memcpy(vector.data, data, (size_t)n * sizeof(float));
+    const oc_vector vector = {.n = n};
     *index = engine->n_vectors;
     APPEND(engine->vectors, engine->n_vectors, vector);
+    float *copy = engine->vectors[*index].data = malloc((size_t)n * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, data, (size_t)n * sizeof *copy);
     return OC_OK;
 }
 
@@ -179,11 +180,12 @@ oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index,
 
 oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale, int32_t *index, char *err) {
     if (n_freq < 1 || n_freq > 512) return oc_fail(OC_ERR_FORMAT, err, "rope of %a frequencies is out of range", n_freq, 0);
-    oc_rope rope = {.freq = malloc((size_t)n_freq * sizeof(double)), .n_freq = n_freq, .mscale = mscale};
-    if (!rope.freq) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
-    memcpy(rope.freq, freq, (size_t)n_freq * sizeof(double));
+    const oc_rope rope = {.n_freq = n_freq, .mscale = mscale};
     *index = engine->n_ropes;
     APPEND(engine->ropes, engine->n_ropes, rope);
+    double *copy = engine->ropes[*index].freq = malloc((size_t)n_freq * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, freq, (size_t)n_freq * sizeof *copy);
     return OC_OK;
 }
 
@@ -573,6 +575,36 @@ static int check_roles(const oc_engine *engine) {
     return 1;
 }
 
+/* Whether every thread does an op for itself in a step of one token. */
+static int is_own(const oc_engine *engine, const oc_op *op) {
+    const int makes_streams = op->kind == OC_OP_PREDICT || op->kind == OC_OP_CORRECT;
+    return (op->kind == OC_OP_NORM || op->kind == OC_OP_MATCH || makes_streams) && engine->buffers[op->dst].is_private;
+}
+
+static int writes(const oc_op *op, int32_t buffer) {
+    const int is_in_place = op->kind == OC_OP_QUANTIZE || op->kind == OC_OP_ROUTE;
+    return op->dst == buffer || op->dst2 == buffer || (is_in_place && op->src == buffer) ||
+           (op->kind == OC_OP_ROPE_KV && op->src2 == buffer);
+}
+
+/* What a thread reads for itself, others must not write in the phase behind: nobody waits for that thread in between.
+ * (A phase further on they may come to: then the thread sees that it is late, see exec.c.) */
+static int check_readers(const oc_engine *engine) {
+    const oc_op *end = engine->ops + engine->n_ops;
+    for (const oc_op *op = engine->ops; op < end; op++) {
+        if (!is_own(engine, op)) continue;
+        const oc_op *phase = op + 1;
+        while (phase < end && is_own(engine, phase)) phase++;
+        for (int goes_on = phase < end; goes_on; phase++) {
+            const int32_t read[] = {op->src, op->src2};
+            for (int i = 0; i < 2; i++)
+                if (read[i] >= 0 && !engine->buffers[read[i]].is_private && writes(phase, read[i])) return 0;
+            goes_on = phase + 1 < end && (phase->flags & OC_FLAG_JOIN || phase->kind == OC_OP_ROPE_KV);
+        }
+    }
+    return 1;
+}
+
 /* ---- scratch ---- */
 
 /* Both passes of a layout: counts bytes while the arena is unmapped, hands out memory once it is mapped. */
@@ -738,6 +770,7 @@ oc_status oc_engine_finish(oc_engine *engine, char *err) {
     }
     if (engine->embedding < 0 || !c.n_selected || !is_last(c.op) || !check_roles(engine))
         return oc_fail(OC_ERR_ARGUMENT, err, "a plan starts with EMBED and ends with NORM + SELECT and perhaps LINEAR", 0, 0);
+    if (!check_readers(engine)) return oc_fail(OC_ERR_ARGUMENT, err, "an op writes what the norm before it reads", 0, 0);
     drop_unread_codes(engine);
     engine->threads = calloc((size_t)engine->params.n_threads, sizeof *engine->threads);
     if (!engine->threads) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);

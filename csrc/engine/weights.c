@@ -25,6 +25,9 @@ typedef struct packing {
 
 static int is_cancelled(const int32_t *cancel) { return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED); }
 
+int64_t oc_progress(const int64_t *progress) { return __atomic_load_n(progress, __ATOMIC_RELAXED); }
+void oc_cancel(int32_t *cancel) { __atomic_store_n(cancel, 1, __ATOMIC_RELAXED); }
+
 static long groups_of(const oc_matrix *m) { return (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP); }
 
 static long chunk_groups(const oc_matrix *m) {
