@@ -66,9 +66,9 @@ typedef enum oc_op_kind {
      * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times
      * scale, times the expert's value of vector2 if >= 0. */
     OC_OP_ROUTE = 7,
-    /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_GELU as in
-     * GLU, OC_FLAG_CLAMP: the variant of gpt-oss. matrix2 < 0: matrix has of each expert its gate and then its up; or,
-     * with OC_FLAG_ERF, there is no gate: GELU with the error function of the one product */
+    /* dst, n_used vectors a token, each filled up to whole groups of rows = the GLU of the chosen experts, + vector and
+     * vector2 before act; OC_FLAG_GELU as in GLU, OC_FLAG_CLAMP: the variant of gpt-oss. With OC_FLAG_ERF there is no
+     * gate and no matrix2: GELU with the error function of the one product */
     OC_OP_EXPERT_GLU = 8,
     /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
      * src3, if >= 0) if src2 >= 0 */

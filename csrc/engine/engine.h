@@ -15,7 +15,8 @@
 
 typedef struct oc_matrix {
     const oc_format *format;
-    int64_t n_rows, k;
+    int64_t n_rows, k;  /* of several runs, each is counted as whole groups */
+    int64_t run_rows;   /* that a run has in the file */
     const void *source; /* GGUF rows, borrowed until packed: the first of n_runs runs */
     const void **runs;  /* (n_runs) where each begins; NULL: one run */
     int32_t n_runs;
@@ -201,8 +202,11 @@ struct oc_engine {
     oc_thread *threads; /* (n_threads) */
 };
 
-/* weights.c: rows of the file from row `row` on; *n is how many follow in its run. */
+/* weights.c: rows of the file from row `row` on, which begins a group; *n is how many follow in its run. */
 const void *oc_source_rows(const oc_matrix *m, int64_t row, int64_t *n);
+
+/* n rounded up to whole groups of rows. */
+static inline int64_t oc_whole_groups(int64_t n) { return (n + OC_GROUP - 1) / OC_GROUP * OC_GROUP; }
 
 oc_status oc_fail(oc_status status, char *err, const char *format, int64_t a, int64_t b);
 

@@ -68,7 +68,7 @@ class ExpertFeedForward:
             chosen = plan.expert_glu(normed, gates, ups, self.routing.n_used, clamp=self.clamp)
         else:
             chosen = plan.expert_glu(normed, ups, None, self.routing.n_used, erf=True)
-        return plan.expert_sum(chosen, down, self.routing.n_used, dst, shared=shared, share=share)
+        return plan.expert_sum(chosen, down, self.n_ff, self.routing.n_used, dst, shared=shared, share=share)
 
 
 def expert_blocks(meta: Metadata, hyper: Hyper, block: Block, feed_forward: ExpertFeedForward) -> list[Block]:

@@ -39,13 +39,13 @@ class BesideExperts:
         gate, up = self._gate_and_up(plan, name)
         chosen = plan.expert_glu(seen, gate, up, self.routing.n_used, gelu=True)
         down = Experts(f"{name}down_exps", n_expert, hyper.n_embd)
-        mixed = plan.expert_sum(chosen, down, self.routing.n_used, "mixed", shared=None, share=None)
+        mixed = plan.expert_sum(chosen, down, self.n_ff, self.routing.n_used, "mixed", shared=None, share=None)
         return plan.norm(None, eps, stream=both, add=(mixed,), post_norm=f"{block}post_ffw_norm_2")
 
-    def _gate_and_up(self, plan: Plan, name: str) -> tuple[Experts, Experts | None]:
-        n_expert, n_ff = self.routing.n_expert, self.n_ff
-        if plan.has(f"{name}gate_up_exps.weight"):
-            return Experts(f"{name}gate_up_exps", n_expert, 2 * n_ff), None
+    def _gate_and_up(self, plan: Plan, name: str) -> tuple[Experts, Experts]:
+        n_expert, n_ff, both = self.routing.n_expert, self.n_ff, f"{name}gate_up_exps"
+        if plan.has(f"{both}.weight"):
+            return Experts(both, n_expert, n_ff, 0, 2 * n_ff), Experts(both, n_expert, n_ff, n_ff, 2 * n_ff)
         return Experts(f"{name}gate_exps", n_expert, n_ff), Experts(f"{name}up_exps", n_expert, n_ff)
 
 

@@ -55,11 +55,16 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """`name`.weight with `n` rows for each of n_expert experts, and `name`.bias, (n_expert, n), if there is one."""
+    """`n` rows of `name`.weight for each of n_expert experts, from row `first` of `of` on (None: n), and `name`.bias.
+
+    The bias, (n_expert, n), may be missing, and is not where experts have further rows.
+    """
 
     name: str
     n_expert: int
     n: int
+    first: int = 0
+    of: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +111,12 @@ class Part:
     def tensors(self) -> tuple[str, ...]:
         """Where they lie."""
         return (self.tensor, *(name for name, _ in self.more))
+
+    def packed_bytes(self, file: GGUFFile) -> int:
+        """Bytes once it is packed; each of several runs is filled up to whole groups of rows."""
+        n = 1 + len(self.more)
+        rows = self.rows if n == 1 else n * -(-(self.rows // n) // _GROUP) * _GROUP
+        return _core.packed_bytes(self.type(file), rows, self.k)
 
     def type(self, file: GGUFFile) -> int:
         """The number of their format."""
@@ -194,13 +205,18 @@ class Plan:
 
     def experts(self, experts: Experts, k: int) -> dict[str, str]:
         """Name the matrix of all experts, rows of one behind those of another, and their biases: operands of an op."""
-        tensor, bias = f"{experts.name}.weight", f"{experts.name}.bias"
-        first, *others = self._expert_tensors(experts)
-        for name in (first, *others):
-            self.expect(name, (k, experts.n) if others else (k, experts.n, experts.n_expert))
+        bias, of = f"{experts.name}.bias", experts.of or experts.n
+        tensors = self._expert_tensors(experts)
+        for tensor in tensors:
+            self.expect(tensor, (k, of) if len(tensors) > 1 else (k, of, experts.n_expert))
+        starts = [(tensor, experts.first) for tensor in tensors]
+        if len(tensors) == 1 and (of > experts.n or of % _GROUP):
+            starts = [(tensors[0], index * of + experts.first) for index in range(experts.n_expert)]
         rows = experts.n_expert * experts.n
-        part = Part(first, 0, rows, k, tuple((name, 0) for name in others))
-        operands = {"matrix": self.heads(tensor, part, experts.n)}
+        part = Part(*starts[0], rows, k, tuple(starts[1:]))
+        name = f"{experts.name}.weight" if of == experts.n else f"{experts.name}.weight[{experts.first}:]"
+        self.matrices[name] = part
+        operands = {"matrix": name}
         if self.has(bias):
             self.expect(bias, (experts.n, experts.n_expert))
             operands["vector"] = self._part(self.vectors, Part(bias, 0, rows, 1), rows)
@@ -218,9 +234,9 @@ class Plan:
         return names
 
     def heads(self, name: str, part: Part, n: int) -> str:
-        """Give a name to a matrix that has n rows for each head, or expert."""
+        """Give a name to a matrix that has n rows for each head."""
         if n % _GROUP:
-            raise UnsupportedModelError(f"tensor {part.tensor!r}: heads or experts of {n} rows are not supported")
+            raise UnsupportedModelError(f"tensor {part.tensor!r}: heads of {n} rows are not supported")
         self.matrices[name] = part
         return name
 
@@ -547,17 +563,17 @@ class Plan:
     ) -> str:
         """act(gate * src) * (up * src) of each chosen expert, one behind the other.
 
-        act is SiLU, the tanh form of GELU, or with `clamp` that of gpt-oss. Without `up`, the second half of the rows
-        that `gate` has of an expert is its up; with `erf` there is none, and it is GELU with the error function.
+        act is SiLU, the tanh form of GELU, or with `clamp` that of gpt-oss. With `erf` there is no `up`, and it is GELU
+        with the error function. What an expert makes is filled up to whole groups of rows.
         """
         k = self.buffers[src]
         self.gathered = max(self.gathered, k)
-        n_ff = gate.n if up or erf else gate.n // 2
+        n_ff = -(-gate.n // _GROUP) * _GROUP
         others = {f"{key}2": name for key, name in self.experts(up, k).items()} if up else {}
         flags = {"clamp": clamp, "gelu": gelu, "erf": erf}
         return self._op(
             "expert_glu",
-            flags=(*self._quantize(n_ff), *(flag for flag, is_set in flags.items() if is_set)),
+            flags=(*self._quantize(gate.n), *(flag for flag, is_set in flags.items() if is_set)),
             src=src,
             dst=self.buffer("experts", n_used * n_ff),
             n_expert=gate.n_expert,
@@ -567,9 +583,12 @@ class Plan:
         )
 
     def expert_sum(
-        self, src: str, down: Experts, n_used: int, dst: str, *, shared: str | None, share: str | None
+        self, src: str, down: Experts, k: int, n_used: int, dst: str, *, shared: str | None, share: str | None
     ) -> str:
-        """The weighted sum of down * src of the chosen experts, + `shared` times the sigmoid of `share`, (down.n)."""
+        """The weighted sum of down * src of the chosen experts, + `shared` times the sigmoid of `share`, (down.n).
+
+        Of what each of them has in `src` the first k values are read.
+        """
         return self._op(
             "expert_sum",
             src=src,
@@ -578,7 +597,7 @@ class Plan:
             dst=self.buffer(dst, down.n),
             n_expert=down.n_expert,
             n_used=n_used,
-            **self.experts(down, self.buffers[src] // n_used),
+            **self.experts(down, k),
         )
 
     def attention(
@@ -724,7 +743,7 @@ class Plan:
         packed = 0
         for part in self.matrices.values():
             with self._naming(part.tensor):
-                packed += _core.packed_bytes(part.type(self.file), part.rows, part.k)
+                packed += part.packed_bytes(self.file)
         return packed + 4 * sum(part.rows * part.k for part in self.vectors.values())
 
     @property
@@ -735,7 +754,7 @@ class Plan:
     def transposed_bytes(self) -> int:
         """Bytes of the matrices that are made of tensors, and not part of the file."""
         parts = (part for part in self.matrices.values() if isinstance(part, Transposed))
-        return sum(_core.packed_bytes(part.type(self.file), part.rows, part.k) for part in parts)
+        return sum(part.packed_bytes(self.file) for part in parts)
 
     def source_tensors(self) -> list[TensorInfo]:
         """The tensors that the matrices lie in."""

@@ -45,6 +45,7 @@ class MoeShape:
     is_dense: bool = False  # only the first expert, as a plain feed-forward
     is_old: bool = False  # a tensor for each expert
     n_ff_written: int = 0  # what the metadata says instead of n_ff
+    n_ff_filled: int = 0  # rows of an expert, zeros behind n_ff
     extra: dict[str, float] = field(default_factory=dict)  # metadata that only this architecture has
 
 
@@ -105,7 +106,8 @@ def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: MoeShape)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.n_embd)
     writer.add_block_count(shape.n_layer)
-    writer.add_feed_forward_length(shape.n_ff_written or shape.n_ff)
+    n_ff = shape.n_ff_filled or shape.n_ff
+    writer.add_feed_forward_length(shape.n_ff_written or n_ff)
     writer.add_head_count(shape.n_head)
     writer.add_head_count_kv(shape.n_kv_head)
     writer.add_key_length(shape.head_dim)
@@ -116,7 +118,7 @@ def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: MoeShape)
         writer.add_expert_count(shape.n_expert)
         writer.add_expert_used_count(shape.n_used)
     if architecture not in ("llama", "granitemoe", "olmoe"):
-        writer.add_expert_feed_forward_length(shape.n_ff)
+        writer.add_expert_feed_forward_length(n_ff)
     if shape.n_ff_shared:
         writer.add_expert_shared_feed_forward_length(shape.n_ff_shared)
     if shape.n_rot:
@@ -189,6 +191,13 @@ def _rearrange(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> Non
     """Copies of the first expert, or it alone, or all of them in tensors of their own, if the shape asks for them."""
     for name in ("gate", "up", "down"):
         experts = found[f"{block}ffn_{name}_exps.weight"]
+        if shape.n_ff_filled:
+            rows = (0, shape.n_ff_filled - shape.n_ff)
+            experts = np.pad(experts, ((0, 0), (0, 0), rows) if name == "down" else ((0, 0), rows, (0, 0)))
+            found[f"{block}ffn_{name}_exps.weight"] = experts
+            bias = f"{block}ffn_{name}_exps.bias"
+            if bias in found and name != "down":
+                found[bias] = np.pad(found[bias], ((0, 0), rows))
         if shape.is_old:
             del found[f"{block}ffn_{name}_exps.weight"]
             found |= {f"{block}ffn_{name}.{index}.weight": values for index, values in enumerate(experts)}
