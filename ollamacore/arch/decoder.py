@@ -276,6 +276,7 @@ def _grouped_query(blocks: Sequence[Block], plan: Plan, hyper: Hyper, layer: int
 def _projections(plan: Plan, block: Block, name: str, q_width: int, kv_width: int) -> dict[str, Rows]:
     """Where q is, and k and v unless they are another layer's; v may be missing where it is k."""
     if block.kv_of is not None:
+        plan.unused |= {f"{name}k.weight", f"{name}v.weight", f"{name}k_norm.weight"}
         return {"q": Rows(f"{name}q", q_width)}
     parts = head_rows(plan, name, q_width, kv_width)
     if block.gated_heads:

@@ -120,7 +120,7 @@ def _global_rope(meta: Metadata, hyper: Hyper, is_windowed: list[bool]) -> Rope 
 
 def _output_scale(meta: Metadata, layer: int) -> float:
     name = f"blk.{layer}.layer_output_scale.weight"
-    return float(meta.file.floats(name, 1)[0]) if name in meta.file.tensors else 1.0
+    return float(meta.floats(name, 1)[0]) if name in meta.file.tensors else 1.0
 
 
 def _feed_forward(meta: Metadata, layer: int, dense: GatedFeedForward) -> GatedFeedForward | BesideExperts:

@@ -173,6 +173,7 @@ class Plan:
     buffers: dict[str, int] = field(default_factory=dict)  # name -> width
     ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
+    unused: set[str] = field(default_factory=set)  # tensors that files of this architecture have and nobody needs
     gathered: int = 0  # width of what threads gather for experts
     state_size: int = 0  # floats of recurrent state that a sequence carries
     context_limit: int | None = None  # positions that the rope tables are right for, if fewer than the model knows
@@ -760,6 +761,11 @@ class Plan:
         """The tensors that the matrices lie in."""
         names = dict.fromkeys(name for part in self.matrices.values() for name in part.tensors)
         return [self.file.tensors[name] for name in names]
+
+    def tensors(self) -> set[str]:
+        """The tensors of the file that the plan reads, or knows to be of no use."""
+        parts = (*self.matrices.values(), *self.tables.values(), *self.vectors.values())
+        return {name for part in parts for name in part.tensors} | self.unused
 
     def scratch_bytes(self, max_tokens: int, max_outputs: int) -> int:
         """About the bytes of activations, never less: floats, codes and scales of every buffer."""

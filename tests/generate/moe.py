@@ -189,6 +189,8 @@ def _add_experts(shape: MoeShape, block: str, matrix, vector) -> None:
 
 def _rearrange(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> None:
     """Copies of the first expert, or it alone, or all of them in tensors of their own, if the shape asks for them."""
+    if shape.is_dense:
+        del found[f"{block}ffn_gate_inp.weight"]
     for name in ("gate", "up", "down"):
         experts = found[f"{block}ffn_{name}_exps.weight"]
         if shape.n_ff_filled:
