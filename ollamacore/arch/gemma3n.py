@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ollamacore.arch.decoder import Block, GatedFeedForward, attention, kv_layers
-from ollamacore.arch.hyper import Hyper, Metadata
-from ollamacore.arch.per_layer import PerLayerInputs, kv_owners, windowed_layers
+from ollamacore.arch.hyper import Hyper, Metadata, windowed_layers
+from ollamacore.arch.per_layer import PerLayerInputs, kv_owners
 from ollamacore.arch.plan import Plan, Rows
 from ollamacore.arch.rope import Rope, model_rope, rope_frequencies
 from ollamacore.errors import InvalidFileError, UnsupportedModelError

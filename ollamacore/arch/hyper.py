@@ -151,6 +151,16 @@ class Hyper:
         )
 
 
+def windowed_layers(meta: Metadata, n_layer: int, period: int) -> list[bool]:
+    """Which layers attend to a sliding window: as the file says, or all but the last of each `period`."""
+    key = "attention.sliding_window_pattern"
+    pattern = meta.flags(key, n_layer)
+    if pattern is None:
+        period = meta.integer(key, 1, 512, period)
+        pattern = [(layer + 1) % period != 0 for layer in range(n_layer)]
+    return pattern
+
+
 def _head_dim(meta: Metadata, default: int) -> int:
     head_dim = meta.integer("attention.key_length", 1, 1024, default)
     if meta.integer("attention.value_length", 1, 1024, head_dim) != head_dim:

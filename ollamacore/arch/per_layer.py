@@ -45,16 +45,6 @@ class PerLayerInputs:
         return plan.linear(gated, Rows(f"{name}proj", hyper.n_embd), "projected", scale=0.5**0.5)
 
 
-def windowed_layers(meta: Metadata, n_layer: int, period: int) -> list[bool]:
-    """Which layers attend to a sliding window: as the file says, or all but the last of each `period`."""
-    key = "attention.sliding_window_pattern"
-    pattern = meta.flags(key, n_layer)
-    if pattern is None:
-        period = meta.integer(key, 1, 512, period)
-        pattern = [(layer + 1) % period != 0 for layer in range(n_layer)]
-    return pattern
-
-
 def kv_owners(meta: Metadata, is_windowed: list[bool]) -> list[int | None]:
     """Whose keys and values a layer reads; None: its own.
 

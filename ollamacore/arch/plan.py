@@ -43,7 +43,8 @@ class KVLayer(NamedTuple):
 class Rows:
     """`n` rows of `name`.weight from row `first` on, of `of` in all (None: n), and of `name`.bias if there is one.
 
-    `stacked`: the tensor is a stack of matrices of n rows each.
+    `stacked`: the tensor is a stack of matrices of n rows each. `order`: the rows are not one behind the other, but
+    these runs of them, (first, number).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Rows:
     first: int = 0
     of: int | None = None
     stacked: bool = False
+    order: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,11 @@ class Part:
     more: tuple[tuple[str, int], ...] = ()
 
     @property
+    def is_made(self) -> bool:
+        """Whether it is made of the file's bytes, not part of them."""
+        return False
+
+    @property
     def tensors(self) -> tuple[str, ...]:
         """Where they lie."""
         return (self.tensor, *(name for name, _ in self.more))
@@ -144,6 +151,11 @@ class Transposed(Part):
 
     n_head: int = 1
 
+    @property
+    def is_made(self) -> bool:
+        """See Part."""
+        return True
+
     def type(self, file: GGUFFile) -> int:
         """See Part."""
         return _F32 if file.tensors[self.tensor].type_name in ("F32", "BF16") else _F16
@@ -156,6 +168,22 @@ class Transposed(Part):
         heads = values.reshape(self.n_head, -1, info.shape[0])[:, : self.k].swapaxes(1, 2)
         kind = np.float32 if self.type(file) == _F32 else np.float16
         return [heads.astype(kind, order="C").reshape(-1).view(np.uint8)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reordered(Part):
+    """Runs of rows, (first, number), in another order than the tensor has them; they are copied."""
+
+    order: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_made(self) -> bool:
+        """See Part."""
+        return True
+
+    def runs(self, file: GGUFFile) -> list[Any]:
+        """See Part."""
+        return [np.concatenate([_rows_of(file, self.tensor, first, n) for first, n in self.order])]
 
 
 @dataclass(slots=True)
@@ -182,6 +210,10 @@ class Plan:
         """Name a weight matrix of (rows, k); an error names the tensor if it is missing or misshapen."""
         tensor, of = f"{rows.name}.weight", rows.of or rows.n
         self.expect(tensor, (k,) if of == 1 else (k, rows.n, of // rows.n) if rows.stacked else (k, of))
+        if rows.order:
+            name = f"{tensor}[{rows.order[0][0]}...]"
+            self.matrices[name] = Reordered(tensor, 0, rows.n, k, order=rows.order)
+            return name
         return self._part(self.matrices, Part(tensor, rows.first, rows.n, k), of)
 
     def vector(self, tensor: str, n: int, first: int = 0, of: int | None = None) -> str:
@@ -752,10 +784,9 @@ class Plan:
         """Bytes of one recurrent state."""
         return -(-4 * self.state_size // _ALIGN) * _ALIGN
 
-    def transposed_bytes(self) -> int:
+    def made_bytes(self) -> int:
         """Bytes of the matrices that are made of tensors, and not part of the file."""
-        parts = (part for part in self.matrices.values() if isinstance(part, Transposed))
-        return sum(part.packed_bytes(self.file) for part in parts)
+        return sum(part.packed_bytes(self.file) for part in self.matrices.values() if part.is_made)
 
     def source_tensors(self) -> list[TensorInfo]:
         """The tensors that the matrices lie in."""

@@ -10,15 +10,18 @@ from ollamacore.errors import InvalidFileError, UnsupportedModelError
 _MAX_WIDTH = 16
 
 
-def attention_layers(meta: Metadata, n_layer: int) -> tuple[list[bool], int]:
-    """Which layers have attention, and its KV heads.
+def attention_layers(meta: Metadata, n_layer: int, n_draft: int = 0, interval: int = 1) -> tuple[list[bool], int]:
+    """Which layers have attention, and its KV heads; n_draft layers behind them are of no interest.
 
-    A layer for which the file counts none has no attention. Where it has one number for all, it may say that only
-    every so many layers have it.
+    A layer for which the file counts none has no attention. Where it has one number for all, it says which layers
+    have none, or that only every so many layers have it, every `interval`th if it says nothing.
     """
-    interval = meta.integer("full_attention_interval", 1, 512, 1)
-    heads = meta.integers("attention.head_count_kv", n_layer, 0, 1024)
-    if 0 not in heads:
+    heads = meta.integers("attention.head_count_kv", n_layer + n_draft, 0, 1024)[:n_layer]
+    is_recurrent = meta.flags("attention.recurrent_layers", n_layer + n_draft)
+    if is_recurrent is not None:
+        heads = [0 if recurrent else n for n, recurrent in zip(heads, is_recurrent, strict=False)]
+    elif 0 not in heads:
+        interval = meta.integer("full_attention_interval", 1, 512, interval)
         heads = [n if (layer + 1) % interval == 0 else 0 for layer, n in enumerate(heads)]
     counts = set(heads) - {0}
     if len(counts) != 1:
@@ -69,13 +72,26 @@ class GatedDeltaNet:
         heads = self.heads
         values = heads.n_v * heads.value
         channels = 2 * heads.n_k * heads.key + values
-        gate = plan.linear(normed, Rows(f"{name}attn_gate", values), "gate", join=True)
+        gate_rows, mixed_rows = self._inputs(plan, name, channels, values)
+        gate = plan.linear(normed, gate_rows, "gate", join=True)
         if self.grouped:
             beta, alpha = plan.linear(normed, Rows(f"{name}ssm_ba", 2 * heads.n_v), "beta", join=True), None
         else:
             beta = plan.linear(normed, Rows(f"{name}ssm_beta", heads.n_v), "beta", join=True)
             alpha = plan.linear(normed, Rows(f"{name}ssm_alpha", heads.n_v), "alpha", join=True)
-        mixed = plan.linear(normed, Rows(f"{name}attn_qkv", channels), "mixed")
+        mixed = plan.linear(normed, mixed_rows, "mixed")
         convolved = plan.convolve(mixed, f"{name}ssm_conv1d.weight", channels, self.width, "convolved")
         recalled = plan.delta(convolved, heads, f"{name}ssm", hyper.eps, beta=beta, alpha=alpha, gate=gate)
         return plan.linear(recalled, Rows(f"{name}ssm_out", hyper.n_embd), "projected")
+
+    def _inputs(self, plan: Plan, name: str, channels: int, values: int) -> tuple[Rows, Rows]:
+        """Where the gate is, and q, k and v. Old files have one tensor: q, k, v and gate of each head of keys."""
+        if not plan.has(f"{name}ssm_in.weight"):
+            return Rows(f"{name}attn_gate", values), Rows(f"{name}attn_qkv", channels)
+        key, wide = self.heads.key, values // self.heads.n_k
+        step = 2 * (key + wide)
+        heads = range(0, self.heads.n_k * step, step)
+        q, k = ([(first + at, key) for first in heads] for at in (0, key))
+        v, gate = ([(first + at, wide) for first in heads] for at in (2 * key, 2 * key + wide))
+        old, of = f"{name}ssm_in", len(heads) * step
+        return Rows(old, values, of=of, order=tuple(gate)), Rows(old, channels, of=of, order=(*q, *k, *v))

@@ -73,6 +73,15 @@ def test_experts_of_any_width_with_biases_equal_padded_ones(tmp_path):
     assert np.abs(ours - padded).max() < 1e-5
 
 
+@pytest.mark.parametrize(("tensor_type", "n_ff"), [("Q8_0", 96), ("F32", 84)])
+def test_gate_and_up_in_one_tensor_are_the_same_model(tmp_path, tensor_type, n_ff):
+    kind = {"tensor_type": tensor_type, "n_ff": n_ff}
+    fused = moe_model(tmp_path / "f.gguf", "qwen3moe", is_fused=True, **kind)
+    expected = logits_of(moe_model(tmp_path / "m.gguf", "qwen3moe", **kind), 8, threads=2)
+    for repack in (True, False):
+        np.testing.assert_array_equal(logits_of(fused, 8, threads=2, repack=repack), expected)
+
+
 def test_missing_tensor_of_one_expert_is_named(tmp_path):
     path = moe_model(tmp_path / "m.gguf", "llama", is_old=True)
     path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.5.weight", b"blk.1.ffn_up.?.weight"))

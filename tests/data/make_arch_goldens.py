@@ -55,6 +55,7 @@ NAMES = {
     "gemma2": ("model.layers", _SANDWICH, {}),
     "gemma3": ("model.layers", _SANDWICH, {}),
     "olmo2": ("model.layers", _SANDWICH, {}),
+    "olmo3": ("model.layers", _SANDWICH, {}),
     "phi3": ("model.layers", {"ffn_up": "mlp.gate_up_proj"}, {}),
     "starcoder2": ("model.layers", {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}, {}),
     "phi2": (
@@ -116,6 +117,19 @@ CONFIGS = {
         },
     ),
     "olmo2": ("Olmo2", {"pad_token_id": 0}),
+    "olmo3": (
+        "Olmo3",
+        {
+            "pad_token_id": 0, **_SLIDING, "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": ROPE_BASE},
+                "full_attention": {
+                    "rope_type": "yarn", "rope_theta": ROPE_BASE, "factor": 8.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                    "original_max_position_embeddings": 32,
+                },
+            },
+        },
+    ),
     "gemma": ("Gemma", {"hidden_activation": "gelu_pytorch_tanh"}),
     "gemma2": (
         "Gemma2",

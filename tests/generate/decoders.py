@@ -70,6 +70,16 @@ DECODERS = {
         },
     ),
     "olmo2": Decoder("olmo2", qk_norms="width", norms=("post_attention_norm", "post_ffw_norm")),
+    "olmo3": Decoder(
+        "olmo2",
+        qk_norms="width",
+        norms=("post_attention_norm", "post_ffw_norm"),
+        metadata={
+            "attention.sliding_window": WINDOW, "rope.scaling.type": "yarn", "rope.scaling.factor": 8.0,
+            "rope.scaling.original_context_length": 32, "rope.scaling.yarn_beta_fast": 32.0,
+            "rope.scaling.yarn_beta_slow": 1.0,
+        },
+    ),
     "gemma": Decoder("gemma", tied=True, embedding=1.0, n_kv_head=1),
     "gemma2": Decoder(
         "gemma2",

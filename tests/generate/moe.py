@@ -44,6 +44,7 @@ class MoeShape:
     equal_experts: bool = False
     is_dense: bool = False  # only the first expert, as a plain feed-forward
     is_old: bool = False  # a tensor for each expert
+    is_fused: bool = False  # gate and up in one tensor
     n_ff_written: int = 0  # what the metadata says instead of n_ff
     n_ff_filled: int = 0  # rows of an expert, zeros behind n_ff
     extra: dict[str, float] = field(default_factory=dict)  # metadata that only this architecture has
@@ -191,6 +192,10 @@ def _rearrange(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> Non
     """Copies of the first expert, or it alone, or all of them in tensors of their own, if the shape asks for them."""
     if shape.is_dense:
         del found[f"{block}ffn_gate_inp.weight"]
+    if shape.is_fused:
+        parts = [found.pop(f"{block}ffn_{name}_exps.weight") for name in ("gate", "up")]
+        found[f"{block}ffn_gate_up_exps.weight"] = np.concatenate(parts, axis=1)
+        return
     for name in ("gate", "up", "down"):
         experts = found[f"{block}ffn_{name}_exps.weight"]
         if shape.n_ff_filled:

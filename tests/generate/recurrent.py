@@ -119,16 +119,32 @@ def _add_glu(weights: Weights, name: str, suffix: str, n: int) -> None:
     weights.matrix(f"{name}down{suffix}", WIDTH, n, 1.5)
 
 
-def recurrent_model(path: str | PathLike[str], name: str, tensor_type: str = "F32") -> Path:
-    """Write the model HYBRIDS[name] and return its path. `tensor_type` is that of the matrices."""
+def recurrent_model(
+    path: str | PathLike[str], name: str, tensor_type: str = "F32", *, is_old: bool = False, says_which: bool = False
+) -> Path:
+    """Write the model HYBRIDS[name] and return its path. `tensor_type` is that of the matrices.
+
+    `is_old`: q, k, v and gate of the delta net are one tensor, by heads of keys. `says_which`: the metadata names the
+    layers without attention.
+    """
     writer = gguf.GGUFWriter(Path(path), name)
-    _write_metadata(writer, HYBRIDS[name])
+    _write_metadata(writer, HYBRIDS[name], says_which=says_which)
     floats = ("conv.weight", "conv1d", "gate_inp")
-    write_tensors(writer, recurrent_tensors(name), tensor_type, lambda tensor: any(part in tensor for part in floats))
+    tensors = recurrent_tensors(name)
+    for layer in set(range(N_LAYER)) - set(HYBRIDS[name].attention) if is_old else ():
+        _join_inputs(tensors, f"blk.{layer}.")
+    write_tensors(writer, tensors, tensor_type, lambda tensor: any(part in tensor for part in floats))
     return Path(path)
 
 
-def _write_metadata(writer: gguf.GGUFWriter, model: Hybrid) -> None:
+def _join_inputs(tensors: dict[str, np.ndarray], block: str) -> None:
+    mixed, gate = tensors.pop(f"{block}attn_qkv.weight"), tensors.pop(f"{block}attn_gate.weight")
+    parts = (*np.split(mixed, [N_K * KEY, 2 * N_K * KEY]), gate)
+    by_head = [part.reshape(N_K, -1, WIDTH) for part in parts]
+    tensors[f"{block}ssm_in.weight"] = np.concatenate(by_head, axis=1).reshape(-1, WIDTH)
+
+
+def _write_metadata(writer: gguf.GGUFWriter, model: Hybrid, *, says_which: bool) -> None:
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(N_LAYER)
@@ -147,7 +163,12 @@ def _write_metadata(writer: gguf.GGUFWriter, model: Hybrid) -> None:
         writer.add_key_length(HEAD_DIM)
         writer.add_value_length(HEAD_DIM)
         writer.add_rope_dimension_count(N_ROT)
-        writer.add_full_attention_interval(N_LAYER)
+        if says_which:
+            writer.add_array(
+                f"{writer.arch}.attention.recurrent_layers", [layer not in model.attention for layer in range(N_LAYER)]
+            )
+        else:
+            writer.add_full_attention_interval(N_LAYER)
         writer.add_ssm_conv_kernel(model.conv_width)
         writer.add_ssm_state_size(KEY)
         writer.add_ssm_group_count(N_K)
