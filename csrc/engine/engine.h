@@ -248,6 +248,11 @@ static inline unsigned char *oc_kv_tile(const struct oc_engine *engine, int32_t 
     return kv->arena.base + (size_t)block * kv->block_bytes + place->offset + (size_t)head * place->head_bytes;
 }
 
+/* Values of a head of a DELTA, whose buffers exist. */
+static inline int64_t oc_value_length(const struct oc_engine *engine, const oc_op *op) {
+    return op->flags & OC_FLAG_SCAN ? engine->buffers[op->dst].n / op->n_head : engine->vectors[op->vector].n;
+}
+
 /* Groups of a chunk of a GEMV: as many as fill OC_CHUNK_BYTES, `least` times a power of two. */
 static inline long oc_gemv_chunk(const oc_matrix *m, long least) {
     const long group_bytes = (long)(m->k / m->format->block) * m->format->group_bytes;

@@ -249,7 +249,8 @@ static int check_norm(check *c) {
     oc_buffer *src2 = buffer_at(c, op->src2);
     if (!x || !dst || x->n != dst->n || op->n_head < 0) return 0;
     const int32_t parts = op->n_head > 0 ? op->n_head : 1;
-    if (x->n % parts != 0 || !vector_fits(c, op->vector, x->n / parts)) return 0;
+    if (x->n % parts != 0) return 0;
+    if (!vector_fits(c, op->vector, x->n / parts) && !vector_fits(c, op->vector, x->n)) return 0;
     if (op->n_head > 0 && op->flags & (OC_FLAG_CENTER | OC_FLAG_PLAIN)) return 0;
     if (op->src >= 0 && (!src || src == x || src->n != x->n)) return 0;
     if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->n != x->n)) return 0;
@@ -389,6 +390,7 @@ static int check_conv(check *c) {
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
     if (dst->is_quantized && !aligned32(dst)) return 0;
     const int64_t n = dst->width;
+    if (op->vector2 >= 0 && (op->flags & OC_FLAG_GATED || !vector_fits(c, op->vector2, n))) return 0;
     return vector_fits(c, op->vector, n * op->window) && has_state(c, n * (op->window - 1));
 }
 
@@ -399,7 +401,7 @@ static int check_delta_sources(const check *c, int64_t values) {
     const oc_buffer *alpha = op->flags & OC_FLAG_GROUPED ? beta : buffer_at(c, op->src3), *dst = buffer_at(c, op->dst);
     if (!src || !beta || !alpha || !gate || dst == src || dst == beta || dst == alpha || dst == gate) return 0;
     if (src->is_private || beta->is_private || alpha->is_private || gate->is_private) return 0;
-    if (beta->width < op->n_head * (alpha == beta ? 2 : 1) || alpha->width < op->n_head) return 0;
+    if (beta->width < op->n_head * (op->flags & OC_FLAG_GROUPED ? 2 : 1) || alpha->width < op->n_head) return 0;
     return gate->width >= values && src->width >= 2 * op->n_kv_head * op->head_dim + values;
 }
 
@@ -407,8 +409,10 @@ static int check_delta(check *c) {
     const oc_op *op = c->op;
     oc_buffer *dst = buffer_at(c, op->dst);
     if (!dst || c->n_selected || op->vector < 0 || op->vector >= c->engine->n_vectors) return 0;
-    const int64_t n_k = op->head_dim, n_v = c->engine->vectors[op->vector].n, values = op->n_head * n_v;
-    if (n_k < 1 || n_k > 1024 || n_v > 1024 || op->n_kv_head < 1 || op->n_head < 1 || op->n_head > 1024) return 0;
+    if (op->n_kv_head < 1 || op->n_head < 1 || op->n_head > 1024) return 0;
+    if (op->flags & OC_FLAG_SCAN && !vector_fits(c, op->vector, op->n_head)) return 0;
+    const int64_t n_k = op->head_dim, n_v = oc_value_length(c->engine, op), values = op->n_head * n_v;
+    if (n_k < 1 || n_k > 1024 || n_v < 1 || n_v > 1024) return 0;
     if (op->n_head % op->n_kv_head || dst->width < values || !check_delta_sources(c, values)) return 0;
     if (op->vector2 < 0 || !vector_fits(c, op->vector2, op->n_head)) return 0;
     if (op->vector3 < 0 || !vector_fits(c, op->vector3, op->n_head)) return 0;

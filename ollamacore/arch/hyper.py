@@ -133,9 +133,6 @@ class Hyper:
         if n_rot > head_dim:
             raise InvalidFileError(f"rope over {n_rot} of {head_dim} values")
         n_ff_expert = meta.integer("expert_feed_forward_length", 0, 1 << 18, 0)
-        embedding = meta.file.tensors.get("token_embd.weight")
-        if embedding is None or len(embedding.shape) != 2:
-            raise InvalidFileError("tensor 'token_embd.weight' is missing or no matrix")
         return cls(
             n_layer=n_layer,
             n_embd=n_embd,
@@ -144,11 +141,37 @@ class Hyper:
             n_kv_head=n_kv_head,
             head_dim=head_dim,
             n_rot=n_rot,
-            n_vocab=embedding.shape[1],
+            n_vocab=_n_vocab(meta),
             context_length=meta.integer("context_length", 1, 1 << 26),
             eps=meta.number(f"attention.layer_norm_{'' if centers else 'rms_'}epsilon", 0.0, 1.0),
             rope_base=meta.number("rope.freq_base", 2.0, 1e12, 10000.0),
         )
+
+
+    @classmethod
+    def without_attention(cls, meta: Metadata) -> "Hyper":
+        """Those of a model that has neither attention nor feed-forwards: files have zeros there, or nothing."""
+        return cls(
+            n_layer=meta.integer("block_count", 1, 512),
+            n_embd=meta.integer("embedding_length", 8, 1 << 16),
+            n_ff=meta.integer("feed_forward_length", 0, 0, 0),
+            n_head=meta.integer("attention.head_count", 0, 0, 0),
+            n_kv_head=0,
+            head_dim=0,
+            n_rot=0,
+            n_vocab=_n_vocab(meta),
+            context_length=meta.integer("context_length", 1, 1 << 26),
+            eps=meta.number("attention.layer_norm_rms_epsilon", 0.0, 1.0),
+            rope_base=0.0,
+        )
+
+
+def _n_vocab(meta: Metadata) -> int:
+    """Rows of the embedding."""
+    embedding = meta.file.tensors.get("token_embd.weight")
+    if embedding is None or len(embedding.shape) != 2:
+        raise InvalidFileError("tensor 'token_embd.weight' is missing or no matrix")
+    return embedding.shape[1]
 
 
 def windowed_layers(meta: Metadata, n_layer: int, period: int) -> list[bool]:

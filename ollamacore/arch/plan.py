@@ -422,14 +422,18 @@ class Plan:
         add: str | None = None,
         center: bool = False,
         parts: int = 1,
+        own_weights: bool = False,
         join: bool = False,
         quantize: bool = False,
     ) -> str:
         """Norm a whole buffer, or `parts` of it each on its own, in place; `add`, the residual stream, is added before.
 
-        It is rmsnorm, or with `center` layernorm. `join`: the next op does not read it; `quantize`: a matrix does.
+        It is rmsnorm, or with `center` layernorm. Parts share their weights, or have `own_weights`, a row each. `join`:
+        the next op does not read it; `quantize`: a matrix does.
         """
         width = self.buffers[name] // parts
+        tensor = f"{weights}.weight"
+        own = own_weights and (parts > 1 or self.file.tensors[tensor].shape != (width,))  # a file may drop a dimension
         flags = {"center": center, "join": join}
         return self._op(
             "norm",
@@ -440,7 +444,7 @@ class Plan:
             src=add,
             dst=name,
             dst2=name,
-            vector=self.vector(f"{weights}.weight", width),
+            vector=self.coefficients(tensor, parts, width) if own else self.vector(tensor, width),
             vector2=self.vector(f"{weights}.bias", width) if center else None,
             eps=eps,
             n_head=parts if parts > 1 else 0,
@@ -703,17 +707,19 @@ class Plan:
             self._op("quantize", src=dst)
         return dst
 
-    def convolve(self, src: str, weights: str, n: int, width: int, dst: str, *, gated: bool = False) -> str:
-        """dst = silu of the causal convolution of each of n channels over `width` positions, (n).
+    def convolve(self, src: str, name: str, n: int, width: int, dst: str, *, gated: bool = False) -> str:
+        """dst = silu of the causal convolution of each of n channels over `width` positions, + bias if the file has it.
 
         `gated`: src is b, c and x, (n) each; dst = c * convolution of b * x. The op before must be the linear of src.
         """
+        bias = f"{name}.bias"
         return self._op(
             "conv",
             flags=("gated", *self._quantize(n)) if gated else (),
             src=src,
             dst=self.buffer(dst, n),
-            vector=self.taps(weights, n, width),
+            vector=self.taps(f"{name}.weight", n, width),
+            vector2=self.vector(bias, n) if self.has(bias) else None,
             window=width,
             state=self._state((width - 1) * n),
         )
@@ -748,6 +754,29 @@ class Plan:
         if not is_whole and width % 32 == 0:
             self._op("quantize", src=dst)
         return dst
+
+    def scan(self, src: str, heads: DeltaHeads, name: str, *, step: str, gate: str) -> str:
+        """A state space over v, k and q of src, gated, (heads.n_v * heads.value); `step` has the step of each head.
+
+        Tensors are called `name`_a, `name`_dt.bias and `name`_d. Heads of v that share one of k are neighbours.
+        """
+        width = heads.n_v * heads.value
+        return self._op(
+            "delta",
+            flags=("scan",),
+            src=src,
+            src2=step,
+            src3=step,
+            src4=gate,
+            dst=self.buffer("recalled", width),
+            vector=self.coefficients(f"{name}_d", heads.n_v, 1),
+            vector2=self.coefficients(f"{name}_a", heads.n_v, 1),
+            vector3=self.vector(f"{name}_dt.bias", heads.n_v),
+            n_head=heads.n_v,
+            n_kv_head=heads.n_k,
+            head_dim=heads.key,
+            state=self._state(width * heads.key),
+        )
 
     def _state(self, n: int) -> int:
         """Where the next n floats of a sequence's state begin."""

@@ -44,8 +44,45 @@ class ShortConvolution:
         """See Mixer."""
         n, name = hyper.n_embd, f"{name}shortconv."
         mixed = plan.linear(normed, Rows(f"{name}in_proj", 3 * n), "mixed")
-        convolved = plan.convolve(mixed, f"{name}conv.weight", n, self.width, "convolved", gated=True)
+        convolved = plan.convolve(mixed, f"{name}conv", n, self.width, "convolved", gated=True)
         return plan.linear(convolved, Rows(f"{name}out_proj", n), "projected")
+
+
+def _heads(meta: Metadata) -> DeltaHeads:
+    """Heads of a state, as the file has them."""
+    n_k = meta.integer("ssm.group_count", 1, 1024)
+    n_v = meta.integer("ssm.time_step_rank", 1, 1024)
+    inner = meta.integer("ssm.inner_size", 1, 1 << 20)
+    if n_v % n_k or inner % n_v or inner // n_v > 1024:
+        raise InvalidFileError(f"a state of {inner} values with {n_v} heads of values and {n_k} of keys")
+    return DeltaHeads(n_k, meta.integer("ssm.state_size", 1, 1024), n_v, inner // n_v)
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpace:
+    """A state space with a decay for each head (Dao and Gu, Mamba 2, arXiv 2405.21060), gated, normed and projected."""
+
+    heads: DeltaHeads
+    width: int  # of the convolution
+
+    @classmethod
+    def read(cls, meta: Metadata) -> "StateSpace":
+        """What the file says."""
+        return cls(_heads(meta), meta.integer("ssm.conv_kernel", 2, _MAX_WIDTH))
+
+    def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str) -> str:
+        """See Mixer."""
+        heads, name = self.heads, f"{name}ssm"
+        values = heads.n_v * heads.value
+        channels = values + 2 * heads.n_k * heads.key
+        of = values + channels + heads.n_v
+        gate = plan.linear(normed, Rows(f"{name}_in", values, 0, of), "gate", join=True)
+        step = plan.linear(normed, Rows(f"{name}_in", heads.n_v, values + channels, of), "step", join=True)
+        mixed = plan.linear(normed, Rows(f"{name}_in", channels, values, of), "mixed")
+        convolved = plan.convolve(mixed, f"{name}_conv1d", channels, self.width, "convolved")
+        scanned = plan.scan(convolved, heads, name, step=step, gate=gate)
+        plan.norm_buffer(scanned, f"{name}_norm", hyper.eps, parts=heads.n_k, own_weights=True, quantize=True)
+        return plan.linear(scanned, Rows(f"{name}_out", hyper.n_embd), "projected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +96,7 @@ class GatedDeltaNet:
     @classmethod
     def read(cls, meta: Metadata, *, grouped: bool) -> "GatedDeltaNet":
         """What the file says."""
-        n_k = meta.integer("ssm.group_count", 1, 1024)
-        n_v = meta.integer("ssm.time_step_rank", 1, 1024)
-        inner = meta.integer("ssm.inner_size", 1, 1 << 20)
-        if n_v % n_k or inner % n_v or inner // n_v > 1024:
-            raise InvalidFileError(f"a state of {inner} values with {n_v} heads of values and {n_k} of keys")
-        heads = DeltaHeads(n_k, meta.integer("ssm.state_size", 1, 1024), n_v, inner // n_v)
-        return cls(heads, meta.integer("ssm.conv_kernel", 2, _MAX_WIDTH), grouped)
+        return cls(_heads(meta), meta.integer("ssm.conv_kernel", 2, _MAX_WIDTH), grouped)
 
     def __call__(self, plan: Plan, hyper: Hyper, name: str, normed: str) -> str:
         """See Mixer."""
@@ -80,7 +111,7 @@ class GatedDeltaNet:
             beta = plan.linear(normed, Rows(f"{name}ssm_beta", heads.n_v), "beta", join=True)
             alpha = plan.linear(normed, Rows(f"{name}ssm_alpha", heads.n_v), "alpha", join=True)
         mixed = plan.linear(normed, mixed_rows, "mixed")
-        convolved = plan.convolve(mixed, f"{name}ssm_conv1d.weight", channels, self.width, "convolved")
+        convolved = plan.convolve(mixed, f"{name}ssm_conv1d", channels, self.width, "convolved")
         recalled = plan.delta(convolved, heads, f"{name}ssm", hyper.eps, beta=beta, alpha=alpha, gate=gate)
         return plan.linear(recalled, Rows(f"{name}ssm_out", hyper.n_embd), "projected")
 
