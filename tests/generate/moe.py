@@ -9,9 +9,8 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from gguf.quants import dequantize, quantize
 
-from tests.generate.tiny import noise
+from tests.generate.tiny import noise, rounded, write_tensors
 from tests.generate.vocabulary import Vocabulary
 
 TOKENS = [(7 * i * i + 3 * i + 5) % 380 + 3 for i in range(300)]
@@ -88,18 +87,12 @@ def moe_model(
     shape = replace(MOE_SHAPES[architecture], **changes)
     writer = gguf.GGUFWriter(Path(path), architecture)
     _write_metadata(writer, architecture, shape)
-    kind, rounded = gguf.GGMLQuantizationType[tensor_type], gguf.GGMLQuantizationType[through]
-    for name, values in tensors(shape).items():
-        if values.ndim == 1 or "_inp" in name or name.endswith(".bias"):
-            writer.add_tensor(name, values)
-        else:
-            values = dequantize(quantize(values, rounded), rounded)
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_tensors(writer, rounded(tensors(shape), through, _stays_float), tensor_type, _stays_float)
     return Path(path)
+
+
+def _stays_float(name: str) -> bool:
+    return "_inp" in name or name.endswith(".bias")
 
 
 def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: MoeShape) -> None:

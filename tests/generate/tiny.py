@@ -14,7 +14,7 @@ from zlib import crc32
 
 import gguf
 import numpy as np
-from gguf.quants import quantize
+from gguf.quants import dequantize, quantize
 
 from tests.generate.vocabulary import Vocabulary
 
@@ -75,6 +75,17 @@ def tiny_model(
     return Path(path)
 
 
+def rounded(
+    tensors: Mapping[str, np.ndarray], tensor_type: str, stays_float: Callable[[str], bool]
+) -> dict[str, np.ndarray]:
+    """The tensors with what `write_tensors` would quantise rounded to the values of a type."""
+    kind = gguf.GGMLQuantizationType[tensor_type]
+    return {
+        name: values if values.ndim == 1 or stays_float(name) else dequantize(quantize(values, kind), kind)
+        for name, values in tensors.items()
+    }
+
+
 def write_tensors(
     writer: gguf.GGUFWriter,
     tensors: Mapping[str, np.ndarray],
@@ -87,7 +98,7 @@ def write_tensors(
         if values.ndim == 1 or stays_float(name):
             writer.add_tensor(name, values)
         else:
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(name, quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
