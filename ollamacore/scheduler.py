@@ -272,14 +272,15 @@ class Scheduler:
         sampler.accept_all(prompt)
         lookup = PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None
         marks = self._prefixes.take(prompt, sequence)
-        assembler = TextAssembler(self._tokenizer.stream(), options.stop)
+        visible = self._tokenizer.hidden(generation.answer.tags) if generation.answer else {}
+        assembler = TextAssembler(self._tokenizer.stream(), options.stop, visible)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
             sequence,
             Stream(sequence, sampler, lookup, self._costs),
             assembler,
-            assembler.push if options.stop else assembler.stream.push,
+            assembler.push if options.stop or visible else assembler.stream.push,
             tokens=prompt,
             marks=marks,
             cached=len(sequence),

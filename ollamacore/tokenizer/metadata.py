@@ -25,7 +25,7 @@ _END_TEXTS = (
     "</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|return|>",
     "<|call|>", "<|end_of_text|>", "<EOT>", "<|eot|>", "<|eom|>", "<|END_OF_TURN_TOKEN|>", "<end_of_utterance>",
     "<|endofturn|>", "<|end_of_turn|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<|fim_pad|>", "<|repo_name|>",
-    "<|file_sep|>", "<fim_pad>", "<reponame>",
+    "<|file_sep|>", "<fim_pad>", "<reponame>", "<|tool_response>", "<start_function_response>",
 )  # fmt: skip
 _END_KEYS = ("eos", "eot", "eom")
 #: `tokenizer.ggml.pre` and architectures whose <mask> takes the white space before it

@@ -192,6 +192,8 @@ def test_end_ids_hold_metadata_and_known_special_tokens():
     assert tokenizer(bpe(special=special)).end_ids == {256, 257}
     assert tokenizer(bpe(special=special, eos_token_id=261, eot_token_id=65)).end_ids == {65, 256, 257, 261}
     assert tokenizer(spm("a")).end_ids == {2}
+    answers = [("<|tool_response>", CONTROL), ("<start_function_response>", USER_DEFINED)]  # what a tool says
+    assert tokenizer(bpe(special=answers)).end_ids == {256, 257}
 
 
 def test_end_of_message_does_not_end_where_return_and_call_do():

@@ -367,11 +367,11 @@ def test_chat_passes_tools_and_thinking_to_a_template_that_knows_them(live, http
     live.add_model("able", write_gguf(tmp_path / "a.gguf", template=template))
     tool = {"type": "function", "function": {"name": "f", "description": "d"}}
     chat(http, ("user", "x"), model="able", tools=[tool])
-    assert script.rendered[-1][1] == {"tools": [tool], "enable_thinking": True}
+    assert script.rendered[-1][1] == {"tools": [tool], "think": True}
     chat(http, ("user", "x"), model="able", think=False)
-    assert script.rendered[-1][1] == {"enable_thinking": False}
+    assert script.rendered[-1][1] == {"think": False}
     chat(http, ("user", "x"), model="able", think="high")
-    assert script.rendered[-1][1] == {"enable_thinking": True, "reasoning_effort": "high"}
+    assert script.rendered[-1][1] == {"think": "high"}
 
 
 def truncated(answer):
