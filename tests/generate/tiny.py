@@ -34,7 +34,6 @@ class Shape:
     context: int = 512
     rope_base: float = 10000.0
     eps: float = 1e-5
-    rope_factors: bool = False
     window: int = 0
 
 
@@ -152,8 +151,6 @@ def _tensors(architecture: str, shape: Shape, seed: int) -> dict[str, np.ndarray
     if not shape.tied:
         weights.matrix("output", shape.n_vocab, shape.n_embd, 3.0)
     weights.vector("output_norm.weight", shape.n_embd, 3.0 if gemma else 1.0, 0.3)
-    if shape.rope_factors:
-        weights.vector("rope_freqs.weight", shape.head_dim // 2, 4.0, 3.0)
     for layer in range(shape.n_layer):
         _add_layer(weights, architecture, shape, f"blk.{layer}.")
     return weights.found
