@@ -55,6 +55,7 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_NORM_VALUE
         OC_FLAG_GATED
         OC_FLAG_GROUPED
+        OC_FLAG_SCAN
         OC_KV_F16
         OC_KV_F32
         OC_KV_Q8_0

@@ -15,7 +15,8 @@
 
 typedef struct oc_matrix {
     const oc_format *format;
-    int64_t n_rows, k;
+    int64_t n_rows, k;  /* of several runs, each is counted as whole groups */
+    int64_t run_rows;   /* that a run has in the file */
     const void *source; /* GGUF rows, borrowed until packed: the first of n_runs runs */
     const void **runs;  /* (n_runs) where each begins; NULL: one run */
     int32_t n_runs;
@@ -203,8 +204,11 @@ struct oc_engine {
     oc_thread *threads; /* (n_threads) */
 };
 
-/* weights.c: rows of the file from row `row` on; *n is how many follow in its run. */
+/* weights.c: rows of the file from row `row` on, which begins a group; *n is how many follow in its run. */
 const void *oc_source_rows(const oc_matrix *m, int64_t row, int64_t *n);
+
+/* n rounded up to whole groups of rows. */
+static inline int64_t oc_whole_groups(int64_t n) { return (n + OC_GROUP - 1) / OC_GROUP * OC_GROUP; }
 
 oc_status oc_fail(oc_status status, char *err, const char *format, int64_t a, int64_t b);
 
@@ -244,6 +248,11 @@ static inline unsigned char *oc_kv_tile(const struct oc_engine *engine, int32_t 
     const oc_kv *kv = &engine->kv;
     const oc_kv_place *place = &kv->layers[layer];
     return kv->arena.base + (size_t)block * kv->block_bytes + place->offset + (size_t)head * place->head_bytes;
+}
+
+/* Values of a head of a DELTA, whose buffers exist. */
+static inline int64_t oc_value_length(const struct oc_engine *engine, const oc_op *op) {
+    return op->flags & OC_FLAG_SCAN ? engine->buffers[op->dst].n / op->n_head : engine->vectors[op->vector].n;
 }
 
 /* Groups of a chunk of a GEMV: as many as fill OC_CHUNK_BYTES, `least` times a power of two. */

@@ -67,9 +67,9 @@ static void run_gather(walker *w) {
 /* ---- NORM ---- */
 
 /* The norm of x, or of each of its parts. */
-static void norm_parts(const oc_op *op, const float *x, const float *weights, float *y, int64_t n) {
-    const int64_t part = op->n_head > 0 ? n / op->n_head : n;
-    for (int64_t at = 0; at < n; at += part) oc_kernels.rmsnorm(x + at, weights, y + at, part, op->eps);
+static void norm_parts(const oc_op *op, const float *x, const float *weights, int64_t n_weights, float *y, int64_t n) {
+    const int64_t part = op->n_head > 0 ? n / op->n_head : n, step = n_weights == n ? part : 0;
+    for (int64_t at = 0; at < n; at += part, weights += step) oc_kernels.rmsnorm(x + at, weights, y + at, part, op->eps);
 }
 
 /* Column `from` of the residual and of the addend gives column `to` of dst. */
@@ -93,7 +93,7 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
     if (op->flags & OC_FLAG_CENTER)
         oc_kernels.layernorm(x, weights, vector(w, op->vector2), y, n, op->eps);
     else if (!(op->flags & OC_FLAG_PLAIN))
-        norm_parts(op, x, weights, y, n);
+        norm_parts(op, x, weights, op->vector < 0 ? 0 : w->engine->vectors[op->vector].n, y, n);
     else
         for (int64_t i = 0; weights && i < n; i++) y[i] = x[i] * weights[i];
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);

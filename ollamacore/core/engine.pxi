@@ -22,7 +22,7 @@ OP_FLAGS = {
     "plain": OC_FLAG_PLAIN,
     "sigmoid": OC_FLAG_SIGMOID, "normalize": OC_FLAG_NORMALIZE, "clamp": OC_FLAG_CLAMP,
     "norm_value": OC_FLAG_NORM_VALUE,
-    "gated": OC_FLAG_GATED, "grouped": OC_FLAG_GROUPED,
+    "gated": OC_FLAG_GATED, "grouped": OC_FLAG_GROUPED, "scan": OC_FLAG_SCAN,
 }
 #: version of the layout of packed weights
 PACKED_LAYOUT = OC_PACKED_LAYOUT
