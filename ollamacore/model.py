@@ -41,7 +41,7 @@ from ollamacore.prompt.answer import AnswerParser
 from ollamacore.rerank import PairTokenizer, RankHead, Scores, has_rank_head
 from ollamacore.sampling import SamplingOptions
 from ollamacore.scheduler import Scheduler
-from ollamacore.session import Chunk, Generation
+from ollamacore.session import Chunk, EngineThread, Generation
 from ollamacore.state import ModelState
 from ollamacore.text import ModelText
 from ollamacore.tokenizer import Tokenizer
@@ -134,6 +134,7 @@ class Model:
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
+        EngineThread.need_other()
         _check_kv_type(kv_type)
         if not 0 <= prefix_share <= 1:
             raise InvalidOptionError(f"prefix_share must lie between 0 and 1, not {prefix_share}")

@@ -1,13 +1,14 @@
 """One generation, seen from outside: its options, the chunks that come back, and the text between tokens and chunks."""
 
 import queue
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ollamacore._core import Engine, TokenStream
 from ollamacore.constraint import TokenConstraint
-from ollamacore.errors import OllamaCoreError
+from ollamacore.errors import EngineError, OllamaCoreError
 from ollamacore.partial import overlap
 from ollamacore.prompt.answer import AnswerParser, ToolCall
 from ollamacore.prompt.harmony import Thought
@@ -61,6 +62,20 @@ class Chunk:
     error: OllamaCoreError | None = None
     thinking: str = ""
     tool_call: ToolCall | None = None
+
+
+class EngineThread(threading.Thread):
+    """The thread of a model's steps, in which receivers of chunks are called.
+
+    A step may be under way then, and the steps of all other models wait for its end. So who waits for any model there
+    waits for ever.
+    """
+
+    @staticmethod
+    def need_other() -> None:
+        """EngineError in such a thread."""
+        if isinstance(threading.current_thread(), EngineThread):
+            raise EngineError("a receiver of chunks must return at once, and cannot wait for a model")
 
 
 class Generation:
@@ -131,6 +146,7 @@ class Generation:
     def __iter__(self) -> Iterator[Chunk]:
         if self._queue is None:
             raise TypeError("this generation delivers its chunks to a callback")
+        EngineThread.need_other()
         try:
             while self.done_reason is None or not self._queue.empty():
                 chunk = self._queue.get()

@@ -135,6 +135,9 @@ int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length);
 /* The same for a key whose oc_text_hash is known, so that the index can be prefetched. */
 int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t length, uint32_t hash);
 
+/* The piece that a key of this hash is, if it is one, or OC_NO_TOKEN. */
+int32_t oc_vocab_likely(const oc_vocab *vocab, uint32_t hash);
+
 /* A multiply-and-fold hash, 8 bytes at a time. */
 static inline uint32_t oc_text_hash(const uint8_t *data, size_t length) {
     uint64_t h = length * 0x9E3779B97F4A7C15u, word;

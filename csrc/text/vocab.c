@@ -96,6 +96,12 @@ int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t l
     }
 }
 
+int32_t oc_vocab_likely(const oc_vocab *vocab, uint32_t hash) {
+    uint32_t at = hash & vocab->index_mask;
+    while (vocab->index[at].id != OC_NO_TOKEN && vocab->index[at].hash != hash) at = (at + 1) & vocab->index_mask;
+    return vocab->index[at].id;
+}
+
 int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length) {
     if (length > vocab->longest) return OC_NO_TOKEN; // before the hash: candidates of a long run are long
     return oc_vocab_find_hashed(vocab, key, length, oc_text_hash(key, length));
@@ -113,6 +119,14 @@ static bool is_first_choice(const oc_vocab *vocab, int32_t id) {
     return is_ordinary(vocab->types[id]) && (vocab->model != OC_TOKENS_BPE || oc_bpe_is_spelled(text, length));
 }
 
+#define AHEAD 8 /* pieces whose slots are on their way from memory */
+
+static void fetch_slot(const oc_vocab *vocab, int32_t id) {
+    size_t length;
+    const uint8_t *key = piece_key(vocab, id, &length);
+    __builtin_prefetch(&vocab->index[oc_text_hash(key, length) & vocab->index_mask], 1);
+}
+
 /* A control or byte token of SentencePiece and WordPiece is never the result of a merge or match, so it is not in the index at all. In byte-level
  * BPE the merges are explicit and may name any token, even a byte that some fine-tune marked as its padding token. */
 static oc_status build_index(oc_vocab *vocab, char *err) {
@@ -123,6 +137,7 @@ static oc_status build_index(oc_vocab *vocab, char *err) {
     for (uint32_t i = 0; i < slots; i++) vocab->index[i].id = OC_NO_TOKEN;
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t id = 0; id < vocab->count; id++) {
+            if (id + AHEAD < vocab->count) fetch_slot(vocab, (int32_t)(id + AHEAD));
             if (is_first_choice(vocab, (int32_t)id) != (pass == 0)) continue;
             if (pass && vocab->model != OC_TOKENS_BPE && vocab->types[id] != OC_TOKEN_USER_DEFINED) continue;
             oc_status status = index_add(vocab, (int32_t)id, err);

@@ -460,7 +460,7 @@ def test_threads_share_a_tokenizer():
 # ---- files that are damaged or not supported ----
 
 
-@pytest.mark.parametrize("keys", [{"model": "rwkv"}, {"pre": "kimi-k2"}])
+@pytest.mark.parametrize("keys", [{"model": "rwkv"}, {"pre": "superbpe"}])
 def test_unsupported_tokenizers_are_named(keys):
     (name,) = keys.values()
     with pytest.raises(UnsupportedModelError, match=name):
