@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ollamacore import _core, machine
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
-from ollamacore.constraint import TokenConstraint
+from ollamacore.constraint import GrammarConstraint, TokenConstraint
 from ollamacore.context import crop
 from ollamacore.embedding import Embedder, Embeddings, normalized, shorten
 from ollamacore.errors import (
@@ -33,6 +33,7 @@ from ollamacore.errors import (
     UnsupportedModelError,
 )
 from ollamacore.gguf import GGUFFile
+from ollamacore.grammar import compile_format
 from ollamacore.memory import BETWEEN_STEPS, MAX_SEQS, MAX_TOKENS, MemoryRequest, memory_of
 from ollamacore.prefix import BLOCK
 from ollamacore.prefix_store import PrefixFile, PrefixStore
@@ -96,6 +97,8 @@ class Model:
         self._embedder = Embedder(file, tokenizer, self._scheduler, is_encoder=plan.is_encoder, **limits)
         self._head = RankHead(file, is_encoder=plan.is_encoder) if has_rank_head(file) else None
         self._pairs = PairTokenizer(file, tokenizer)
+        self._spelling = threading.Lock()
+        self._spellings: _core.Spellings | None = None  # of the vocabulary, made when a format first asks for it
         _open_models.add(self)
 
     @classmethod
@@ -285,16 +288,37 @@ class Model:
         prompt: str | Sequence[int],
         options: SamplingOptions | None = None,
         *,
+        format: object = None,
         constraint: TokenConstraint | None = None,
         **overrides: Any,
     ) -> Generation:
         """Continue a prompt, text or token ids: an iterator of chunks. `overrides` are fields of SamplingOptions.
 
-        `constraint`, such as constraint.Choice, says which tokens may come; it is for this generation alone.
+        `format` is what the answer will be: "json" (an object), or a JSON schema as a mapping, such as a pydantic
+        class's model_json_schema(). `constraint`, such as constraint.Choice, says in its stead which tokens may come;
+        it is for this generation alone.
         """
         options = replace(options or SamplingOptions(), **overrides)
         tokens = self.tokenize_prompt(prompt) if isinstance(prompt, str) else prompt
+        if constraint is None:
+            constraint = self.constraint(format)
+        elif format:
+            raise InvalidOptionError("an answer has a format or a constraint, not both")
         return self._submit(tokens, options, None, constraint, None)
+
+    def constraint(self, format: object) -> TokenConstraint | None:
+        """The constraint of one generation for a `format` as in generate; none for None and "".
+
+        InvalidFormatError if it is none. May take some milliseconds, the first one more.
+        """
+        grammar = compile_format(format)
+        if grammar is None:
+            return None
+        with self._spelling:
+            if self._spellings is None:
+                tokenizer = self.tokenizer
+                self._spellings = _core.Spellings(tokenizer.vocabulary, self.n_vocab, tokenizer.end_ids)
+        return GrammarConstraint(grammar, self.tokenizer, self._spellings)
 
     def chat(
         self,
@@ -302,12 +326,13 @@ class Model:
         options: SamplingOptions | None = None,
         *,
         tools: Sequence[Any] | None = None,
+        format: object = None,
         constraint: TokenConstraint | None = None,
         **overrides: Any,
     ) -> Generation:
         """Answer a conversation of {"role", "content"} messages: an iterator of chunks. The rest is as in generate."""
         prompt = self.render_chat(messages, tools=tools)
-        return self.generate(prompt, options, constraint=constraint, **overrides)
+        return self.generate(prompt, options, format=format, constraint=constraint, **overrides)
 
     def submit(
         self,

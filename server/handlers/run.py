@@ -1,5 +1,6 @@
 """What generate and chat share: checks, options, fitting the prompt, and the records of a run."""
 
+import json
 import time
 from array import array
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -41,11 +42,9 @@ def check_abilities(request: RunRequest, target: Target, *, images: bool) -> Non
     if images:
         raise ApiError(400, "images are not supported by this server")
     wanted = request.format
-    if wanted is None or wanted == "":
-        return
-    if wanted != "json" and not isinstance(wanted, dict):
-        raise ApiError(500, f'invalid format: {wanted!r}; expected "json" or a valid JSON Schema object')
-    raise ApiError(400, "format is not supported by this server: generation cannot be constrained to JSON")
+    if wanted not in (None, "", "json") and not isinstance(wanted, dict):
+        shown = json.dumps(json.dumps(wanted))
+        raise ApiError(500, f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,10 @@ class Run:
         """The records of the answer to a prompt; closing them ends the run."""
         tokens: list[int] = []
         progress = self.request.progress and self.request.stream
-        async with aclosing(self.engine.generate(prompt.tokens, self.plan.options, progress=progress)) as chunks:
+        answer = self.engine.generate(
+            prompt.tokens, self.plan.options, progress=progress, format=self.request.format
+        )
+        async with aclosing(answer) as chunks:
             async for chunk in chunks:
                 if isinstance(chunk, Progress):
                     yield {**self.record(""), "done": False, **_progress_field(chunk)}

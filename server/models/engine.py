@@ -80,11 +80,12 @@ class Engine(Text, Protocol):
         """What the model is, and what it is doing."""
 
     def generate(
-        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False, format: object = None
     ) -> AsyncGenerator[Chunk | Progress, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels.
 
-        With ``progress`` it also tells, before the first chunk, how far the prompt has come.
+        With ``progress`` it also tells, before the first chunk, how far the prompt has come. ``format``: what the
+        answer will be, see ollamacore.Model.generate.
         """
 
     async def embed(
@@ -175,9 +176,11 @@ class LocalEngine(LocalText):
         return not tokens or (min(tokens) >= 0 and max(tokens) < self._model.n_vocab)
 
     async def generate(
-        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False, format: object = None
     ) -> AsyncGenerator[Chunk | Progress, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels."""
+        has_format = format is not None and format != ""
+        constraint = await asyncio.to_thread(self._model.constraint, format) if has_format else None
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Chunk | Progress] = asyncio.Queue()
 
@@ -188,7 +191,8 @@ class LocalEngine(LocalText):
         def report(computed: int) -> None:
             deliver(Progress(computed, len(tokens)))
 
-        generation = self._model.submit(tokens, options, deliver, on_progress=report if progress else None)
+        hear = report if progress else None
+        generation = self._model.submit(tokens, options, deliver, constraint, hear)
         done = False
         try:
             while not done:
