@@ -53,7 +53,7 @@ def _text(schema: Mapping[str, Any]) -> str:
     return text
 
 
-class _Cache:
+class FormatCache:
     """The grammars used last, within a number of bytes."""
 
     def __init__(self, limit: int) -> None:
@@ -78,4 +78,4 @@ class _Cache:
         return grammar
 
 
-_cache = _Cache(CACHE_BYTES)
+_cache = FormatCache(CACHE_BYTES)

@@ -47,6 +47,8 @@ def _both_of(key: str, a: Any, b: Any) -> Any:
         return a  # not looked at anyway
     try:
         return combine(a, b)
+    except InvalidFormatError:
+        raise
     except (TypeError, AttributeError, ValueError) as error:
         raise InvalidFormatError(f"{key!r} has a wrong type") from error
 

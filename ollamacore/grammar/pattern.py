@@ -190,7 +190,7 @@ class _Reader:
         classes = {"d": _DIGIT, "w": _WORD, "s": _BLANK}
         if char.lower() in classes:
             ranges = classes[char.lower()]
-            return ranges if char.islower() else _others(ranges)
+            return ranges if char.islower() else other_characters(ranges)
         code = _CONTROLS.get(char)
         if char in "xu":
             code = self._code()
@@ -218,7 +218,7 @@ class _Reader:
                 self._at += 1
                 part = self._range(part[0][0])
             ranges += part
-        return _others(ranges) if negative else _joined(ranges)
+        return other_characters(ranges) if negative else _joined(ranges)
 
     def _is_range(self, part: Ranges) -> bool:
         is_one = len(part) == 1 and part[0][0] == part[0][1]
@@ -248,7 +248,7 @@ def _joined(ranges: Ranges) -> Ranges:
     return found
 
 
-def _others(ranges: Ranges) -> Ranges:
+def other_characters(ranges: Ranges) -> Ranges:
     """All characters but these."""
     found, start = [], 0
     for low, high in _joined(ranges):

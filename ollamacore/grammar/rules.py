@@ -24,7 +24,7 @@ Ranges = Sequence[tuple[int, int]]
 _RETURN, _BYTES, _FORK, _CALL = (NODE_KINDS[name] for name in ("return", "bytes", "fork", "call"))
 _REPEAT, _TEXT, _SPACE = (NODE_KINDS[name] for name in ("repeat", "text", "space"))
 
-_SHORT_ESCAPES = {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+_SHORT_ESCAPES = {8: b"\\b", 9: b"\\t", 10: b"\\n", 12: b"\\f", 13: b"\\r", 34: b'\\"', 92: b"\\\\"}
 _LAST_CODES = (0x7F, 0x7FF, 0xFFFF, 0x10FFFF)  # of one byte to four bytes in UTF-8
 _WORD = (1 << 64) - 1
 
@@ -113,15 +113,14 @@ class Rules:
 
     def characters(self, ranges: Ranges, next: int) -> int:
         """A character of these ranges as it stands in a JSON string: in UTF-8, or escaped where it must be."""
-        plain, ways = 0, []
+        ways = []
+        last: dict[bytes, int] = {}  # what may stand behind these bytes and ends the character
         for low, high in ranges:
             for code in range(low, min(high, 0x7F) + 1):
-                if code >= 0x20 and code not in _SHORT_ESCAPES:
-                    plain |= 1 << code
-                else:
-                    ways.append(self.literal(escaped(code), next))
+                spelled = _escaped(code) if code < 0x20 or code in _SHORT_ESCAPES else bytes([code])
+                last[spelled[:-1]] = last.get(spelled[:-1], 0) | 1 << spelled[-1]
             ways += [self._sequence(steps, next) for steps in _utf8(max(low, 0x80), high)]
-        return self.fork([self.one_of(plain, next), *ways] if plain else ways)
+        return self.fork([*(self.literal(text, self.one_of(bits, next)) for text, bits in last.items()), *ways])
 
     def _sequence(self, steps: Sequence[tuple[int, int]], next: int) -> int:
         for low, high in reversed(steps):
@@ -143,9 +142,9 @@ class Rules:
         return Grammar(nodes, edges, sets, root)
 
 
-def escaped(code: int) -> bytes:
+def _escaped(code: int) -> bytes:
     """The escape of a character that cannot stand for itself in a JSON string."""
-    return _SHORT_ESCAPES.get(code, f"\\u{code:04x}").encode()
+    return _SHORT_ESCAPES.get(code, b"\\u%04x" % code)
 
 
 def _utf8(low: int, high: int) -> list[list[tuple[int, int]]]:

@@ -19,7 +19,7 @@ from ollamacore._core import Grammar
 from ollamacore.errors import InvalidFormatError
 from ollamacore.grammar.merge import ANNOTATIONS, ImpossibleError, merged
 from ollamacore.grammar.numerals import Bound, number
-from ollamacore.grammar.pattern import FORMATS, pattern
+from ollamacore.grammar.pattern import FORMATS, other_characters, pattern
 from ollamacore.grammar.rules import END, Rules
 
 #: schemas, lists and values within each other
@@ -359,7 +359,7 @@ class _Compiler:
     def _extra(self, schema: Mapping[str, Any], names: Iterable[str]) -> tuple[int, int] | int | None:
         """Keys and values beyond those that are listed, or a rule for both; None: there are none."""
         names = list(names)
-        other = schema.get("additionalProperties", not names and "patternProperties" not in schema)
+        other = schema.get("additionalProperties", "properties" not in schema and "patternProperties" not in schema)
         patterns = schema.get("patternProperties")
         if patterns is not None and not names:
             return self._by_pattern(patterns)
@@ -402,7 +402,7 @@ class _Compiler:
         made = [END] * len(tree)
         for at in range(len(tree) - 1, -1, -1):
             ways = [rules.characters([(code, code)], made[child]) for code, child in tree[at].items()]
-            ways.append(rules.characters(_unescaped_but(tree[at]), rest))
+            ways.append(rules.characters(other_characters([(code, code) for code in tree[at]]), rest))
             made[at] = rules.fork(ways if at in ends else [*ways, self._end_quote()])
         return self._quoted(made[0])
 
@@ -505,13 +505,3 @@ def _written(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:  # UnicodeEncodeError too: half a character
         raise InvalidFormatError(f"{_shown(value)} cannot be written as JSON") from error
-
-
-def _unescaped_but(codes: Iterable[int]) -> list[tuple[int, int]]:
-    """Characters that stand for themselves in a JSON string, but for some."""
-    found, start = [], 0x20
-    for code in sorted({*codes, 0x22, 0x5C}):
-        if start < code:
-            found.append((start, code - 1))
-        start = max(start, code + 1)
-    return [*found, (start, 0x10FFFF)]
