@@ -120,7 +120,7 @@ class GrammarConstraint:
 
     def _look_ahead(self) -> list[int]:
         """The tokens of the text that must come, without the last: it may be a part of a longer one."""
-        text = self._matcher.forced().decode("utf-8", "ignore")
+        text = _whole_characters(self._matcher.forced())
         if len(text) < 2:
             return []
         try:
@@ -133,12 +133,17 @@ class GrammarConstraint:
 class Deferred:
     """A constraint that holds from some token on, such as one for an answer behind a thought.
 
-    `begins` hears each token until it says that what follows is the answer; until then all tokens are allowed.
+    `begins` hears each token until it says that what follows is the answer; until then all tokens are allowed. With
+    `first`, the tokens that such a thought may begin with, the answer may also come at once: the first token is one of
+    these, or one of the constraint's.
     """
 
-    def __init__(self, constraint: TokenConstraint, begins: Callable[[int], bool]) -> None:
+    def __init__(
+        self, constraint: TokenConstraint, begins: Callable[[int], bool], *, first: Iterable[int] = ()
+    ) -> None:
         self._constraint = constraint
         self._begins = begins
+        self._first = frozenset(first)  # empty behind the first token
         self._holds = False
 
     @property
@@ -152,14 +157,34 @@ class Deferred:
 
     def allowed(self, n_vocab: int) -> array[int] | None:
         """What the constraint allows, once it holds."""
-        return self._constraint.allowed(n_vocab) if self._holds else None
+        if not self._holds and not self._first:
+            return None
+        mask = self._constraint.allowed(n_vocab)
+        if self._first:
+            mask = _with(token_mask(self._first, n_vocab), mask)
+        return mask
 
     def accept(self, token: int) -> None:
         """Follow a token."""
+        if self._first:
+            self._holds, self._first = token not in self._first, frozenset()
         if self._holds:
             self._constraint.accept(token)
         else:
             self._holds = self._begins(token)
+
+
+def _whole_characters(data: bytes) -> str:
+    """The text up to a character that is not whole; none if that is the first."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        return data[: error.start].decode()
+
+
+def _with(mask: array[int], other: array[int] | None) -> array[int] | None:
+    """The tokens of both."""
+    return None if other is None else array("I", (a | b for a, b in zip(mask, other, strict=True)))
 
 
 def token_mask(ids: Iterable[int], n_vocab: int) -> array[int]:
