@@ -192,7 +192,7 @@ class LocalEngine(LocalText):
             deliver(Progress(computed, len(tokens)))
 
         hear = report if progress else None
-        generation = self._model.submit(tokens, options, deliver, constraint, hear)
+        generation = self._model.submit(tokens, options, deliver, constraint=constraint, on_progress=hear)
         done = False
         try:
             while not done:
