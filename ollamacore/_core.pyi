@@ -1,6 +1,7 @@
 """Types of the extension module."""
 
 from array import array
+from collections.abc import Iterable
 from collections.abc import Sequence as Items
 
 import numpy as np

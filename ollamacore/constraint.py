@@ -1,4 +1,4 @@
-"""What an answer may be, token by token: the hook that the scheduler consults, a choice between fixed texts, a grammar."""
+"""What an answer may be, token by token: the hook of the scheduler, a choice between fixed texts, a grammar."""
 
 from __future__ import annotations
 

@@ -180,12 +180,23 @@ static void enter(oc_matcher *m, oc_place place) {
     }
 }
 
+/* A character more where a quotation mark is what may follow: most of what a walk through a vocabulary does. Places
+ * that are there twice do no harm here, for their number does not grow. */
+static bool add_character(oc_matcher *m, oc_place place, const oc_grammar_node *node) {
+    if (m->grammar->nodes[node->next].kind != OC_NODE_BYTES || m->n_seen + 2 > OC_PLACES_MAX) return false;
+    m->n_seen += 2; // they take room like others
+    if (place.count < node->c) keep(m, place);
+    if (place.count >= node->b) keep(m, (oc_place){node->next, place.stack, 0, 0});
+    return true;
+}
+
 static void move_text(oc_matcher *m, oc_place place, const oc_grammar_node *node, uint8_t byte) {
     uint32_t phase = next_phase(place.phase, byte, node->a != 0);
     if (phase == NOWHERE) return;
     if (phase == CHARACTER) {
         place.count = node->c == OC_NO_LIMIT && place.count >= node->b ? node->b : place.count + 1;
-        enter(m, (oc_place){place.node, place.stack, place.count, CHARACTER});
+        place.phase = CHARACTER;
+        if (!add_character(m, place, node)) enter(m, place);
     } else {
         place.phase = phase;
         if (is_new(m, place)) keep(m, place);

@@ -12,9 +12,12 @@ MAX_WAYS = 256
 
 #: keywords that say nothing about what is valid
 ANNOTATIONS = frozenset(
-    "title description default examples example deprecated readOnly writeOnly $comment $schema $id $anchor $defs "
-    "definitions discriminator contentEncoding contentMediaType xml externalDocs".split()
-)
+    (
+        "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment",
+        "$schema", "$id", "$anchor", "$defs", "definitions", "discriminator", "contentEncoding", "contentMediaType",
+        "xml", "externalDocs",
+    )
+)  # fmt: skip
 
 
 class ImpossibleError(Exception):
@@ -100,10 +103,8 @@ _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
     "additionalProperties": both,
     "propertyNames": both,
     "nullable": lambda a, b: a and b,
-    **dict.fromkeys(("minimum", "minLength", "minItems", "minProperties"), max),
-    **dict.fromkeys(("maximum", "maxLength", "maxItems", "maxProperties"), min),
-    **dict.fromkeys(("exclusiveMinimum",), max),
-    **dict.fromkeys(("exclusiveMaximum",), min),
+    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
+    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
 }
 
 #: keywords that are kept to, and of which one schema can have one only

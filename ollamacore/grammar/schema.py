@@ -294,7 +294,7 @@ class _Compiler:
         items, prefix = schema.get("items"), schema.get("prefixItems")
         if isinstance(items, (list, tuple)):  # as drafts before 2020 wrote it
             items, prefix = schema.get("additionalItems"), items
-        first = [self.rule(part) for part in _list({"prefixItems": prefix}, "prefixItems")] if prefix is not None else []
+        first = [self.rule(part) for part in _list({"prefixItems": [] if prefix is None else prefix}, "prefixItems")]
         least, most = _limits(schema, "minItems", "maxItems")
         if "minItems" not in schema and first:
             least = len(first) if most is None else min(len(first), most)

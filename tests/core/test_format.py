@@ -1,4 +1,4 @@
-"""Generating in a format: the answer is JSON of its schema, alone and beside others, whatever is asked for beside it."""
+"""Generating in a format: the answer is JSON of its schema, alone and beside others, whatever else is asked for."""
 
 import json
 import threading
@@ -52,7 +52,12 @@ SCHEMAS = {
     "types": {"type": ["boolean", "null", "string"], "maxLength": 3},
     "object": {"type": "object", "properties": {"a": TEXT, "b": {"type": "null"}}, "required": ["b"]},
     "map": {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 2},
-    "open": {"type": "object", "properties": {"a": TEXT}, "additionalProperties": {"type": "boolean"}, "required": ["a"]},
+    "open": {
+        "type": "object",
+        "properties": {"a": TEXT},
+        "additionalProperties": {"type": "boolean"},
+        "required": ["a"],
+    },
     "tuple": {"type": "array", "prefixItems": [TEXT, {"type": "boolean"}], "items": {"type": "null"}, "maxItems": 4},
     "items": {"type": "array", "items": TEXT, "minItems": 2, "maxItems": 3},
     "enum": {"enum": ["red", "green", {"a": 1}, None, "\u00e9\U0001f600"]},
@@ -90,7 +95,7 @@ def test_formats_of_strings_can_be_read(model, format, read):
 
 
 def test_json_mode_gives_objects(model):
-    """What a random model says is often without end; what ends is an object, and what is cut is the beginning of one."""
+    """What a random model says is often without end; what ends is an object, and what is cut begins as one."""
     found = answers(model, "json", seeds=range(12))
     whole = [json.loads(text) for text, reason in found if reason == "stop"]
     assert whole
@@ -133,7 +138,12 @@ def test_forced_text_takes_no_steps(model, monkeypatch):
 
 
 def test_prefix_cache_and_context_shift_change_nothing(model):
-    schema = {"type": "array", "items": {"type": "integer", "minimum": 10, "maximum": 99}, "minItems": 40, "maxItems": 40}
+    schema = {
+        "type": "array",
+        "items": {"type": "integer", "minimum": 10, "maximum": 99},
+        "minItems": 40,
+        "maxItems": 40,
+    }
     first = answers(model, schema, seeds=[3])[0]
     assert first[1] == "stop"
     assert answers(model, schema, seeds=[3])[0] == first

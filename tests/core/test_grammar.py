@@ -51,7 +51,7 @@ class Tree(BaseModel):
 
 
 BIG = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}, "c": {}}, "required": ["b"]}
-OPEN = {"type": "object", "properties": {"ab": {"type": "integer"}, "a\"": {}}, "additionalProperties": {"type": "null"}}
+OPEN = {"type": "object", "properties": {"ab": {"type": "integer"}, 'a"': {}}, "additionalProperties": {"type": "null"}}
 
 #: format, texts that are answers, texts that are not
 KEYWORDS = {
@@ -90,7 +90,8 @@ KEYWORDS = {
         ["0.251", "0.3", "1", "2", "2.4999"], ["0.25", "0.250", "0.2", "0", "2.5", "2.50", "3"],
     ),
     "fraction, below zero": (
-        {"type": "number", "minimum": -1.5, "maximum": -0.5}, ["-0.5", "-1", "-1.5", "-1.25"], ["-1.51", "-0.4", "0", "1"]
+        {"type": "number", "minimum": -1.5, "maximum": -0.5}, ["-0.5", "-1", "-1.5", "-1.25"],
+        ["-1.51", "-0.4", "0", "1"],
     ),
     "old bounds": (
         {"type": "integer", "minimum": 3, "exclusiveMinimum": True, "maximum": 5, "exclusiveMaximum": False},
@@ -125,7 +126,8 @@ KEYWORDS = {
         {"type": "object", "patternProperties": {"^[a-z]$": {"type": "integer"}, "^_": {"type": "null"}}},
         ['{"p": 1}', '{}', '{"_": null}'], ['{"pp": 1}', '{"p": null}'],
     ),
-    "items": ({"type": "array", "items": {"type": "integer"}}, ["[]", "[1, 2,3]", "[\n  1\n]"], ['["1"]', "[1,]", "[,1]"]),
+    "items": ({"type": "array", "items": {"type": "integer"}}, ["[]", "[1, 2,3]", "[\n  1\n]"],
+              ['["1"]', "[1,]", "[,1]"]),
     "item counts": (
         {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 3},
         ["[1,2]", "[1,2,3]"], ["[]", "[1]", "[1,2,3,4]"],
@@ -136,7 +138,8 @@ KEYWORDS = {
         ['[1, "a"]'], ["[1]", '["a", 1]', '[1, "a", 2]'],
     ),
     "prefix and items": (
-        {"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "string"}, "minItems": 0, "maxItems": 3},
+        {"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "string"},
+         "minItems": 0, "maxItems": 3},
         ["[]", "[1]", '[1, "a", "b"]'], ['["a"]', '[1, "a", "b", "c"]'],
     ),
     "old tuple": ({"items": [{"type": "integer"}, {"type": "null"}]}, ["[1, null]"], ["[null]"]),
@@ -146,7 +149,8 @@ KEYWORDS = {
     ),
     "enum of a type": ({"type": "string", "enum": ["a", 1, None]}, ['"a"'], ["1", "null"]),
     "const": ({"const": "yes"}, ['"yes"'], ['"no"', '"ye"']),
-    "any of": ({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}, ["1", "[1]"], ['"1"']),
+    "any of": ({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}, ["1", "[1]"],
+               ['"1"']),
     "one of": (
         {"oneOf": [one(const="a"), one(const="b")], "discriminator": {}}, ['{"x": "a"}', '{"x": "b"}'], ['{"x": "c"}']
     ),
@@ -160,7 +164,8 @@ KEYWORDS = {
                    {"required": ["y"]}]},
         ['{"x": 4, "y": null}'], ['{"x": 6, "y": null}', '{"x": 4}'],
     ),
-    "all of types": ({"allOf": [{"type": ["number", "null"]}, {"type": ["integer", "string"]}]}, ["1"], ["1.5", "null"]),
+    "all of types": ({"allOf": [{"type": ["number", "null"]}, {"type": ["integer", "string"]}]}, ["1"],
+                     ["1.5", "null"]),
     "reference": (
         {"$defs": {"a/b": {"type": "integer"}}, **one(**{"$ref": "#/$defs/a~1b", "maximum": 3})},
         ['{"x": 3}'], ['{"x": 4}', '{"x": null}'],
@@ -179,7 +184,8 @@ KEYWORDS = {
         ['{"value": 3}', '{"value": 9, "children": [{"value": 0}, {"value": 1, "children": []}]}'],
         ['{"value": 10}', '{"value": 3, "children": [{}]}'],
     ),
-    "date": ({"format": "date"}, ['"2024-02-29"', '"1999-12-31"'], ['"2023-02-29"', '"2024-13-01"', '"2024-04-31"', '"x"']),
+    "date": ({"format": "date"}, ['"2024-02-29"', '"1999-12-31"'],
+             ['"2023-02-29"', '"2024-13-01"', '"2024-04-31"', '"x"']),
     "time": ({"format": "time"}, ['"23:59:59Z"', '"00:00:00.25+02:00"'], ['"24:00:00Z"', '"12:00"']),
     "date-time": ({"format": "date-time"}, ['"2024-01-31T01:02:03Z"'], ['"2024-01-31"', '"2024-01-31 01:02:03Z"']),
     "uuid": ({"format": "uuid"}, ['"123e4567-e89b-12d3-a456-426614174000"'], ['"123e4567"']),
@@ -222,8 +228,9 @@ def test_pattern_takes_and_refuses(pattern):
     assert [text for text in bad if takes({"pattern": pattern}, json.dumps(text, ensure_ascii=False))] == []
 
 
-BAD_PATTERNS = ["(", ")", "a)", "[a", "*a", "a**", "(?=a)", "(?i)a", r"\1", r"\b", "a{3,1}", "a{1000000}", "a$b", "x(^a)",
-                "a{", "\\", "[z-a]", r"[\d-z]x\q", "(" * 101 + ")" * 101, "a" * 10_001, r"\u{110000}", "|*"]  # fmt: skip
+BAD_PATTERNS = ["(", ")", "a)", "[a", "*a", "a**", "(?=a)", "(?i)a", r"\1", r"\b", "a{3,1}", "a{1000000}", "a$b",
+                "x(^a)", "a{", "\\", "[z-a]", r"[\d-z]x\q", "(" * 101 + ")" * 101, "a" * 10_001, r"\u{110000}",
+                "|*"]  # fmt: skip
 
 
 @pytest.mark.parametrize("pattern", BAD_PATTERNS)
@@ -312,7 +319,8 @@ def test_depth_is_limited():
 HOSTILE = [
     {"$defs": {"a": {"allOf": [one(**{"$ref": "#/$defs/a"}), {"properties": {"x": {"$ref": "#/$defs/a"}}}]}},
      "$ref": "#/$defs/a"},
-    {"allOf": [{"properties": {str(n): {} for n in range(20_000)}}], "anyOf": [{"minProperties": n} for n in range(2000)]},
+    {"allOf": [{"properties": {str(n): {} for n in range(20_000)}}],
+     "anyOf": [{"minProperties": n} for n in range(2000)]},
     {"anyOf": [{"oneOf": [{"anyOf": [{"maximum": k}], "minimum": n} for k in range(40)]} for n in range(40)],
      "oneOf": [{"type": "integer"}] * 40},
     {"pattern": "^(((a{1,9999}){1,9999}){1,9999}){1,9999}$"},
@@ -346,7 +354,9 @@ def test_hostile_schema_costs_little(index, words):
 @pytest.fixture(scope="module")
 def words():
     """A tokenizer with tokens that cross the borders of JSON's tokens and of characters."""
-    tokenizer = Tokenizer.from_gguf(bpe(*MERGES, special=[("<end>", CONTROL), ("<call>", 4)], eos_token_id=256 + len(MERGES)))
+    tokenizer = Tokenizer.from_gguf(
+        bpe(*MERGES, special=[("<end>", CONTROL), ("<call>", 4)], eos_token_id=256 + len(MERGES))
+    )
     return tokenizer, Spellings(tokenizer.vocabulary, tokenizer.n_vocab, tokenizer.end_ids)
 
 
@@ -377,7 +387,10 @@ MASKS = {
     "open": ({**OPEN, "additionalProperties": True}, ['{"ab": 12, "a\\"": "l", "abc": [1]}']),
     "short": ({"type": "array", "items": {"type": "string", "maxLength": 4}}, ['["abca", "\u00e9\u4f60", ""]']),
     "pattern": ({"pattern": "^[^b]*bc?.{2}$"}, ['"a\u00e9\u4f60abcab"']),
-    "either": ({"anyOf": [{"type": "string", "maxLength": 2}, {"const": "abcabc"}, {"pattern": "^a.+$"}]}, ['"abcabc"']),
+    "either": (
+        {"anyOf": [{"type": "string", "maxLength": 2}, {"const": "abcabc"}, {"pattern": "^a.+$"}]},
+        ['"abcabc"'],
+    ),
 }
 
 
@@ -498,7 +511,9 @@ def test_unsound_nodes_are_refused():
 @st.composite
 def schemas(draw, depth=3):
     """(schema, a strategy of values that it describes)"""
-    kind = draw(st.sampled_from(["integer", "string", "enum", "boolean", "array", "object", "any"][: 7 if depth else 4]))
+    kind = draw(
+        st.sampled_from(["integer", "string", "enum", "boolean", "array", "object", "any"][: 7 if depth else 4])
+    )
     if kind == "integer":
         low, high = sorted(draw(st.tuples(st.integers(-2000, 2000), st.integers(-2000, 2000))))
         return {"type": "integer", "minimum": low, "maximum": high}, st.integers(low, high)
@@ -530,7 +545,9 @@ def schemas(draw, depth=3):
     schema = {"type": "object", "properties": {name: part for name, (part, _) in parts.items()}, "required": required}
     if draw(st.booleans()):
         schema["additionalProperties"] = {"type": "null"}
-        more = st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=3).filter(lambda n: n not in names), st.none())
+        more = st.dictionaries(
+            st.text(st.characters(codec="utf-8"), max_size=3).filter(lambda n: n not in names), st.none()
+        )
         values = st.tuples(values, more).map(lambda both: both[0] | both[1])
     return schema, values
 
@@ -591,5 +608,3 @@ def test_order_of_properties_is_part_of_a_schema():
     assert takes(one_way, '{"a": 1, "b": 2}')
     assert takes(other_way, '{"b": 2, "a": 1}')
     assert not takes(other_way, '{"a": 1, "b": 2}')
-
-
