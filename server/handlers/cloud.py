@@ -12,7 +12,7 @@ def status(request: Request, context: Context) -> Response:
 
 
 def me(request: Request, context: Context) -> Response:
-    """POST /api/me: what Ollama says when it cannot ask. Its 401 would have to bring the address of a page to sign in."""
+    """POST /api/me: what Ollama says when it cannot ask; its 401 would need the address of a page to sign in."""
     raise ApiError(503, "account unavailable")
 
 
