@@ -474,4 +474,63 @@ typedef struct oc_tokens { /* start with {0}; grows as needed */
 oc_status oc_vocab_encode(oc_vocab *vocab, const uint8_t *text, size_t length, int parse_special, oc_tokens *out);
 void oc_tokens_free(oc_tokens *tokens);
 
+/* ==== Structured output: grammars ================================================================================== */
+
+/* A grammar is a graph: a text moves from node to node. A part of it that is used in several places is entered by CALL
+ * or REPEAT, which remember where to go on, and left by RETURN, which goes there; at the bottom the text is complete. */
+typedef enum oc_node_kind {
+    OC_NODE_RETURN, /* the end of a rule */
+    OC_NODE_BYTES,  /* one byte of set `a` */
+    OC_NODE_FORK,   /* any of edges[a .. a + b); no two FORKs have an edge in common */
+    OC_NODE_CALL,   /* the rule that begins at `a`; with `b` it is not entered in the depths of the text */
+    OC_NODE_REPEAT, /* that rule at least `b` and at most `c` times */
+    OC_NODE_TEXT,   /* the inside of a JSON string: at least `b` and at most `c` characters; with `a` without line ends */
+    OC_NODE_SPACE   /* blanks as they stand between JSON's tokens: none, one, or up to two line ends and an indent */
+} oc_node_kind;
+
+#define OC_NO_LIMIT UINT32_MAX /* as `c` */
+
+typedef struct oc_grammar_node {
+    uint32_t kind, next; /* next: where the text goes on; not for RETURN and FORK */
+    uint32_t a, b, c;
+} oc_grammar_node;
+
+typedef struct oc_grammar_spec {
+    uint64_t id; /* of its own among all grammars of the process: masks are stored under it */
+    const oc_grammar_node *nodes;
+    const uint32_t *edges;
+    const uint64_t *sets; /* four words for each: a bit for each byte, lowest first */
+    uint32_t n_nodes, n_edges, n_sets;
+    uint32_t root;
+} oc_grammar_spec;
+
+typedef struct oc_grammar oc_grammar;
+typedef struct oc_spellings oc_spellings;
+typedef struct oc_matcher oc_matcher;
+
+/* Checks and copies everything. What cannot lead to a complete text is as if it was not there; OC_ERR_ARGUMENT, with
+ * words in err, for a grammar that has no text at all. */
+oc_status oc_grammar_create(const oc_grammar_spec *spec, oc_grammar **out, char *err);
+void oc_grammar_destroy(oc_grammar *grammar); /* NULL is fine */
+
+/* What the tokens below n_vocab spell, and masks made with it: for one thread at a time. `ends`: tokens that end a text;
+ * they, and control tokens, are no part of one. */
+oc_status oc_spellings_create(const oc_vocab *vocab, int32_t n_vocab, const int32_t *ends, int32_t n_ends,
+                              oc_spellings **out);
+void oc_spellings_destroy(oc_spellings *spellings); /* NULL is fine */
+
+/* One text in a grammar, from its beginning. The grammar must outlive it. */
+oc_status oc_matcher_create(const oc_grammar *grammar, oc_matcher **out);
+void oc_matcher_destroy(oc_matcher *matcher); /* NULL is fine */
+/* Goes on by n bytes; OC_ERR_ARGUMENT, with nothing changed, if the grammar does not have them. */
+oc_status oc_matcher_accept(oc_matcher *matcher, const uint8_t *bytes, size_t n);
+/* Whether the text may end here, and whether it can only end here. */
+int oc_matcher_may_end(const oc_matcher *matcher);
+int oc_matcher_must_end(const oc_matcher *matcher);
+/* The next bytes as far as there is no choice, at most `capacity`. */
+oc_status oc_matcher_forced(oc_matcher *matcher, uint8_t *bytes, size_t capacity, size_t *n);
+/* A bit for each token that may come next, lowest first, in (n_vocab + 31) / 32 words; the tokens that end a text where
+ * it may end. OC_ERR_FORMAT if there is none: the vocabulary cannot spell what the grammar wants. */
+oc_status oc_matcher_mask(oc_matcher *matcher, oc_spellings *spellings, uint32_t *mask);
+
 #endif

@@ -8,7 +8,7 @@ with ollamacore.load("SmolLM2-135M-Instruct.Q4_1.gguf") as model:
 
 from pathlib import Path
 
-from ollamacore.constraint import Choice, TokenConstraint
+from ollamacore.constraint import Choice, Deferred, TokenConstraint
 from ollamacore.context import crop
 from ollamacore.embedding import Embeddings
 from ollamacore.errors import (
@@ -16,6 +16,7 @@ from ollamacore.errors import (
     ContextLengthError,
     EngineError,
     InvalidFileError,
+    InvalidFormatError,
     InvalidOptionError,
     InvalidPromptError,
     OllamaCoreError,
@@ -47,12 +48,14 @@ __all__ = [
     "Chunk",
     "ClosedError",
     "ContextLengthError",
+    "Deferred",
     "Embeddings",
     "EngineError",
     "GGUFFile",
     "Generation",
     "InsertMarks",
     "InvalidFileError",
+    "InvalidFormatError",
     "InvalidOptionError",
     "InvalidPromptError",
     "Model",

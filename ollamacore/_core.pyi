@@ -1,6 +1,7 @@
 """Types of the extension module."""
 
 from array import array
+from collections.abc import Iterable
 from collections.abc import Sequence as Items
 
 import numpy as np
@@ -243,3 +244,24 @@ class TokenStream:
     def __init__(self, vocabulary: Vocabulary, special: bool) -> None: ...
     def push(self, id: int) -> str: ...
     def flush(self) -> str: ...
+
+# ---- structured output ----
+
+NODE_KINDS: dict[str, int]
+NO_LIMIT: int
+
+class Grammar:
+    size: int
+    def __init__(self, nodes: ReadableBuffer, edges: ReadableBuffer, sets: ReadableBuffer, root: int) -> None: ...
+
+class Spellings:
+    n_vocab: int
+    def __init__(self, vocabulary: Vocabulary, n_vocab: int, ends: Iterable[int]) -> None: ...
+
+class Matcher:
+    may_end: bool
+    must_end: bool
+    def __init__(self, grammar: Grammar) -> None: ...
+    def accept(self, text: bytes) -> bool: ...
+    def mask(self, spellings: Spellings, out: Buffer) -> None: ...
+    def forced(self) -> bytes: ...

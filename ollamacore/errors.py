@@ -21,6 +21,10 @@ class OptionRangeError(InvalidOptionError):
     """An option of the right type has a value that means nothing."""
 
 
+class InvalidFormatError(InvalidOptionError):
+    """What an answer is to look like is no JSON schema, asks for what cannot be had, or is too large."""
+
+
 class InvalidPromptError(OllamaCoreError, ValueError):
     """A prompt without tokens, or with ids that the model does not have."""
 

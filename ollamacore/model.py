@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ollamacore import _core, machine
-from ollamacore.after_thinking import AfterThinking
+from ollamacore.after_thinking import after_thinking
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
-from ollamacore.constraint import TokenConstraint
+from ollamacore.constraint import GrammarConstraint, TokenConstraint
 from ollamacore.context import crop
 from ollamacore.embedding import Embedder, Embeddings, normalized, shorten
 from ollamacore.errors import (
@@ -34,6 +34,7 @@ from ollamacore.errors import (
     UnsupportedModelError,
 )
 from ollamacore.gguf import GGUFFile
+from ollamacore.grammar import compile_format
 from ollamacore.memory import BETWEEN_STEPS, MAX_SEQS, MAX_TOKENS, MemoryRequest, memory_of
 from ollamacore.prefix import BLOCK
 from ollamacore.prefix_store import PrefixFile, PrefixStore
@@ -98,6 +99,8 @@ class Model:
         self._embedder = Embedder(file, tokenizer, self._scheduler, is_encoder=plan.is_encoder, **limits)
         self._head = RankHead(file, is_encoder=plan.is_encoder) if has_rank_head(file) else None
         self._pairs = PairTokenizer(file, tokenizer)
+        self._spelling = threading.Lock()
+        self._spellings: _core.Spellings | None = None  # of the vocabulary, made when a format first asks for it
         _open_models.add(self)
 
     @classmethod
@@ -289,16 +292,40 @@ class Model:
         prompt: str | Sequence[int],
         options: SamplingOptions | None = None,
         *,
+        format: object = None,
         constraint: TokenConstraint | None = None,
         **overrides: Any,
     ) -> Generation:
         """Continue a prompt, text or token ids: an iterator of chunks. `overrides` are fields of SamplingOptions.
 
-        `constraint`, such as constraint.Choice, says which tokens may come; it is for this generation alone.
+        `format` is what the answer will be: "json" (an object), or a JSON schema as a mapping, such as a pydantic
+        class's model_json_schema(). `constraint`, such as constraint.Choice, says in its stead which tokens may come;
+        it is for this generation alone.
         """
         options = replace(options or SamplingOptions(), **overrides)
         tokens = self.tokenize_prompt(prompt) if isinstance(prompt, str) else prompt
-        return self._submit(tokens, options, None, constraint, None)
+        return self._submit(tokens, options, None, self._constraint(format, constraint), None)
+
+    def _constraint(self, format: object, constraint: TokenConstraint | None) -> TokenConstraint | None:
+        if constraint is None:
+            return self.constraint(format)
+        if format:
+            raise InvalidOptionError("an answer has a format or a constraint, not both")
+        return constraint
+
+    def constraint(self, format: object) -> TokenConstraint | None:
+        """The constraint of one generation for a `format` as in generate; none for None and "".
+
+        InvalidFormatError if it is none. May take some milliseconds, the first one more.
+        """
+        grammar = compile_format(format)
+        if grammar is None:
+            return None
+        with self._spelling:
+            if self._spellings is None:
+                tokenizer = self.tokenizer
+                self._spellings = _core.Spellings(tokenizer.vocabulary, self.n_vocab, tokenizer.end_ids)
+        return GrammarConstraint(grammar, self.tokenizer, self._spellings)
 
     def chat(
         self,
@@ -307,17 +334,20 @@ class Model:
         *,
         tools: Sequence[Any] | None = None,
         think: bool | str | None = None,
+        format: object = None,
         constraint: TokenConstraint | None = None,
         **overrides: Any,
     ) -> Generation:
         """Answer a conversation of {"role", "content"} messages: an iterator of chunks. The rest is as in generate.
 
         A model that can think does so unless `think` is False; "low", "medium" and "high" are for those that know
-        them. Thoughts and calls of `tools` come in chunks of their own, `thinking` and `tool_call`.
+        them. Thoughts and calls of `tools` come in chunks of their own, `thinking` and `tool_call`; a format or a
+        constraint leaves thoughts free.
         """
         prompt = self.render_chat(messages, tools=tools, think=think)
         answer = self.text.answer_format.parser(prompt, tools or ())
         options = replace(options or SamplingOptions(), **overrides)
+        constraint = self._constraint(format, constraint)
         return self._submit(self.tokenize_prompt(prompt), options, None, constraint, None, answer)
 
     def submit(
@@ -362,7 +392,7 @@ class Model:
             prompt = crop(prompt, num_ctx, options.num_keep)
         dropped = len(tokens) - len(prompt)
         if constraint is not None and answer is not None and not answer.in_content:
-            constraint = AfterThinking(constraint, answer, self.tokenizer)
+            constraint = after_thinking(constraint, answer, self.tokenizer)
         generation = Generation(prompt, options, num_ctx, on_chunk, dropped, constraint, on_progress, answer)
         self._scheduler.submit(generation)
         return generation

@@ -261,3 +261,40 @@ cdef extern from "oc.h" nogil:
     oc_status oc_vocab_encode(oc_vocab *vocab, const uint8_t *text, size_t length, int parse_special,
                               oc_tokens *out) noexcept
     void oc_tokens_free(oc_tokens *tokens) noexcept
+
+    # ---- structured output ----
+    cdef enum:
+        OC_NODE_RETURN
+        OC_NODE_BYTES
+        OC_NODE_FORK
+        OC_NODE_CALL
+        OC_NODE_REPEAT
+        OC_NODE_TEXT
+        OC_NODE_SPACE
+    const uint32_t OC_NO_LIMIT
+    ctypedef struct oc_grammar_node:
+        uint32_t kind, next, a, b, c
+    ctypedef struct oc_grammar_spec:
+        uint64_t id
+        const oc_grammar_node *nodes
+        const uint32_t *edges
+        const uint64_t *sets
+        uint32_t n_nodes, n_edges, n_sets, root
+    ctypedef struct oc_grammar:
+        pass
+    ctypedef struct oc_spellings:
+        pass
+    ctypedef struct oc_matcher:
+        pass
+    oc_status oc_grammar_create(const oc_grammar_spec *spec, oc_grammar **out, char *err) noexcept
+    void oc_grammar_destroy(oc_grammar *grammar) noexcept
+    oc_status oc_spellings_create(const oc_vocab *vocab, int32_t n_vocab, const int32_t *ends, int32_t n_ends,
+                                  oc_spellings **out) noexcept
+    void oc_spellings_destroy(oc_spellings *spellings) noexcept
+    oc_status oc_matcher_create(const oc_grammar *grammar, oc_matcher **out) noexcept
+    void oc_matcher_destroy(oc_matcher *matcher) noexcept
+    oc_status oc_matcher_accept(oc_matcher *matcher, const uint8_t *bytes, size_t n) noexcept
+    int oc_matcher_may_end(const oc_matcher *matcher) noexcept
+    int oc_matcher_must_end(const oc_matcher *matcher) noexcept
+    oc_status oc_matcher_forced(oc_matcher *matcher, uint8_t *bytes, size_t capacity, size_t *n) noexcept
+    oc_status oc_matcher_mask(oc_matcher *matcher, oc_spellings *spellings, uint32_t *mask) noexcept

@@ -3,6 +3,7 @@
 from ollamacore.errors import (
     ClosedError,
     ContextLengthError,
+    InvalidFormatError,
     InvalidPromptError,
     OllamaCoreError,
     OptionRangeError,
@@ -46,6 +47,7 @@ class LoadTimeoutError(Exception):
 #: Exception -> status; the text is the exception's own. A class stands before its base.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (TemplateError, 400),
+    (InvalidFormatError, 400),
     (InvalidPromptError, 400),
     (OptionRangeError, 400),
     (InvalidNameError, 400),

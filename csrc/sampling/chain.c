@@ -12,6 +12,7 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/kernels.h"
 #include "sampling/sampling.h"
@@ -76,6 +77,23 @@ static oc_status reserve(oc_sampler *s, int32_t n_vocab) {
 
 static int is_allowed(const uint32_t *allowed, int32_t id) { return allowed[id / 32] >> (id % 32) & 1; }
 
+/* 32 logits, those whose bits are not set at -infinity; by their bits, which compilers turn into vectors. */
+static void mask_word(const float *values, uint32_t allowed, float *out) {
+    static const uint32_t bit[32] = {
+        1u << 0,  1u << 1,  1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,  1u << 8,  1u << 9,  1u << 10,
+        1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15, 1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21,
+        1u << 22, 1u << 23, 1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31};
+    const float lowest = -INFINITY;
+    uint32_t words[32], none;
+    memcpy(&none, &lowest, sizeof none);
+    memcpy(words, values, sizeof words);
+    for (int i = 0; i < 32; i++) {
+        uint32_t keep = (allowed & bit[i]) == bit[i] ? UINT32_MAX : 0;
+        words[i] = (words[i] & keep) | (none & ~keep);
+    }
+    memcpy(out, words, sizeof words);
+}
+
 /* A copy of the logits in which nothing but what is allowed is above -infinity. */
 static oc_status mask(oc_sampler *s, oc_logits *logits, const uint32_t *allowed) {
     int32_t n = logits->n;
@@ -85,7 +103,10 @@ static oc_status mask(oc_sampler *s, oc_logits *logits, const uint32_t *allowed)
         s->masked = grown;
         s->masked_size = n;
     }
-    for (int32_t i = 0; i < n; i++) s->masked[i] = is_allowed(allowed, i) ? logits->values[i] : -INFINITY;
+    int32_t whole = n / 32;
+    for (int32_t word = 0; word < whole; word++)
+        mask_word(logits->values + 32 * (size_t)word, allowed[word], s->masked + 32 * (size_t)word);
+    for (int32_t i = 32 * whole; i < n; i++) s->masked[i] = is_allowed(allowed, i) ? logits->values[i] : -INFINITY;
     oc_kernels.maxima(s->masked, n, s->masked + n);
     *logits = (oc_logits){s->masked, s->masked + n, n};
     return OC_OK;

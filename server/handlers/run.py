@@ -1,5 +1,6 @@
 """What generate and chat share: checks, options, fitting the prompt, and the records of a run."""
 
+import json
 import time
 from array import array
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -45,11 +46,9 @@ def check_abilities(request: RunRequest, target: Target, *, images: bool) -> Non
     if images:
         raise ApiError(400, "images are not supported by this server")
     wanted = request.format
-    if wanted is None or wanted == "":
-        return
-    if wanted != "json" and not isinstance(wanted, dict):
-        raise ApiError(500, f'invalid format: {wanted!r}; expected "json" or a valid JSON Schema object')
-    raise ApiError(400, "format is not supported by this server: generation cannot be constrained to JSON")
+    if wanted not in (None, "", "json") and not isinstance(wanted, dict):
+        shown = json.dumps(json.dumps(wanted))
+        raise ApiError(500, f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +200,10 @@ class Run:
         """The records of the answer to a prompt; closing them ends the run."""
         tokens: list[int] = []
         progress = self.request.progress and self.request.stream
-        options = self.plan.options
-        made = self.engine.generate(prompt.tokens, options, progress=progress, answer=self.answer)
+        wanted = self.request.format
+        made = self.engine.generate(
+            prompt.tokens, self.plan.options, progress=progress, format=wanted, answer=self.answer
+        )
         async with aclosing(made) as chunks:
             async for chunk in chunks:
                 if isinstance(chunk, Progress):

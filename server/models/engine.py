@@ -91,12 +91,14 @@ class Engine(Text, Protocol):
         options: SamplingOptions,
         *,
         progress: bool = False,
+        format: object = None,
         answer: AnswerParser | None = None,
     ) -> AsyncGenerator[Chunk | Progress, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels.
 
-        With ``progress`` it also tells, before the first chunk, how far the prompt has come. ``answer`` takes
-        thoughts and tool calls out of the text.
+        With ``progress`` it also tells, before the first chunk, how far the prompt has come. ``format``: what the
+        content of the answer will be, see ollamacore.Model.generate. ``answer`` takes thoughts and tool calls out of
+        the text.
         """
 
     async def embed(
@@ -197,9 +199,12 @@ class LocalEngine(LocalText):
         options: SamplingOptions,
         *,
         progress: bool = False,
+        format: object = None,
         answer: AnswerParser | None = None,
     ) -> AsyncGenerator[Chunk | Progress, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels."""
+        has_format = format is not None and format != ""
+        constraint = await asyncio.to_thread(self._model.constraint, format) if has_format else None
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Chunk | Progress] = asyncio.Queue()
 
@@ -210,8 +215,9 @@ class LocalEngine(LocalText):
         def report(computed: int) -> None:
             deliver(Progress(computed, len(tokens)))
 
+        hear = report if progress else None
         generation = self._model.submit(
-            tokens, options, deliver, on_progress=report if progress else None, answer=answer
+            tokens, options, deliver, constraint=constraint, on_progress=hear, answer=answer
         )
         done = False
         try:

@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
+import json
 
 import ollama
 import pytest
+from pydantic import BaseModel, Field
 
 pytestmark = [pytest.mark.client, pytest.mark.model]
 
@@ -41,6 +43,41 @@ def test_generate_streamed_equals_generate_in_one_piece(client, live_server):
     assert "".join(part.response for part in parts) == whole.response
     assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
     check_metrics(parts[-1])
+
+
+class Color(BaseModel):
+    name: str = Field(max_length=12)
+    red: int = Field(ge=0, le=255)
+    tags: list[str] = Field(max_length=2)
+    parent: "Color | None" = None
+
+
+def test_format_is_a_pydantic_schema(client, live_server):
+    options = {**SHORT, "num_predict": 200}
+    call = {"model": live_server.model, "format": Color.model_json_schema(), "options": options}
+    question = "Describe the color crimson as JSON, with a name of one word and short tags."
+    whole = client.generate(prompt=question, **call)
+    assert whole.done_reason == "stop"
+    Color.model_validate_json(whole.response)
+    parts = list(client.chat(messages=[{"role": "user", "content": question}], stream=True, **call))
+    Color.model_validate_json("".join(part.message.content for part in parts))
+
+
+def test_format_json_is_an_object(client, live_server):
+    call = {"model": live_server.model, "format": "json", "options": {**SHORT, "num_predict": 40}}
+    answer = client.chat(messages=[{"role": "user", "content": "Say {} as JSON."}], logprobs=True, **call)
+    assert answer.message.content.startswith("{")
+    assert answer.done_reason == "length" or isinstance(json.loads(answer.message.content), dict)
+
+
+def test_bad_schema_is_a_400_and_the_next_request_works(client, live_server):
+    for schema in ({"type": "strange"}, {"$ref": "#/$defs/absent"}, {"type": "string", "pattern": "(" * 5000}):
+        for stream in (False, True):
+            with pytest.raises(ollama.ResponseError, match="invalid JSON schema in format: ") as caught:
+                list(client.generate(model=live_server.model, prompt="a", format=schema, stream=stream))
+            assert caught.value.status_code == 400
+    answer = client.generate(model=live_server.model, prompt="a", format={"enum": ["a", "b"]}, options=SHORT)
+    assert json.loads(answer.response) in ("a", "b")
 
 
 def test_chat(client, live_server):

@@ -1,6 +1,7 @@
 """Thoughts and tool calls through the official Python client, from a model that says what it is told to."""
 
 import asyncio
+import json
 
 import httpx
 import ollama
@@ -124,6 +125,15 @@ def test_stop_strings_and_limits_hold_within_thoughts(client):
     lost = client.chat("agent", ASK, tools=[weather], options={"num_predict": 13})
     assert lost.message.content == 'I look.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Os'
     assert lost.message.tool_calls is None
+
+
+def test_a_format_holds_for_the_content_alone(client):
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    answer = client.chat("agent", ASK, format=schema, options={"num_predict": 40})
+    assert answer.message.thinking == AGENT_THOUGHT
+    assert json.loads(answer.message.content)["ok"] in (True, False)
+    quiet = client.generate("agent", "Weather?", think=False, format=schema)
+    assert json.loads(quiet.response)["ok"] in (True, False)
 
 
 def test_capabilities_say_what_is_parsed(client):

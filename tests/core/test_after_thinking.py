@@ -5,7 +5,7 @@ import pytest
 
 import ollamacore
 from ollamacore import AnswerFormat, Choice, jinja_answer_format
-from ollamacore.after_thinking import AfterThinking
+from ollamacore.after_thinking import after_thinking
 from ollamacore.prompt.thinking import ThinkingTags
 from tests.core.vocabularies import bpe
 from tests.generate.scripted import agent_model, scripted_model
@@ -40,24 +40,19 @@ def test_content_without_a_thought_is_constrained_from_the_start(tmp_path):
         assert generation.text() in ("yes", "no")
 
 
-def test_a_tag_of_several_tokens_may_begin_and_is_then_spelled_to_its_end(tokenizer):
+def test_a_tag_of_several_tokens_may_begin(tokenizer):
     n_vocab = tokenizer.n_vocab
     answer = AnswerFormat(ThinkingTags("<t>", "</t>")).parser("")
-    constraint = AfterThinking(Choice(tokenizer, ["yes"]), answer, tokenizer)
-    first, *rest = tokenizer.encode("<t>")
+    constraint = after_thinking(Choice(tokenizer, ["yes"]), answer, tokenizer)
+    first, *rest = tokenizer.encode("<t>so</t>")
     [yes, *_] = tokenizer.encode("yes")
     assert tokens_of(constraint.allowed(n_vocab)) == {first, yes}
     assert constraint.forced() is None
     constraint.accept(first)
     for token in rest:
-        assert constraint.forced() == token
-        assert tokens_of(constraint.allowed(n_vocab)) == {token}
+        assert constraint.allowed(n_vocab) is None
         constraint.accept(token)
-    answer.push("<t>")
-    assert tokens_of(constraint.allowed(n_vocab)) == set(range(n_vocab))
-    answer.push("so</t>")
     assert tokens_of(constraint.allowed(n_vocab)) == {yes}
-    assert constraint.forced() == yes
     for token in tokenizer.encode("yes"):
         assert not constraint.finished
         constraint.accept(token)
@@ -66,7 +61,16 @@ def test_a_tag_of_several_tokens_may_begin_and_is_then_spelled_to_its_end(tokeni
 
 def test_a_thought_that_the_prompt_has_begun_is_free(tokenizer):
     answer = jinja_answer_format("<think></think>").parser("<think>\n")
-    constraint = AfterThinking(Choice(tokenizer, ["yes"]), answer, tokenizer)
-    assert tokens_of(constraint.allowed(tokenizer.n_vocab)) == set(range(tokenizer.n_vocab))
+    constraint = after_thinking(Choice(tokenizer, ["yes"]), answer, tokenizer)
+    assert constraint.allowed(tokenizer.n_vocab) is None
     assert constraint.forced() is None
     assert not constraint.finished
+
+
+def test_a_format_holds_behind_a_thought(tmp_path):
+    script = [Control("<think>"), "so", Control("</think>"), "\n\n", "perhaps"]
+    path = scripted_model(tmp_path / "m.gguf", script, chat_template=TEMPLATE)
+    with ollamacore.load(path, threads=1) as model:
+        chunks = list(model.chat(ASK, format={"enum": [1, 2]}, temperature=0))
+        assert "".join(chunk.thinking for chunk in chunks) == "so"
+        assert "".join(chunk.text for chunk in chunks) in ("1", "2")

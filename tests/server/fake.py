@@ -46,6 +46,7 @@ class Script:
         self.unloads: list[Path] = []
         self.prompts: list[list[int]] = []
         self.options: list[SamplingOptions] = []
+        self.formats: list[object] = []
         self.embedded: list[tuple] = []
         self.vector_scale = 1.0
         self.rendered: list[tuple[list[dict], dict]] = []
@@ -105,11 +106,18 @@ class FakeEngine(FakeText):
         return EngineStats(1000, size, self.context, sequences=4, state=self.script.state)
 
     async def generate(
-        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False, answer=None
+        self,
+        tokens: Sequence[int],
+        options: SamplingOptions,
+        *,
+        progress: bool = False,
+        format: object = None,
+        answer=None,
     ) -> AsyncGenerator[Chunk | Progress, None]:
         script = self.script
         script.prompts.append(list(tokens))
         script.options.append(options)
+        script.formats.append(format)
         script.running += 1
         done = False
         try:

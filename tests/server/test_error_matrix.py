@@ -6,7 +6,7 @@ import threading
 import httpx
 import pytest
 
-from ollamacore import EngineError, InvalidFileError
+from ollamacore import EngineError, InvalidFileError, InvalidFormatError
 from server.errors import PROMPT_TOO_LONG
 from tests.server.fake import FakeLoader
 from tests.server.live import LiveServer, write_gguf
@@ -148,6 +148,24 @@ def test_client_gone_while_queued(live, script, route):
 def test_bad_option_type(http, route, option, value, kind):
     answer = ask(http, route, model="tiny", options={option: value})
     refused(answer, 500, f'option "{option}" must be of {kind}')
+
+
+@pytest.mark.parametrize(
+    ("format", "shown"),
+    [("yaml", '"\\"yaml\\""'), (7, '"7"'), (True, '"true"'), (["json"], '"[\\"json\\"]"'), ("JSON", '"\\"JSON\\""')],
+)
+@pytest.mark.parametrize("route", ["generate", "chat"])
+def test_format_that_is_none(http, route, format, shown):
+    words = f'invalid format: {shown}; expected "json" or a valid JSON Schema object'
+    refused(ask(http, route, model="tiny", format=format), 500, words)
+
+
+@pytest.mark.parametrize("route", ["generate", "chat"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_format_that_the_engine_refuses(http, script, route, stream):
+    script.pieces, script.error = [], InvalidFormatError("invalid JSON schema in format: nothing can match")
+    answer = ask(http, route, model="tiny", stream=stream, format={"enum": []})
+    refused(answer, 400, "invalid JSON schema in format: nothing can match")
 
 
 @pytest.mark.parametrize("options", [{"mirostat": 3}, {"logit_bias": {"-1": 1}}])

@@ -156,7 +156,6 @@ def test_create_refuses_what_info_may_not_be(http, info, words):
     ("message", "extra", "words"),
     [
         ({"images": ["aGk="]}, {}, "images"),
-        ({}, {"format": "json"}, "format"),
         ({}, {"think": True}, "does not support thinking"),
         ({}, {"top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
     ],

@@ -203,18 +203,18 @@ def test_generate_refuses(http, body, status, text):
     assert answer.headers["content-type"] == JSON
 
 
-@pytest.mark.parametrize(
-    ("extra", "status", "words"),
-    [
-        ({"format": "json"}, 400, "format"),
-        ({"format": {"type": "object"}}, 400, "format"),
-        ({"format": "yaml"}, 500, "invalid format"),
-        ({"images": ["aGk="]}, 400, "images"),
-    ],
-)
-def test_what_cannot_be_done_yet_is_refused_clearly(http, extra, status, words):
-    answer = error(http.post("/api/generate", json={"model": "tiny", "prompt": "a", **extra}), status)
-    assert words in answer.json()["error"]
+def test_images_cannot_be_read_yet_and_are_refused_clearly(http):
+    answer = error(http.post("/api/generate", json={"model": "tiny", "prompt": "a", "images": ["aGk="]}), 400)
+    assert "images" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("format", ["json", {"type": "object", "properties": {"b": {}, "a": {}}}, {}])
+@pytest.mark.parametrize("path", ["generate", "chat"])
+def test_format_reaches_the_engine(http, script, path, format):
+    body = {"model": "tiny", "prompt": "a", "messages": [{"role": "user", "content": "a"}], "format": format}
+    assert http.post(f"/api/{path}", json=body).status_code == 200
+    assert script.formats == [format]
+    assert json.dumps(script.formats[0]) == json.dumps(format), "the order of properties counts"
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import ollama
 import pytest
 from langchain_core.messages import AIMessageChunk, ToolMessage
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from target import AGENT, DIMENSIONS, ENCODER, MODEL, OPTIONS, TOOLS_MODEL, URL, weather
 
 QUESTION = "Say hello."
 
 
 def chat_model(model: str = MODEL, **fields: Any) -> ChatOllama:
-    return ChatOllama(model=model, base_url=URL, **OPTIONS, **fields)
+    return ChatOllama(model=model, base_url=URL, **{**OPTIONS, **fields})
 
 
 def test_chat_invoke_gives_text_and_usage():
@@ -72,14 +72,18 @@ def test_tools_are_refused_where_the_model_has_none():
     assert caught.value.status_code == 400
 
 
-def test_a_schema_is_refused_in_words():
+def test_structured_output():
     class City(BaseModel):
-        name: str
+        name: str = Field(max_length=20)
+        in_europe: bool
 
-    structured = chat_model().with_structured_output(City, method="json_schema")
-    with pytest.raises(ollama.ResponseError, match="format is not supported by this server") as caught:
-        structured.invoke("Name a city.")
-    assert caught.value.status_code == 400
+    structured = chat_model(num_predict=60).with_structured_output(City, method="json_schema")
+    assert isinstance(structured.invoke("Name a city."), City)
+
+
+def test_json_mode():
+    text = chat_model(format="json", num_predict=20).invoke("Describe a city as JSON.").content
+    assert text.startswith("{")
 
 
 def test_completion_model():
