@@ -43,11 +43,24 @@ OC_INLINE __m256i oc_codes4(const int8_t *p) {
     return _mm256_set1_epi32(four);
 }
 
-/* Ask for the bytes that the walk will reach 4 KB later. The hardware prefetcher stops at every page: this
- * is worth 45 % of the speed of one column out of memory, and costs 2 % of wide tiles in cache. Past the
- * end it is a harmless hint. */
+/* Ask for the bytes that the walk will reach later, twice: 16 KB ahead into the second-level cache, which can
+ * wait for far more lines than the first, and 4 KB ahead from there. The hardware prefetcher stops at every
+ * page. For one column out of memory the first is worth 15 % of the speed, both are worth 65 %; wide tiles in
+ * cache lose 2 %. Past the end it is a harmless hint. */
 OC_INLINE void oc_prefetch(const void *p, int bytes) {
-    for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + 4096 + i, _MM_HINT_T0);
+    const char *at = (const char *)p;
+    for (int i = 0; i < bytes; i += 64) {
+        _mm_prefetch(at + 16384 + i, _MM_HINT_T1);
+        _mm_prefetch(at + 4096 + i, _MM_HINT_T0);
+    }
+}
+
+/* Ask for 256 activations of column c: such pieces of columns are too short for the hardware prefetcher. */
+OC_INLINE void oc_prefetch_column(const oc_act *x, int64_t c, int64_t at) {
+    const int64_t from = c * x->k + at;
+    for (int i = 0; i < 256; i += 64) _mm_prefetch((const char *)x->codes + from + i, _MM_HINT_T0);
+    _mm_prefetch((const char *)(x->scale + from / 16), _MM_HINT_T0);
+    _mm_prefetch((const char *)(x->sum + from / 32), _MM_HINT_T0);
 }
 
 /* 8 half floats */

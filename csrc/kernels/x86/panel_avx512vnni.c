@@ -92,12 +92,15 @@ static void subtract_mins(const oc_panel *const panel[2], const int n_mins, cons
         for (int r = 0; r < 2; r++) acc[i][r] = _mm512_fnmadd_ps(panel[r]->dmin, mins[i][r], acc[i][r]);
 }
 
-/* One panel stands in for the other that is missing. */
+/* One panel stands in for the other that is missing. The next tile is left to the processor: asking for it
+ * gains as often as it costs. */
 static void multiply_tile(const oc_format_panels *f, const oc_panel *panels, int n_panels, int elements,
-                          const column *x, __m512 (*acc)[2]) {
+                          const column *columns, __m512 (*acc)[2], const oc_act *x, int64_t next,
+                          int64_t next_at) {
     const oc_panel *const pair[2] = {panels, panels + n_panels - 1};
-    multiply(pair, x, acc);
-    if (f->mins != OC_PANEL_NO_MINS) subtract_mins(pair, f->mins == OC_PANEL_MINS_OF_16 ? 16 : 8, x, acc);
+    multiply(pair, columns, acc);
+    if (f->mins != OC_PANEL_NO_MINS)
+        subtract_mins(pair, f->mins == OC_PANEL_MINS_OF_16 ? 16 : 8, columns, acc);
 }
 
 static void store_sums(float *out, __m512 sums, int groups) { oc_store2(out, sums, groups > 1); }
@@ -108,6 +111,7 @@ static void store_sums(float *out, __m512 sums, int groups) { oc_store2(out, sum
 #define PANEL_GROUPS 2
 #define PANEL_ROWS 4
 #define PANEL_TILE TILE
+#define PANEL_STRIP 96
 #include "kernels/x86/panel_walk.inc"
 
 #include "kernels/x86/target_end.h"
