@@ -14,9 +14,17 @@ static int alphabet_byte(uint32_t code) {
     return n < 0x21 ? (int)n : n < 0x43 ? (int)(n - 0x21 + 0x7F) : 0xAD;
 }
 
+/* Most pieces have nothing else. */
+static inline bool is_plain(uint8_t c) { return c >= 0x21 && c <= 0x7E; }
+
 size_t oc_bpe_decode(const uint8_t *text, size_t length, uint8_t *bytes) {
     size_t count = 0, width;
     for (size_t at = 0; at < length; at += width) {
+        width = 1;
+        if (is_plain(text[at])) {
+            bytes[count++] = text[at];
+            continue;
+        }
         int byte = alphabet_byte(oc_utf8_get(text + at, length - at, &width));
         if (byte >= 0) {
             bytes[count++] = (uint8_t)byte;
@@ -31,7 +39,8 @@ size_t oc_bpe_decode(const uint8_t *text, size_t length, uint8_t *bytes) {
 bool oc_bpe_is_spelled(const uint8_t *text, size_t length) {
     size_t width;
     for (size_t at = 0; at < length; at += width) {
-        if (alphabet_byte(oc_utf8_get(text + at, length - at, &width)) < 0) return false;
+        width = 1;
+        if (!is_plain(text[at]) && alphabet_byte(oc_utf8_get(text + at, length - at, &width)) < 0) return false;
     }
     return true;
 }
@@ -96,6 +105,19 @@ static oc_status parse_merge(const oc_vocab *vocab, const oc_strings *merges, ui
     return OC_OK;
 }
 
+/* The pieces that the hashes lead to, their places in the arena: known once the index is there. */
+static void fetch_pieces(const oc_vocab *vocab, const pending_merge *pending, uint32_t count, bool bytes) {
+    for (uint32_t i = 0; i < count; i++) {
+        for (int k = 0; k < 3; k++) {
+            int32_t id = vocab->index[pending[i].hashes[k] & vocab->index_mask].id;
+            if (id == OC_NO_TOKEN) continue;
+            const oc_piece *piece = &vocab->pieces[id];
+            if (bytes) __builtin_prefetch(vocab->arena + piece->bytes);
+            else __builtin_prefetch(piece);
+        }
+    }
+}
+
 static oc_status resolve_merge(const oc_vocab *vocab, uint32_t rank, pending_merge *pending, char *err) {
     const uint8_t *bytes = pending->bytes;
     size_t both = pending->left + pending->right;
@@ -131,6 +153,8 @@ static oc_status load_batch(oc_vocab *vocab, const oc_strings *merges, uint32_t 
     for (uint32_t i = 0; i < count && !status; i++) {
         status = parse_merge(vocab, merges, first + i, &pending[i], err);
     }
+    if (!status) fetch_pieces(vocab, pending, count, false);
+    if (!status) fetch_pieces(vocab, pending, count, true);
     for (uint32_t i = 0; i < count && !status; i++) status = resolve_merge(vocab, first + i, &pending[i], err);
     for (uint32_t i = 0; i < count && !status; i++) status = add_merge(vocab, &pending[i].merge, err);
     return status;
