@@ -5,8 +5,7 @@ shape once and then walks the list without Python. Residual additions are folded
 block reads as  norm, project, attend, project, norm, feed forward.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
@@ -721,10 +720,7 @@ class Plan:
 
     def weight_bytes(self) -> int:
         """Bytes of the weights once they are packed; tables are not."""
-        packed = 0
-        for part in self.matrices.values():
-            with self._naming(part.tensor):
-                packed += _core.packed_bytes(part.type(self.file), part.rows, part.k)
+        packed = sum(self._tell(_core.packed_bytes, part) for part in self.matrices.values())
         return packed + 4 * sum(part.rows * part.k for part in self.vectors.values())
 
     @property
@@ -741,6 +737,10 @@ class Plan:
         """The tensors that the matrices lie in."""
         names = dict.fromkeys(name for part in self.matrices.values() for name in part.tensors)
         return [self.file.tensors[name] for name in names]
+
+    def source_bytes(self) -> int:
+        """Bytes of these tensors in the file."""
+        return sum(tensor.n_bytes for tensor in self.source_tensors())
 
     def scratch_bytes(self, max_tokens: int, max_outputs: int) -> int:
         """About the bytes of activations, never less: floats, codes and scales of every buffer."""
@@ -761,14 +761,12 @@ class Plan:
         """Hand everything to an engine and finish it; weights are still in the file afterwards."""
         index: dict[str, int] = {}
         for name, part in self.matrices.items():
-            with self._naming(part.tensor):
-                index[name] = engine.add_matrix(part.type(self.file), part.rows, part.k, *part.runs(self.file))
+            index[name] = self._tell(engine.add_matrix, part, data=True)
         for name, values in self.constants.items():
             index[name] = engine.add_vector(values)
         rows: dict[str, int] = {}
         for name, part in self.tables.items():
-            with self._naming(part.tensor):
-                rows[name] = engine.add_table(part.type(self.file), part.rows, part.k, *part.runs(self.file))
+            rows[name] = self._tell(engine.add_table, part, data=True)
         for name, part in self.vectors.items():
             values = self.file.floats(part.tensor).reshape(-1, part.k)[part.first : part.first + part.rows]
             index[name] = engine.add_vector(values.T.flatten())
@@ -788,11 +786,10 @@ class Plan:
             engine.add_op(**operands)
         engine.finish(self.n_vocab)
 
-    @contextmanager
-    def _naming(self, name: str) -> Iterator[None]:
-        """The engine's complaint about a matrix, with the tensor's name."""
+    def _tell(self, engine: Callable[..., int], part: Part, *, data: bool = False) -> int:
+        """Tell the engine of a matrix, with its data or without; its complaint gets the tensor's name."""
         try:
-            yield
+            return engine(part.type(self.file), part.rows, part.k, *(part.runs(self.file) if data else ()))
         except (InvalidFileError, ValueError) as error:
-            kind = self.file.tensors[name].type_name
-            raise UnsupportedModelError(f"tensor {name!r} ({kind}): {error}") from error
+            kind = self.file.tensors[part.tensor].type_name
+            raise UnsupportedModelError(f"tensor {part.tensor!r} ({kind}): {error}") from error
