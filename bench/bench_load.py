@@ -110,6 +110,7 @@ def measure(path: Path, rounds: int) -> dict[str, float]:
         times.append(time.perf_counter() - start)
         after = resident("VmRSS")
         model.close()
+        del model  # and its vocabulary, before the next load
     gigabytes = size / 1e9
     return {
         "best": min(times) / gigabytes,
