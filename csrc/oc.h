@@ -42,7 +42,7 @@ typedef enum oc_op_kind {
     /* x(dst2) += rmsnorm(src, vector2) or src if vector2 < 0; nothing if src < 0; x += src2 if >= 0; x *= scale;
      * dst = rmsnorm(x, vector); with OC_FLAG_CENTER vector2 belongs to the norm: dst = layernorm(x, vector, vector2);
      * with OC_FLAG_PLAIN dst = x, times vector if >= 0. dst may be dst2: the norm replaces x. n_head > 0: n_head parts
-     * of x, each normed on its own by the same vector */
+     * of x, each normed on its own by the same vector, or by its part of one as long as x */
     OC_OP_NORM = 1,
     /* dst = scale * (matrix * src + vector (bias, or none if < 0)), through GELU with OC_FLAG_GELU (its tanh form) or
      * OC_FLAG_ERF; with softcap > 0 dst = softcap * tanh(dst / softcap); then times src2, from value `offset` on,
@@ -66,9 +66,9 @@ typedef enum oc_op_kind {
      * that is > 1, only the n_group_used best take part. Weights, with OC_FLAG_NORMALIZE divided by their sum, times
      * scale, times the expert's value of vector2 if >= 0. */
     OC_OP_ROUTE = 7,
-    /* dst, n_used vectors a token = the GLU of the chosen experts, + vector and vector2 before act; OC_FLAG_GELU as in
-     * GLU, OC_FLAG_CLAMP: the variant of gpt-oss. matrix2 < 0: matrix has of each expert its gate and then its up; or,
-     * with OC_FLAG_ERF, there is no gate: GELU with the error function of the one product */
+    /* dst, n_used vectors a token, each filled up to whole groups of rows = the GLU of the chosen experts, + vector and
+     * vector2 before act; OC_FLAG_GELU as in GLU, OC_FLAG_CLAMP: the variant of gpt-oss. With OC_FLAG_ERF there is no
+     * gate and no matrix2: GELU with the error function of the one product */
     OC_OP_EXPERT_GLU = 8,
     /* dst = sum of weight * (matrix * src + vector) over the chosen experts, + src2 (times sigmoid of the one value of
      * src3, if >= 0) if src2 >= 0 */
@@ -91,13 +91,16 @@ typedef enum oc_op_kind {
     OC_OP_HEAD_LINEAR = 15,
     /* State: a sequence has params.state_size floats, zeros at its start; an op has its own from `state` on. CONV: dst =
      * silu of the depthwise causal convolution of src over `window` positions, weights in vector, (window, width of dst);
-     * with OC_FLAG_GATED src is b, c and x, and dst = c * convolution of b * x. Behind a LINEAR that is not joined */
+     * + vector2 if >= 0; with OC_FLAG_GATED src is b, c and x, and dst = c * convolution of b * x, without vector2. Behind
+     * a LINEAR that is not joined */
     OC_OP_CONV = 16,
     /* The gated delta rule of n_head heads of v and n_kv_head of k and q: src = q, k (head_dim each) and v, src2 = beta and
      * src3 = alpha before their activations, src4 = gate; vector = weights of the norm of a head of v, vector2 = A, vector3
      * = bias of alpha. decay = exp(A softplus(alpha + bias)); dst = rmsnorm(head) * silu(gate). Head h has k of head
      * h % n_kv_head; with OC_FLAG_GROUPED that of h / (n_head / n_kv_head), and src2 holds for each k the betas of its
-     * heads and then their alphas */
+     * heads and then their alphas. With OC_FLAG_SCAN a state space: src = v, k and q, which are not made unit vectors,
+     * src2 = src3 = alpha, beta = softplus(alpha + bias), head h has k of head h / (n_head / n_kv_head), and dst = (head +
+     * vector's value of the head * v) * silu(gate) */
     OC_OP_DELTA = 17
 } oc_op_kind;
 
@@ -116,7 +119,8 @@ enum {
     OC_FLAG_CLAMP = 2048,
     OC_FLAG_NORM_VALUE = 4096,
     OC_FLAG_GATED = 8192, /* CONV; ROPE_KV and ATTENTION: each head of q has its gate behind it, dst *= sigmoid(gate) */
-    OC_FLAG_GROUPED = 16384
+    OC_FLAG_GROUPED = 16384,
+    OC_FLAG_SCAN = 32768
 };
 
 typedef struct oc_op {
@@ -178,6 +182,10 @@ oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err);
 oc_status oc_engine_finish(oc_engine *engine, char *err);
 /* Packs all weights in parallel. *progress (may be NULL) counts the source bytes done; a non-zero *cancel ends it. */
 oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err);
+
+/* For other threads meanwhile: what a count has come to, and setting a cancel flag, of a step as well. */
+int64_t oc_progress(const int64_t *progress);
+void oc_cancel(int32_t *cancel);
 /* Or: takes weights from what oc_engine_packed_weights gave for an engine with the same matrices, n_bytes from a multiple of
  * 64 on, borrowed as long as the engine lives. The layout depends on OC_PACKED_LAYOUT alone, not on the processor. */
 oc_status oc_engine_load_packed(oc_engine *engine, const void *packed, size_t n_bytes, char *err);

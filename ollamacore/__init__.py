@@ -28,6 +28,7 @@ from ollamacore.gguf import GGUFFile, TensorInfo
 from ollamacore.machine import available_memory
 from ollamacore.model import Model, load
 from ollamacore.prefix_store import PrefixStore
+from ollamacore.prompt.answer import AnswerFormat, AnswerParser, ToolCall, jinja_answer_format
 from ollamacore.prompt.modelfile import ModelfileTemplate
 from ollamacore.rerank import Scores
 from ollamacore.sampling import SamplingOptions
@@ -40,6 +41,8 @@ from ollamacore.tokenizer.insert import InsertMarks, insert_marks
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerFormat",
+    "AnswerParser",
     "Choice",
     "Chunk",
     "ClosedError",
@@ -68,12 +71,14 @@ __all__ = [
     "TokenConstraint",
     "TokenLogprob",
     "Tokenizer",
+    "ToolCall",
     "UnsupportedModelError",
     "__version__",
     "available_memory",
     "crop",
     "get_include",
     "insert_marks",
+    "jinja_answer_format",
     "load",
 ]
 

@@ -60,7 +60,16 @@ def op_conv(
     width: int,
 ) -> None: ...
 def op_delta(
-    row: int, state: Buffer, next: Buffer, q: Buffer, k: Buffer, v: Buffer, y: Buffer, decay: float, beta: float
+    row: int,
+    state: Buffer,
+    next: Buffer,
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    y: Buffer,
+    decay: float,
+    beta: float,
+    is_scan: bool = False,
 ) -> None: ...
 def op_maxima(row: int, x: Buffer, y: Buffer) -> None: ...
 def op_kv_store(row: int, k: Buffer, v: Buffer | None, k_tile: Buffer, v_tile: Buffer, slot: int) -> None: ...

@@ -91,7 +91,7 @@ def memory_of(plan: Plan, request: MemoryRequest, limit: int | None) -> Memory:
     does not fit it.
     """
     packed = _packed(plan, request)
-    unpacked = packed.fixed - plan.weight_bytes() + plan.transposed_bytes() + PANEL_BYTES
+    unpacked = packed.fixed - plan.weight_bytes() + plan.made_bytes() + PANEL_BYTES
     in_file = replace(packed, is_packed=False, fixed=unpacked)
     asked = request.repack
     if asked is None:

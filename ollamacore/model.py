@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ollamacore import _core, machine
+from ollamacore.after_thinking import AfterThinking
 from ollamacore.arch import build_plan
 from ollamacore.arch.plan import Plan
 from ollamacore.constraint import TokenConstraint
@@ -35,10 +36,11 @@ from ollamacore.gguf import GGUFFile
 from ollamacore.memory import BETWEEN_STEPS, MAX_SEQS, MAX_TOKENS, Memory, MemoryRequest, memory_of
 from ollamacore.prefix import BLOCK
 from ollamacore.prefix_store import PrefixFile, PrefixStore
+from ollamacore.prompt.answer import AnswerParser
 from ollamacore.rerank import PairTokenizer, RankHead, Scores, has_rank_head
 from ollamacore.sampling import SamplingOptions
 from ollamacore.scheduler import Scheduler
-from ollamacore.session import Chunk, Generation
+from ollamacore.session import Chunk, EngineThread, Generation
 from ollamacore.state import ModelState
 from ollamacore.text import ModelText
 from ollamacore.tokenizer import Tokenizer
@@ -131,6 +133,7 @@ class Model:
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
+        EngineThread.need_other()
         _check_kv_type(kv_type)
         if not 0 <= prefix_share <= 1:
             raise InvalidOptionError(f"prefix_share must lie between 0 and 1, not {prefix_share}")
@@ -252,12 +255,13 @@ class Model:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Any] | None = None,
+        think: bool | str | None = None,
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> str:
-        """The prompt that the model's chat template makes of messages. TemplateError if it has none or it fails."""
+        """The prompt that the model's chat template makes of messages; see ModelText.render_chat."""
         return self.text.render_chat(
-            messages, tools=tools, add_generation_prompt=add_generation_prompt, **variables
+            messages, tools=tools, think=think, add_generation_prompt=add_generation_prompt, **variables
         )
 
     def tokenize_prompt(self, prompt: str) -> list[int]:
@@ -288,12 +292,19 @@ class Model:
         options: SamplingOptions | None = None,
         *,
         tools: Sequence[Any] | None = None,
+        think: bool | str | None = None,
         constraint: TokenConstraint | None = None,
         **overrides: Any,
     ) -> Generation:
-        """Answer a conversation of {"role", "content"} messages: an iterator of chunks. The rest is as in generate."""
-        prompt = self.render_chat(messages, tools=tools)
-        return self.generate(prompt, options, constraint=constraint, **overrides)
+        """Answer a conversation of {"role", "content"} messages: an iterator of chunks. The rest is as in generate.
+
+        A model that can think does so unless `think` is False; "low", "medium" and "high" are for those that know
+        them. Thoughts and calls of `tools` come in chunks of their own, `thinking` and `tool_call`.
+        """
+        prompt = self.render_chat(messages, tools=tools, think=think)
+        answer = self.text.answer_format.parser(prompt, tools or ())
+        options = replace(options or SamplingOptions(), **overrides)
+        return self._submit(self.tokenize_prompt(prompt), options, None, constraint, None, answer)
 
     def submit(
         self,
@@ -302,13 +313,15 @@ class Model:
         on_chunk: Callable[[Chunk], None],
         constraint: TokenConstraint | None = None,
         on_progress: Callable[[int], None] | None = None,
+        answer: AnswerParser | None = None,
     ) -> Generation:
         """Like generate, with chunks going to `on_chunk` in the engine's thread; it must return at once.
 
         Exactly one chunk has a done reason: the last. `on_progress`, called there too, hears how many tokens of the
         prompt are computed: the cached ones at first, then more after each step but the one that ends the prompt.
+        `answer` (AnswerFormat.parser) takes thoughts and tool calls out of the text.
         """
-        return self._submit(tokens, options, on_chunk, constraint, on_progress)
+        return self._submit(tokens, options, on_chunk, constraint, on_progress, answer)
 
     def _submit(
         self,
@@ -317,6 +330,7 @@ class Model:
         on_chunk: Callable[[Chunk], None] | None,
         constraint: TokenConstraint | None,
         on_progress: Callable[[int], None] | None,
+        answer: AnswerParser | None = None,
     ) -> Generation:
         if self.is_encoder:
             raise InvalidOptionError(f"a {self.architecture} model makes embeddings, not text")
@@ -333,7 +347,9 @@ class Model:
                 raise ContextLengthError(f"the prompt has {len(prompt)} tokens, the context holds {num_ctx}")
             prompt = crop(prompt, num_ctx, options.num_keep)
         dropped = len(tokens) - len(prompt)
-        generation = Generation(prompt, options, num_ctx, on_chunk, dropped, constraint, on_progress)
+        if constraint is not None and answer is not None and not answer.in_content:
+            constraint = AfterThinking(constraint, answer, self.tokenizer)
+        generation = Generation(prompt, options, num_ctx, on_chunk, dropped, constraint, on_progress, answer)
         self._scheduler.submit(generation)
         return generation
 

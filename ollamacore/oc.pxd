@@ -55,6 +55,7 @@ cdef extern from "oc.h" nogil:
         OC_FLAG_NORM_VALUE
         OC_FLAG_GATED
         OC_FLAG_GROUPED
+        OC_FLAG_SCAN
         OC_KV_F16
         OC_KV_F32
         OC_KV_Q8_0
@@ -94,6 +95,8 @@ cdef extern from "oc.h" nogil:
     oc_status oc_engine_add_op(oc_engine *engine, const oc_op *op, char *err) noexcept
     oc_status oc_engine_finish(oc_engine *engine, char *err) noexcept
     oc_status oc_engine_load(oc_engine *engine, int64_t *progress, const int32_t *cancel, char *err) noexcept
+    int64_t oc_progress(const int64_t *progress) noexcept
+    void oc_cancel(int32_t *cancel) noexcept
     oc_status oc_engine_load_packed(oc_engine *engine, const void *packed, size_t n_bytes, char *err) noexcept
     oc_status oc_engine_load_source(oc_engine *engine, char *err) noexcept
     const void *oc_engine_packed_weights(const oc_engine *engine, size_t *n_bytes) noexcept

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from ollamacore._core import (
@@ -35,7 +36,7 @@ from ollamacore.pace import Pace
 from ollamacore.prefix import BLOCK, PrefixCache
 from ollamacore.prefix_store import PrefixFile
 from ollamacore.sampling import SamplingOptions
-from ollamacore.session import Chunk, DoneReason, Generation, Stats, TextAssembler, TokenLogprob
+from ollamacore.session import Chunk, DoneReason, EngineThread, Generation, Stats, TextAssembler, TokenLogprob
 from ollamacore.state import Counters, ModelState
 from ollamacore.tokenizer import Tokenizer
 
@@ -116,7 +117,7 @@ class Scheduler:
         self._active: list[_Run] = []
         self._parked: deque[_Run] = deque()  # gave their blocks back and wait for room
         self._closing = False
-        self._thread = threading.Thread(target=self._main, name="ollamacore-engine", daemon=True)
+        self._thread = EngineThread(target=self._main, name="ollamacore-engine", daemon=True)
         self._thread.start()
 
     # ---- from any thread ----
@@ -131,6 +132,7 @@ class Scheduler:
 
     def call(self, function: Callable[[Engine], Any]) -> Any:
         """Run `function(engine)` in the engine's thread between two steps and return its result."""
+        EngineThread.need_other()
         future: Future[Any] = Future()
         with self._wake:
             if self._closing:
@@ -141,6 +143,7 @@ class Scheduler:
 
     def close(self) -> None:
         """End every generation with "cancelled", and the thread."""
+        EngineThread.need_other()
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -148,8 +151,7 @@ class Scheduler:
             generations = [*self._waiting, *(run.generation for run in runs)]
         for generation in generations:
             generation.cancel()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._thread.join()
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -185,19 +187,30 @@ class Scheduler:
 
     def _main(self) -> None:
         if self._prefix_file is not None:
-            self._prefix_file.restore(self._engine, self._prefixes)
-        while True:
-            with self._wake:
-                while not (self._closing or self._waiting or self._calls or self._active):
-                    self._wake.wait()
-                if self._closing:
-                    break
-            try:
-                self._turn()
-            except Exception as error:  # noqa: BLE001 - a defect ends the runs at hand, never the thread
-                for run in [*self._active, *self._parked]:
-                    self._finish(run, "error", error)
+            self._guard(partial(self._prefix_file.restore, self._engine, self._prefixes))
+        while self._wait():
+            self._guard(self._turn)
         self._shut_down()
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False: it is to end."""
+        with self._wake:
+            while not (self._closing or self._waiting or self._calls or self._active):
+                self._wake.wait()
+            return not self._closing
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """A defect ends the runs at hand, never the thread, which may have a step under way that all models wait for.
+
+        Here and at a request's boundary nothing is let through, not even SystemExit: receivers, progress reports and
+        constraints are other people's code.
+        """
+        try:
+            work()
+        except BaseException as error:
+            log.exception("the engine's thread goes on after a failure")
+            for run in [*self._active, *self._parked]:
+                self._finish(run, "error", error)
 
     def _turn(self) -> None:
         self._serve_calls()
@@ -214,7 +227,7 @@ class Scheduler:
         for _, future in self._calls:
             future.set_exception(ClosedError("the model is closed"))
         if self._prefix_file is not None:
-            self._prefix_file.save(self._engine, self._prefixes)
+            self._guard(partial(self._prefix_file.save, self._engine, self._prefixes))
         self._prefixes.clear()
 
     def _serve_calls(self) -> None:
@@ -224,7 +237,7 @@ class Scheduler:
             function, future = self._calls.popleft()
             try:
                 future.set_result(function(self._engine))
-            except Exception as error:  # noqa: BLE001 - the caller gets it
+            except BaseException as error:  # noqa: BLE001 - the caller gets it
                 future.set_exception(error)
 
     def _drop_cancelled(self) -> None:
@@ -254,7 +267,7 @@ class Scheduler:
             try:
                 self._active.append(self._start(generation))
                 generation.report(self._active[-1].cached)
-            except Exception as error:  # noqa: BLE001 - one request's boundary
+            except BaseException as error:  # noqa: BLE001 - one request's boundary
                 self._refuse(generation, "error", error)
 
     def _has_room(self, n_tokens: int) -> bool:
@@ -272,14 +285,15 @@ class Scheduler:
         sampler.accept_all(prompt)
         lookup = PromptLookup(prompt) if self._has_lookup and generation.constraint is None else None
         marks = self._prefixes.take(prompt, sequence)
-        assembler = TextAssembler(self._tokenizer.stream(), options.stop)
+        visible = self._tokenizer.hidden(generation.answer.tags) if generation.answer else {}
+        assembler = TextAssembler(self._tokenizer.stream(), options.stop, visible)
         most = generation.num_ctx * MAX_CONTEXTS
         return _Run(
             generation,
             sequence,
             Stream(sequence, sampler, lookup, self._costs),
             assembler,
-            assembler.push if options.stop else assembler.stream.push,
+            assembler.push if options.stop or visible else assembler.stream.push,
             tokens=prompt,
             marks=marks,
             cached=len(sequence),
@@ -341,7 +355,7 @@ class Scheduler:
             for row, token in enumerate(run.stream.advance()):
                 if not self._take(run, token, row) or run.generation.cancelled:
                     break
-        except Exception as error:  # noqa: BLE001 - one request's boundary
+        except BaseException as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
     def _step(self, batch: _Batch, runs: list[tuple[_Run, int]]) -> None:
@@ -383,7 +397,7 @@ class Scheduler:
             return
         try:
             run.generation.report(len(run.sequence))
-        except Exception as error:  # noqa: BLE001 - one request's boundary
+        except BaseException as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
     def _make_room(self) -> None:
@@ -414,7 +428,7 @@ class Scheduler:
             goes_on = self._take(run, run.stream.choose(row, mask), row)
             if goes_on and constraint and run.logprobs is None:
                 self._fast_forward(run, constraint)
-        except Exception as error:  # noqa: BLE001 - one request's boundary
+        except BaseException as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
     def _begin(self, run: _Run, row: int) -> bool:
@@ -511,7 +525,7 @@ class Scheduler:
         )
 
     def _finish(
-        self, run: _Run, reason: DoneReason, error: Exception | None = None, *, text: str | None = None
+        self, run: _Run, reason: DoneReason, error: BaseException | None = None, *, text: str | None = None
     ) -> None:
         run.stream.give_up()
         (self._active if run in self._active else self._parked).remove(run)
@@ -533,7 +547,7 @@ class Scheduler:
         counters.generated_tokens += run.generated
         counters.finished[reason] += 1
 
-    def _refuse(self, generation: Generation, reason: DoneReason, error: Exception | None = None) -> None:
+    def _refuse(self, generation: Generation, reason: DoneReason, error: BaseException | None = None) -> None:
         """End a generation that never ran."""
         self._counters.finished[reason] += 1
         stats = Stats(len(generation.prompt), 0, 0, 0, 0, generation.dropped_tokens)
@@ -543,7 +557,7 @@ class Scheduler:
     def _deliver(self, generation: Generation, chunk: Chunk) -> None:
         try:
             generation.deliver(chunk)
-        except Exception:
+        except BaseException:
             log.exception("a receiver of chunks failed")
             generation.cancel()
 
@@ -552,7 +566,7 @@ def _blocks(n_tokens: int) -> int:
     return -(-n_tokens // BLOCK)
 
 
-def _public(error: Exception) -> OllamaCoreError:
+def _public(error: BaseException) -> OllamaCoreError:
     """Errors leave the library as OllamaCoreError; anything else is a defect and is logged."""
     if isinstance(error, OllamaCoreError):
         return error

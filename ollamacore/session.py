@@ -1,13 +1,17 @@
 """One generation, seen from outside: its options, the chunks that come back, and the text between tokens and chunks."""
 
 import queue
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ollamacore._core import Engine, TokenStream
 from ollamacore.constraint import TokenConstraint
-from ollamacore.errors import OllamaCoreError
+from ollamacore.errors import EngineError, OllamaCoreError
+from ollamacore.partial import overlap
+from ollamacore.prompt.answer import AnswerParser, ToolCall
+from ollamacore.prompt.harmony import Thought
 from ollamacore.sampling import SamplingOptions
 
 DoneReason = Literal["stop", "length", "cancelled", "error"]
@@ -44,9 +48,10 @@ class Stats:
 
 @dataclass(slots=True)
 class Chunk:
-    """A piece of the answer. The last chunk of a generation has `done_reason` and `stats`; no other has.
+    """A piece of the answer: text, or, where the answer is parsed, text of a thought or a tool call.
 
-    Not frozen, as that makes it twice as dear, and there is one for each token.
+    The last chunk of a generation has `done_reason` and `stats`; no other has. Not frozen, as that makes it twice as
+    dear, and there is one for each token.
     """
 
     text: str
@@ -55,6 +60,22 @@ class Chunk:
     done_reason: DoneReason | None = None
     stats: Stats | None = None
     error: OllamaCoreError | None = None
+    thinking: str = ""
+    tool_call: ToolCall | None = None
+
+
+class EngineThread(threading.Thread):
+    """The thread of a model's steps, in which receivers of chunks are called.
+
+    A step may be under way then, and the steps of all other models wait for its end. So who waits for any model there
+    waits for ever.
+    """
+
+    @staticmethod
+    def need_other() -> None:
+        """EngineError in such a thread."""
+        if isinstance(threading.current_thread(), EngineThread):
+            raise EngineError("a receiver of chunks must return at once, and cannot wait for a model")
 
 
 class Generation:
@@ -73,12 +94,15 @@ class Generation:
         dropped_tokens: int = 0,
         constraint: TokenConstraint | None = None,
         on_progress: Callable[[int], None] | None = None,
+        answer: AnswerParser | None = None,
     ) -> None:
         self.prompt = prompt
         self.options = options
         self.num_ctx = num_ctx
         self.dropped_tokens = dropped_tokens
         self.constraint = constraint
+        #: takes thoughts and tool calls out of the text; None where all of it is content
+        self.answer = answer
         self.stats: Stats | None = None
         self.done_reason: DoneReason | None = None
         self._queue: queue.SimpleQueue[Chunk] | None = None
@@ -116,11 +140,13 @@ class Generation:
         """Called by the scheduler, in the engine's thread: hand a chunk to the receiver."""
         if chunk.done_reason is not None:
             self.stats, self.done_reason, self._cancel_step = chunk.stats, chunk.done_reason, None
-        self._on_chunk(chunk)
+        for part in split(self.answer, chunk) if self.answer else (chunk,):
+            self._on_chunk(part)
 
     def __iter__(self) -> Iterator[Chunk]:
         if self._queue is None:
             raise TypeError("this generation delivers its chunks to a callback")
+        EngineThread.need_other()
         try:
             while self.done_reason is None or not self._queue.empty():
                 chunk = self._queue.get()
@@ -132,22 +158,46 @@ class Generation:
                 self.cancel()
 
     def text(self) -> str:
-        """Wait for the end and return the whole text."""
+        """Wait for the end and return the whole text, without thoughts and tool calls."""
         return "".join(chunk.text for chunk in self)
+
+
+def split(answer: AnswerParser, chunk: Chunk) -> list[Chunk]:
+    """A chunk as those of its parts: the first has its tokens, the last says that it is the last one."""
+    parts = answer.push(chunk.text)
+    if chunk.done_reason in ("stop", "length"):
+        parts += answer.finish()
+    chunks = [_chunk_of(part) for part in parts]
+    if chunk.done_reason is not None and not (chunks and isinstance(parts[-1], str)):
+        chunks.append(Chunk(""))
+    chunks = chunks or [Chunk("")]
+    chunks[0].tokens, chunks[0].logprobs = chunk.tokens, chunk.logprobs
+    chunks[-1].done_reason, chunks[-1].stats, chunks[-1].error = chunk.done_reason, chunk.stats, chunk.error
+    return chunks
+
+
+def _chunk_of(part: str | Thought | ToolCall) -> Chunk:
+    if isinstance(part, str):
+        return Chunk(part)
+    return Chunk("", thinking=part.text) if isinstance(part, Thought) else Chunk("", tool_call=part)
 
 
 @dataclass(slots=True)
 class TextAssembler:
-    """Turns tokens into text that is final: whole UTF-8 characters, and nothing that may become a stop string."""
+    """Turns tokens into text that is final: whole UTF-8 characters, and nothing that may become a stop string.
+
+    `visible` are control tokens that are text nevertheless.
+    """
 
     stream: TokenStream
     stops: tuple[str, ...]
+    visible: Mapping[int, str] = field(default_factory=dict)
     held: str = ""
     stopped: bool = field(default=False, init=False)
 
     def push(self, token: int) -> str:
         """Text that this token makes final; sets `stopped` when a stop string is complete (it is cut off)."""
-        text = self.stream.push(token)
+        text = self._text(token)
         if not self.stops:
             return text
         text = self.held + text
@@ -155,19 +205,15 @@ class TextAssembler:
         if found:
             self.stopped, self.held = True, ""
             return text[: min(found)]
-        keep = max((_overlap(text, stop) for stop in self.stops), default=0)
+        keep = max((overlap(text, stop) for stop in self.stops), default=0)
         self.held = text[len(text) - keep :]
         return text[: len(text) - keep]
+
+    def _text(self, token: int) -> str:
+        shown = self.visible.get(token)
+        return self.stream.push(token) if shown is None else self.stream.flush() + shown
 
     def flush(self) -> str:
         """The text still held back when generation ends without a stop string; an incomplete character is dropped."""
         text, self.held = self.held + self.stream.flush(), ""
         return text
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest proper prefix of `stop` that ends `text`."""
-    for length in range(min(len(stop) - 1, len(text)), 0, -1):
-        if text.endswith(stop[:length]):
-            return length
-    return 0

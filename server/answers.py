@@ -187,13 +187,28 @@ class GenerateAnswer(RunAnswer):
     context: NotRequired[list[int]]
 
 
+class CalledFunction(TypedDict):
+    """What is to be called, and with what; the index counts the calls of an answer."""
+
+    index: Count
+    name: str
+    arguments: dict[str, Any]
+
+
+class AnswerCall(TypedDict):
+    """One tool call."""
+
+    id: str
+    function: CalledFunction
+
+
 class AnswerMessage(TypedDict):
     """A message, or a piece of one."""
 
     role: str
     content: str
     thinking: NotRequired[str]
-    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_calls: NotRequired[list[AnswerCall]]
 
 
 class ChatAnswer(RunAnswer):

@@ -15,7 +15,8 @@
 
 typedef struct oc_matrix {
     const oc_format *format;
-    int64_t n_rows, k;
+    int64_t n_rows, k;  /* of several runs, each is counted as whole groups */
+    int64_t run_rows;   /* that a run has in the file */
     const void *source; /* GGUF rows, borrowed until packed: the first of n_runs runs */
     const void **runs;  /* (n_runs) where each begins; NULL: one run */
     int32_t n_runs;
@@ -65,8 +66,9 @@ typedef struct oc_kv_place {
 
 typedef struct oc_kv {
     oc_arena arena;
-    int64_t n_blocks, n_free;
-    int64_t n_touched; /* blocks that were handed out at least once: the lowest indices */
+    int64_t n_blocks;
+    _Atomic int64_t n_free;    /* as n_touched and n_saved, other threads look at it */
+    _Atomic int64_t n_touched; /* blocks that were handed out at least once: the lowest indices */
     int32_t *free;      /* (n_free) indices */
     int32_t *references; /* (n_blocks) */
     oc_kv_place *layers; /* (n_layer) */
@@ -77,7 +79,8 @@ typedef struct oc_kv {
 
 typedef struct oc_states {
     oc_arena arena;
-    int64_t n, n_free, n_saved;
+    int64_t n, n_free;
+    _Atomic int64_t n_saved;
     int32_t *free; /* (n) indices; NULL: the plan has no state */
     size_t bytes;  /* of one */
 } oc_states;
@@ -201,8 +204,11 @@ struct oc_engine {
     oc_thread *threads; /* (n_threads) */
 };
 
-/* weights.c: rows of the file from row `row` on; *n is how many follow in its run. */
+/* weights.c: rows of the file from row `row` on, which begins a group; *n is how many follow in its run. */
 const void *oc_source_rows(const oc_matrix *m, int64_t row, int64_t *n);
+
+/* n rounded up to whole groups of rows. */
+static inline int64_t oc_whole_groups(int64_t n) { return (n + OC_GROUP - 1) / OC_GROUP * OC_GROUP; }
 
 oc_status oc_fail(oc_status status, char *err, const char *format, int64_t a, int64_t b);
 
@@ -242,6 +248,11 @@ static inline unsigned char *oc_kv_tile(const struct oc_engine *engine, int32_t 
     const oc_kv *kv = &engine->kv;
     const oc_kv_place *place = &kv->layers[layer];
     return kv->arena.base + (size_t)block * kv->block_bytes + place->offset + (size_t)head * place->head_bytes;
+}
+
+/* Values of a head of a DELTA, whose buffers exist. */
+static inline int64_t oc_value_length(const struct oc_engine *engine, const oc_op *op) {
+    return op->flags & OC_FLAG_SCAN ? engine->buffers[op->dst].n / op->n_head : engine->vectors[op->vector].n;
 }
 
 /* Groups of a chunk of a GEMV: as many as fill OC_CHUNK_BYTES, `least` times a power of two. */

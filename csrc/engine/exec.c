@@ -67,9 +67,9 @@ static void run_gather(walker *w) {
 /* ---- NORM ---- */
 
 /* The norm of x, or of each of its parts. */
-static void norm_parts(const oc_op *op, const float *x, const float *weights, float *y, int64_t n) {
-    const int64_t part = op->n_head > 0 ? n / op->n_head : n;
-    for (int64_t at = 0; at < n; at += part) oc_kernels.rmsnorm(x + at, weights, y + at, part, op->eps);
+static void norm_parts(const oc_op *op, const float *x, const float *weights, int64_t n_weights, float *y, int64_t n) {
+    const int64_t part = op->n_head > 0 ? n / op->n_head : n, step = n_weights == n ? part : 0;
+    for (int64_t at = 0; at < n; at += part, weights += step) oc_kernels.rmsnorm(x + at, weights, y + at, part, op->eps);
 }
 
 /* Column `from` of the residual and of the addend gives column `to` of dst. */
@@ -93,7 +93,7 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
     if (op->flags & OC_FLAG_CENTER)
         oc_kernels.layernorm(x, weights, vector(w, op->vector2), y, n, op->eps);
     else if (!(op->flags & OC_FLAG_PLAIN))
-        norm_parts(op, x, weights, y, n);
+        norm_parts(op, x, weights, op->vector < 0 ? 0 : w->engine->vectors[op->vector].n, y, n);
     else
         for (int64_t i = 0; weights && i < n; i++) y[i] = x[i] * weights[i];
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
@@ -630,13 +630,16 @@ static unsigned long long place_of(const walker *w) {
     return (unsigned long long)w->engine->step.epoch << 24 | (unsigned long long)(w->op - w->engine->ops + 1);
 }
 
-/* Comes to a phase; 0 if others are further on. */
+/* Comes to a phase; 0 if others are further on. As in a sequence lock, a thread that has read what others wrote in a later
+ * phase finds the front there: they move it before they write, and it looks after it has read. */
 static int come_to_phase(const walker *w) {
     oc_engine *engine = w->engine;
     const unsigned long long here = place_of(w);
     atomic_store(&engine->threads[w->thread].settled, here);
+    atomic_thread_fence(memory_order_acquire);
     unsigned long long front = atomic_load(&engine->step.front);
     while (front >> 8 < here && !atomic_compare_exchange_weak(&engine->step.front, &front, here << 8 | (unsigned)w->thread)) continue;
+    atomic_thread_fence(memory_order_release);
     oc_pool_wake(); /* those who wait for the front to settle: catch_up */
     return front >> 8 <= here;
 }
@@ -677,6 +680,7 @@ static void catch_up(walker *w) {
         const unsigned long long front = atomic_load(&engine->step.front);
         const atomic_ullong *settled = &engine->threads[front & 255].settled;
         if (atomic_load(settled) != front >> 8) continue;
+        leave_phase(w); /* its own copies change: nobody may take them */
         copy_private(engine, (int)(front & 255), w->thread);
         atomic_thread_fence(memory_order_acquire);
         if (atomic_load_explicit(settled, memory_order_relaxed) != front >> 8) continue;

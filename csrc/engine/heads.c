@@ -4,10 +4,14 @@
 #include "engine/walk.h"
 
 oc_matrix oc_rows_of(const oc_matrix *m, int64_t from, int64_t n) {
-    oc_matrix rows = {.format = m->format, .n_rows = n, .k = m->k, .n_runs = 1};
+    oc_matrix rows = {.format = m->format, .n_rows = n, .k = m->k, .run_rows = n, .n_runs = 1};
     int64_t n_left;
-    if (m->packed) rows.packed = (const char *)m->packed + oc_format_packed_bytes(m->format, from, m->k);
-    else rows.source = oc_source_rows(m, from, &n_left);
+    if (m->packed) {
+        rows.packed = (const char *)m->packed + oc_format_packed_bytes(m->format, from, m->k);
+        return rows;
+    }
+    rows.source = oc_source_rows(m, from, &n_left);
+    if (n_left < n) rows.n_rows = rows.run_rows = n_left;
     return rows;
 }
 

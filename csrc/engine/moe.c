@@ -126,21 +126,26 @@ static void clamp_gate(float *gate, float *up, int64_t n) {
     }
 }
 
-/* Values that each expert of an EXPERT_GLU makes. */
-static int64_t ff_width(const walker *w) { return w->engine->buffers[w->op->dst].n / w->op->n_used; }
+/* Values from what one expert has of a buffer to what the next one has: whole groups. */
+static int64_t ff_width(const walker *w, int32_t buffer) { return w->engine->buffers[buffer].n / w->op->n_used; }
+
+/* Adds what one expert has of a bias from `row` on; rows that fill its last group have none. */
+static void add_bias(const walker *w, int32_t index, int32_t expert, int64_t row, float *y, int64_t n) {
+    if (index < 0) return;
+    const int64_t rows = w->engine->vectors[index].n / w->op->n_expert;
+    oc_kernels.add(y, vector(w, index) + expert * rows + row, rows - row < n ? rows - row : n);
+}
 
 /* Rows [row, row + n) of the GLU of pairs [p0, p1), of one expert. */
 static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
     const oc_op *op = w->op;
     const oc_engine *engine = w->engine;
-    const int is_gated = !(op->flags & OC_FLAG_ERF), is_fused = is_gated && op->matrix2 < 0;
-    const oc_matrix *gate = &engine->matrices[op->matrix], *up = op->matrix2 < 0 ? gate : &engine->matrices[op->matrix2];
-    const int64_t n_ff = ff_width(w), from = expert * n_ff + row, from_fused = from + expert * n_ff;
-    const oc_matrix gate_rows = oc_rows_of(gate, is_fused ? from_fused : from, n);
-    const oc_matrix up_rows = oc_rows_of(up, is_fused ? from_fused + n_ff : from, n);
+    const int is_gated = !(op->flags & OC_FLAG_ERF);
+    const oc_matrix *gate = &engine->matrices[op->matrix], *up = is_gated ? &engine->matrices[op->matrix2] : gate;
+    const int64_t n_ff = ff_width(w, op->dst), from = expert * n_ff + row;
+    const oc_matrix gate_rows = oc_rows_of(gate, from, n), up_rows = oc_rows_of(up, from, n);
     const int with_f32 = gate->format->needs_f32 | up->format->needs_f32;
     const oc_columns *dst = &engine->buffers[op->dst].shared;
-    const float *gate_bias = vector(w, op->vector), *up_bias = vector(w, op->vector2);
     const int32_t *columns = engine->step.routes.column + p0;
     int64_t at[OC_SLICE];
     for (int32_t i = 0; i < p1 - p0; i++) at[i] = (int64_t)columns[i] * engine->buffers[op->src].width;
@@ -149,8 +154,8 @@ static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
     oc_matmul(w, &gate_rows, &x, out, n_ff, 0, n / OC_GROUP);
     if (is_gated) oc_matmul(w, &up_rows, &x, ups, n, 0, n / OC_GROUP);
     for (int32_t p = p0; p < p1; p++, out += n_ff, ups += n) {
-        if (gate_bias) oc_kernels.add(out, gate_bias + from, n);
-        if (up_bias) oc_kernels.add(ups, up_bias + from, n);
+        add_bias(w, op->vector, expert, row, out, n);
+        add_bias(w, op->vector2, expert, row, ups, n);
         if (op->flags & OC_FLAG_CLAMP) clamp_gate(out, ups, n);
         if (is_gated) (op->flags & OC_FLAG_GELU ? oc_kernels.geglu : oc_kernels.swiglu)(out, ups, out, n);
         else oc_kernels.gelu(out, n);
@@ -160,13 +165,17 @@ static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
     }
 }
 
+/* The most experts that have a token. Of one token it is the op's own number: a thread that comes late finds the routes of
+ * a later layer, perhaps unfinished ones, and must not wait for items that nobody has had. */
+static long most_active(const walker *w) { return w->is_solo ? w->op->n_used : w->engine->step.routes.n_active; }
+
 void oc_run_expert_glu(walker *w) {
     const oc_routes *routes = &w->engine->step.routes;
-    const int64_t n_ff = ff_width(w);
+    const int64_t n_ff = ff_width(w, w->op->dst);
     const long panels = (long)((n_ff + OC_EXPERT_ROWS - 1) / OC_EXPERT_ROWS);
-    oc_share items = share(w, panels * routes->n_active, 1);
+    oc_share items = share(w, panels * most_active(w), 1);
     while (oc_share_next(&items))
-        for (long i = items.begin; i < items.end; i++) {
+        for (long i = items.begin; i < items.end && i < panels * routes->n_active; i++) {
             const int32_t expert = routes->active[i / panels], end = routes->first[expert + 1];
             const int64_t row = i % panels * OC_EXPERT_ROWS, n = n_ff - row < OC_EXPERT_ROWS ? n_ff - row : OC_EXPERT_ROWS;
             for (int32_t p = routes->first[expert]; p < end; p += OC_SLICE)
@@ -189,28 +198,31 @@ static void begin_sum(const walker *w, int64_t c, int64_t row, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = gate * x[i];
 }
 
+/* Rows that each expert has of a matrix, the last group filled up. */
+static int64_t whole_rows(const walker *w, const oc_matrix *m) { return oc_whole_groups(m->n_rows / w->op->n_expert); }
+
 /* Adds rows [row, row + n) of one expert's answers to pairs [p0, p1). */
 static void add_slice(const walker *w, int32_t expert, int64_t row, int64_t n, int32_t p0, int32_t p1) {
     const oc_op *op = w->op;
     const oc_routes *routes = &w->engine->step.routes;
     const oc_matrix *down = &w->engine->matrices[op->matrix];
-    const int64_t from = expert * (down->n_rows / op->n_expert) + row;
-    const oc_matrix rows = oc_rows_of(down, from, n);
-    const oc_act x = oc_act_at(&w->engine->buffers[op->src].shared, p0 * down->k, p1 - p0, down->k);
-    const float *bias = vector(w, op->vector);
+    const oc_matrix rows = oc_rows_of(down, expert * whole_rows(w, down) + row, n);
+    const int64_t n_ff = ff_width(w, op->src);
+    oc_act x = oc_act_at(&w->engine->buffers[op->src].shared, p0 * n_ff, p1 - p0, down->k);
+    x.stride = n_ff;
     float *part = w->engine->threads[w->thread].rows;
     oc_matmul(w, &rows, &x, part, n, 0, n / OC_GROUP);
     for (int32_t p = p0; p < p1; p++, part += n) {
         float *y = column(w, op->dst, routes->column[p]) + row;
         const float weight = routes->weight[p];
-        if (bias) oc_kernels.add(part, bias + from, n);
+        add_bias(w, op->vector, expert, row, part, n);
         for (int64_t i = 0; i < n; i++) y[i] += weight * part[i];
     }
 }
 
 void oc_run_expert_sum(walker *w) {
     const oc_routes *routes = &w->engine->step.routes;
-    const int64_t n_rows = w->engine->matrices[w->op->matrix].n_rows / w->op->n_expert;
+    const int64_t n_rows = whole_rows(w, &w->engine->matrices[w->op->matrix]);
     oc_share groups = share(w, (long)(n_rows / OC_GROUP), SUM_GROUPS);
     while (oc_share_next(&groups)) {
         const int64_t row = groups.begin * OC_GROUP, n = (groups.end - groups.begin) * OC_GROUP;

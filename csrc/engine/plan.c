@@ -125,11 +125,13 @@ static oc_status make_matrix(int32_t gguf_type, int64_t n_rows, int64_t k, const
         return oc_fail(OC_ERR_FORMAT, err, "matrix of %a rows and %b columns is out of range", n_rows, k);
     size_t row = oc_format_row_bytes(format, k);
     if (row == 0) return oc_fail(OC_ERR_FORMAT, err, "row of %a values is no whole number of blocks", k, 0);
-    if (n_runs < 1 || (n_runs > 1 && n_rows % ((int64_t)n_runs * OC_GROUP)))
-        return oc_fail(OC_ERR_FORMAT, err, "%a rows are no %b runs of whole groups", n_rows, n_runs);
-    if (row * (size_t)(n_rows / n_runs) != n_bytes)
-        return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * n_rows / n_runs);
-    *matrix = (oc_matrix){.format = format, .n_rows = n_rows, .k = k, .source = runs[0], .n_runs = n_runs};
+    if (n_runs < 1 || n_rows % n_runs) return oc_fail(OC_ERR_FORMAT, err, "%a rows are no %b runs", n_rows, n_runs);
+    const int64_t run_rows = n_rows / n_runs;
+    if (row * (size_t)run_rows != n_bytes)
+        return oc_fail(OC_ERR_FORMAT, err, "matrix has %a bytes instead of %b", (int64_t)n_bytes, (int64_t)row * run_rows);
+    if (n_runs > 1) n_rows = n_runs * oc_whole_groups(run_rows);
+    *matrix = (oc_matrix){
+        .format = format, .n_rows = n_rows, .k = k, .run_rows = run_rows, .source = runs[0], .n_runs = n_runs};
     return OC_OK;
 }
 
@@ -161,11 +163,12 @@ oc_status oc_engine_add_table(oc_engine *engine, int32_t gguf_type, int64_t n_ro
 
 oc_status oc_engine_add_vector(oc_engine *engine, const float *data, int64_t n, int32_t *index, char *err) {
     if (n < 1 || n > MAX_WIDTH) return oc_fail(OC_ERR_FORMAT, err, "vector of %a values is out of range", n, 0);
-    oc_vector vector = {.data = malloc((size_t)n * sizeof(float)), .n = n};
-    if (!vector.data) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
-    memcpy(vector.data, data, (size_t)n * sizeof(float));
+    const oc_vector vector = {.n = n};
     *index = engine->n_vectors;
     APPEND(engine->vectors, engine->n_vectors, vector);
+    float *copy = engine->vectors[*index].data = malloc((size_t)n * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, data, (size_t)n * sizeof *copy);
     return OC_OK;
 }
 
@@ -179,11 +182,12 @@ oc_status oc_engine_add_buffer(oc_engine *engine, int32_t width, int32_t *index,
 
 oc_status oc_engine_add_rope(oc_engine *engine, const double *freq, int32_t n_freq, double mscale, int32_t *index, char *err) {
     if (n_freq < 1 || n_freq > 512) return oc_fail(OC_ERR_FORMAT, err, "rope of %a frequencies is out of range", n_freq, 0);
-    oc_rope rope = {.freq = malloc((size_t)n_freq * sizeof(double)), .n_freq = n_freq, .mscale = mscale};
-    if (!rope.freq) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
-    memcpy(rope.freq, freq, (size_t)n_freq * sizeof(double));
+    const oc_rope rope = {.n_freq = n_freq, .mscale = mscale};
     *index = engine->n_ropes;
     APPEND(engine->ropes, engine->n_ropes, rope);
+    double *copy = engine->ropes[*index].freq = malloc((size_t)n_freq * sizeof *copy);
+    if (!copy) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
+    memcpy(copy, freq, (size_t)n_freq * sizeof *copy);
     return OC_OK;
 }
 
@@ -247,7 +251,8 @@ static int check_norm(check *c) {
     oc_buffer *src2 = buffer_at(c, op->src2);
     if (!x || !dst || x->n != dst->n || op->n_head < 0) return 0;
     const int32_t parts = op->n_head > 0 ? op->n_head : 1;
-    if (x->n % parts != 0 || !vector_fits(c, op->vector, x->n / parts)) return 0;
+    if (x->n % parts != 0) return 0;
+    if (!vector_fits(c, op->vector, x->n / parts) && !vector_fits(c, op->vector, x->n)) return 0;
     if (op->n_head > 0 && op->flags & (OC_FLAG_CENTER | OC_FLAG_PLAIN)) return 0;
     if (op->src >= 0 && (!src || src == x || src->n != x->n)) return 0;
     if (op->src2 >= 0 && (!src || !src2 || src2 == x || src2->n != x->n)) return 0;
@@ -360,7 +365,7 @@ static int check_head_linear(check *c) {
     if (src->n % op->n_head || dst->n % op->n_head || m->n_rows % ((int64_t)op->n_head * OC_GROUP) || !has_runs(m, op->n_head))
         return 0;
     const int64_t from = src->n / op->n_head, to = dst->n / op->n_head, rows = m->n_rows / op->n_head;
-    if (m->k > from || rows + from - m->k != to) return 0;
+    if (m->n_rows != m->n_runs * m->run_rows || m->k > from || rows + from - m->k != to) return 0;
     if (!m->format->needs_f32 && !(src->is_quantized && m->k % OC_TILE == 0 && from % OC_TILE == 0)) return 0;
     dst->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) {
@@ -387,6 +392,7 @@ static int check_conv(check *c) {
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
     if (dst->is_quantized && !aligned32(dst)) return 0;
     const int64_t n = dst->width;
+    if (op->vector2 >= 0 && (op->flags & OC_FLAG_GATED || !vector_fits(c, op->vector2, n))) return 0;
     return vector_fits(c, op->vector, n * op->window) && has_state(c, n * (op->window - 1));
 }
 
@@ -397,7 +403,7 @@ static int check_delta_sources(const check *c, int64_t values) {
     const oc_buffer *alpha = op->flags & OC_FLAG_GROUPED ? beta : buffer_at(c, op->src3), *dst = buffer_at(c, op->dst);
     if (!src || !beta || !alpha || !gate || dst == src || dst == beta || dst == alpha || dst == gate) return 0;
     if (src->is_private || beta->is_private || alpha->is_private || gate->is_private) return 0;
-    if (beta->width < op->n_head * (alpha == beta ? 2 : 1) || alpha->width < op->n_head) return 0;
+    if (beta->width < op->n_head * (op->flags & OC_FLAG_GROUPED ? 2 : 1) || alpha->width < op->n_head) return 0;
     return gate->width >= values && src->width >= 2 * op->n_kv_head * op->head_dim + values;
 }
 
@@ -405,8 +411,10 @@ static int check_delta(check *c) {
     const oc_op *op = c->op;
     oc_buffer *dst = buffer_at(c, op->dst);
     if (!dst || c->n_selected || op->vector < 0 || op->vector >= c->engine->n_vectors) return 0;
-    const int64_t n_k = op->head_dim, n_v = c->engine->vectors[op->vector].n, values = op->n_head * n_v;
-    if (n_k < 1 || n_k > 1024 || n_v > 1024 || op->n_kv_head < 1 || op->n_head < 1 || op->n_head > 1024) return 0;
+    if (op->n_kv_head < 1 || op->n_head < 1 || op->n_head > 1024) return 0;
+    if (op->flags & OC_FLAG_SCAN && !vector_fits(c, op->vector, op->n_head)) return 0;
+    const int64_t n_k = op->head_dim, n_v = oc_value_length(c->engine, op), values = op->n_head * n_v;
+    if (n_k < 1 || n_k > 1024 || n_v < 1 || n_v > 1024) return 0;
     if (op->n_head % op->n_kv_head || dst->width < values || !check_delta_sources(c, values)) return 0;
     if (op->vector2 < 0 || !vector_fits(c, op->vector2, op->n_head)) return 0;
     if (op->vector3 < 0 || !vector_fits(c, op->vector3, op->n_head)) return 0;
@@ -438,10 +446,11 @@ static int check_route(check *c) {
     return 1;
 }
 
-/* Rows that each expert has of a matrix, 0 if they are not whole groups. */
+/* Rows that each expert has of a matrix, 0 if they do not begin with a group. */
 static int64_t expert_rows(const oc_op *op, const oc_matrix *m) {
-    int64_t unit = (int64_t)op->n_expert * OC_GROUP;
-    return m && m->n_rows % unit == 0 && has_runs(m, op->n_expert) ? m->n_rows / op->n_expert : 0;
+    if (!m || !has_runs(m, op->n_expert)) return 0;
+    if (m->n_runs == op->n_expert) return m->run_rows;
+    return m->n_rows % ((int64_t)op->n_expert * OC_GROUP) == 0 ? m->n_rows / op->n_expert : 0;
 }
 
 /* What all experts' ops share: they follow a ROUTE over as many experts. */
@@ -452,19 +461,14 @@ static int is_routed(const check *c) {
 
 static int check_expert_glu(check *c) {
     const oc_op *op = c->op;
-    const int is_fused = op->matrix2 < 0 && !(op->flags & OC_FLAG_ERF);
-    const oc_matrix *gate = matrix_at(c, op->matrix), *up = op->matrix2 < 0 ? gate : matrix_at(c, op->matrix2);
+    const int is_gated = !(op->flags & OC_FLAG_ERF);
+    const oc_matrix *gate = matrix_at(c, op->matrix), *up = is_gated ? matrix_at(c, op->matrix2) : gate;
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     if (!is_routed(c) || !gate || !up || !src || !dst || src == dst) return 0;
-    int64_t n_ff = expert_rows(op, gate);
-    if (n_ff == 0 || n_ff != expert_rows(op, up)) return 0;
-    if (is_fused) {
-        if (n_ff % (2 * OC_GROUP) != 0 || op->vector >= 0 || op->vector2 >= 0) return 0;
-        n_ff /= 2;
-    }
-    if (dst->n != op->n_used * n_ff) return 0;
+    const int64_t n_ff = expert_rows(op, gate);
+    if (n_ff == 0 || n_ff != expert_rows(op, up) || dst->n != op->n_used * oc_whole_groups(n_ff)) return 0;
     if (!columns_read(gate, src) || !columns_read(up, src)) return 0;
-    if (!vector_fits(c, op->vector, gate->n_rows) || !vector_fits(c, op->vector2, up->n_rows)) return 0;
+    if (!vector_fits(c, op->vector, op->n_expert * n_ff) || !vector_fits(c, op->vector2, op->n_expert * n_ff)) return 0;
     dst->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) {
         if (n_ff % OC_TILE != 0) return 0;
@@ -479,12 +483,13 @@ static int check_expert_sum(check *c) {
     oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
     oc_buffer *shared = buffer_at(c, op->src2), *gate = buffer_at(c, op->src3);
     if (!is_routed(c) || !down || !src || !dst || src == dst || src->is_private) return 0;
-    if (expert_rows(op, down) == 0 || expert_rows(op, down) > dst->n || src->n != op->n_used * down->k) return 0;
+    const int64_t n_rows = expert_rows(op, down);
+    if (n_rows == 0 || n_rows > dst->n || src->n != op->n_used * oc_whole_groups(down->k)) return 0;
     if (!down->format->needs_f32 && !(src->is_quantized && down->k % OC_TILE == 0)) return 0;
-    if (op->src2 >= 0 && (!shared || shared == dst || shared->n < expert_rows(op, down))) return 0;
+    if (op->src2 >= 0 && (!shared || shared == dst || shared->n < n_rows)) return 0;
     if (op->src3 >= 0 && (!gate || gate == dst || op->src2 < 0)) return 0;
     dst->is_private = 0;
-    return vector_fits(c, op->vector, down->n_rows);
+    return vector_fits(c, op->vector, op->n_expert * n_rows);
 }
 
 static int check_gather(check *c) {
@@ -569,6 +574,36 @@ static int check_roles(const oc_engine *engine) {
         if ((op->kind == OC_OP_PREDICT || op->kind == OC_OP_CORRECT) && !has_private_streams(engine, op)) return 0;
         if (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT)) selected = 1;
         else if (!selected && op->dst >= 0 && b[op->dst].is_output) return 0;
+    }
+    return 1;
+}
+
+/* Whether every thread does an op for itself in a step of one token. */
+static int is_own(const oc_engine *engine, const oc_op *op) {
+    const int makes_streams = op->kind == OC_OP_PREDICT || op->kind == OC_OP_CORRECT;
+    return (op->kind == OC_OP_NORM || op->kind == OC_OP_MATCH || makes_streams) && engine->buffers[op->dst].is_private;
+}
+
+static int writes(const oc_op *op, int32_t buffer) {
+    const int is_in_place = op->kind == OC_OP_QUANTIZE || op->kind == OC_OP_ROUTE;
+    return op->dst == buffer || op->dst2 == buffer || (is_in_place && op->src == buffer) ||
+           (op->kind == OC_OP_ROPE_KV && op->src2 == buffer);
+}
+
+/* What a thread reads for itself, others must not write in the phase behind: nobody waits for that thread in between.
+ * (A phase further on they may come to: then the thread sees that it is late, see exec.c.) */
+static int check_readers(const oc_engine *engine) {
+    const oc_op *end = engine->ops + engine->n_ops;
+    for (const oc_op *op = engine->ops; op < end; op++) {
+        if (!is_own(engine, op)) continue;
+        const oc_op *phase = op + 1;
+        while (phase < end && is_own(engine, phase)) phase++;
+        for (int goes_on = phase < end; goes_on; phase++) {
+            const int32_t read[] = {op->src, op->src2};
+            for (int i = 0; i < 2; i++)
+                if (read[i] >= 0 && !engine->buffers[read[i]].is_private && writes(phase, read[i])) return 0;
+            goes_on = phase + 1 < end && (phase->flags & OC_FLAG_JOIN || phase->kind == OC_OP_ROPE_KV);
+        }
     }
     return 1;
 }
@@ -738,6 +773,7 @@ oc_status oc_engine_finish(oc_engine *engine, char *err) {
     }
     if (engine->embedding < 0 || !c.n_selected || !is_last(c.op) || !check_roles(engine))
         return oc_fail(OC_ERR_ARGUMENT, err, "a plan starts with EMBED and ends with NORM + SELECT and perhaps LINEAR", 0, 0);
+    if (!check_readers(engine)) return oc_fail(OC_ERR_ARGUMENT, err, "an op writes what the norm before it reads", 0, 0);
     drop_unread_codes(engine);
     engine->threads = calloc((size_t)engine->params.n_threads, sizeof *engine->threads);
     if (!engine->threads) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);

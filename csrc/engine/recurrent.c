@@ -33,6 +33,7 @@ static void conv_strip(const walker *w, int32_t item, int64_t strip) {
     for (int64_t i = 0; !is_gated && i < n; i++) ones[i] = 1.0f;
     for (int64_t t = column0; t < column0 + of->n_tokens; t++) {
         float *y = column(w, op->dst, t) + first;
+        if (op->vector2 >= 0) oc_kernels.add(y, vector(w, op->vector2) + first, n);
         if (!is_gated) oc_kernels.swiglu(y, ones, y, n);
         if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, t, first, n);
     }
@@ -65,8 +66,9 @@ static void rates(const walker *w, int64_t head, int64_t c, float *decay, float 
         *beta = column(w, op->src2, c)[head];
         alpha = column(w, op->src3, c)[head];
     }
-    *beta = sigmoid(*beta);
-    *decay = oc_expf(vector(w, op->vector2)[head] * softplus(alpha + vector(w, op->vector3)[head]));
+    const float time = softplus(alpha + vector(w, op->vector3)[head]);
+    *beta = op->flags & OC_FLAG_SCAN ? time : sigmoid(*beta);
+    *decay = oc_expf(vector(w, op->vector2)[head] * time);
 }
 
 /* x over its length, times scale. */
@@ -74,6 +76,22 @@ static void unit(const float *x, float *y, int64_t n, float scale) {
     oc_kernels.rmsnorm(x, NULL, y, n, UNIT_EPS / (float)n);
     scale /= sqrtf((float)n);
     for (int64_t i = 0; i < n; i++) y[i] *= scale;
+}
+
+/* Of a state space: its output goes on beside the input, and through the gate. */
+static void scan_column(const walker *w, const float *state, float *next, int64_t head, int64_t c) {
+    const oc_op *op = w->op;
+    const int64_t n_k = op->head_dim, n_v = oc_value_length(w->engine, op), keys = op->n_kv_head * n_k;
+    const float *v = column(w, op->src, c), *k = v + op->n_head * n_v + head / (op->n_head / op->n_kv_head) * n_k;
+    const float *gate = column(w, op->src4, c) + head * n_v, skip = vector(w, op->vector)[head];
+    float *y = column(w, op->dst, c) + head * n_v, *sum = w->engine->threads[w->thread].column;
+    oc_delta_args args = {.state = state, .next = next, .q = k + keys, .k = k, .v = v + head * n_v, .y = sum,
+                          .n_k = n_k, .n_v = n_v, .is_scan = 1};
+    rates(w, head, c, &args.decay, &args.beta);
+    oc_kernels.delta(&args);
+    for (int64_t i = 0; i < n_v; i++) sum[i] += skip * args.v[i];
+    oc_kernels.swiglu(gate, sum, y, n_v);
+    if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, head * n_v, n_v);
 }
 
 static void delta_column(const walker *w, const float *state, float *next, int64_t head, int64_t c) {
@@ -100,11 +118,12 @@ static void delta_head(const walker *w, int32_t item, int64_t head) {
     const oc_op *op = w->op;
     const oc_engine *engine = w->engine;
     const oc_batch_item *of = &engine->step.items[item];
-    const int64_t at = op->state + head * op->head_dim * engine->vectors[op->vector].n;
+    const int64_t at = op->state + head * op->head_dim * oc_value_length(engine, op);
     const float *state = oc_state_at(engine, of->seq->state) + at;
     float *next = oc_state_at(engine, of->seq->next) + at;
     for (int32_t t = 0; t < of->n_tokens; t++)
-        delta_column(w, t == 0 ? state : next, next, head, engine->step.first[item] + t);
+        (op->flags & OC_FLAG_SCAN ? scan_column : delta_column)(w, t == 0 ? state : next, next, head,
+                                                                engine->step.first[item] + t);
 }
 
 void oc_run_delta(walker *w) {

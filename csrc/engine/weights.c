@@ -25,6 +25,9 @@ typedef struct packing {
 
 static int is_cancelled(const int32_t *cancel) { return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED); }
 
+int64_t oc_progress(const int64_t *progress) { return __atomic_load_n(progress, __ATOMIC_RELAXED); }
+void oc_cancel(int32_t *cancel) { __atomic_store_n(cancel, 1, __ATOMIC_RELAXED); }
+
 static long groups_of(const oc_matrix *m) { return (long)((m->n_rows + OC_GROUP - 1) / OC_GROUP); }
 
 static long chunk_groups(const oc_matrix *m) {
@@ -34,14 +37,14 @@ static long chunk_groups(const oc_matrix *m) {
 
 const void *oc_source_rows(const oc_matrix *m, int64_t row, int64_t *n) {
     const int64_t rows = m->n_rows / m->n_runs, run = row / rows;
-    *n = rows - row % rows;
+    *n = m->run_rows - row % rows;
     return (const char *)(m->runs ? m->runs[run] : m->source) + (size_t)(row % rows) * oc_format_row_bytes(m->format, m->k);
 }
 
 static void pack_chunk(const packing *work, const oc_matrix *m, long chunk) {
     int64_t row = chunk * chunk_groups(m) * OC_GROUP, end = row + chunk_groups(m) * OC_GROUP, n;
     if (end > m->n_rows) end = m->n_rows;
-    for (; row < end; row += n) {
+    for (; row < end; row += oc_whole_groups(n)) {
         const void *from = oc_source_rows(m, row, &n);
         if (n > end - row) n = end - row;
         const size_t bytes = (size_t)n * oc_format_row_bytes(m->format, m->k);

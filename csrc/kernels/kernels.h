@@ -140,12 +140,15 @@ typedef oc_conv_row *oc_conv_fn;
 
 /* The gated delta rule (Yang et al., arXiv 2412.06464), one position of one head with the state S, (n_k, n_v):
  *     S := decay * S;  S := S + k (beta * (v - k S))^T;  y = q S
+ * or with is_scan a state space (Dao and Gu, Mamba 2, arXiv 2405.21060), in which v is added as it is: v in place of
+ * v - k S.
  * `next` gets the new state and may be `state`. Sums over n_k ascending. Tolerance: 1e-5 of the largest product. */
 typedef struct oc_delta_args {
     const float *state, *q, *k, *v;
     float *next, *y;
     int64_t n_k, n_v;
     float decay, beta;
+    int is_scan;
 } oc_delta_args;
 typedef void oc_delta_row(const oc_delta_args *args);
 typedef oc_delta_row *oc_delta_fn;

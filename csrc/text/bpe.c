@@ -64,13 +64,14 @@ int32_t oc_bpe_pair(const oc_vocab *vocab, int32_t left, int32_t right, uint32_t
 
 /* ---- Loading merges ---------------------------------------------------------------------------------------------- */
 
-#define BATCH 16 /* merges in flight: each needs four random reads, which prefetching lets overlap */
+#define BATCH 16 /* merges in flight: each needs ten random reads, which prefetching lets overlap */
 
 typedef struct pending_merge {
     const uint8_t *text; // as in the file
     size_t text_length;
     size_t left, right; // bytes of the two pieces
     uint32_t hashes[3]; // of left, right and both together
+    int32_t likely[3];  // pieces, by their hashes
     uint8_t bytes[2 * OC_SPECIAL_MAX];
     oc_merge_slot merge;
 } pending_merge;
@@ -105,17 +106,18 @@ static oc_status parse_merge(const oc_vocab *vocab, const oc_strings *merges, ui
     return OC_OK;
 }
 
-/* The pieces that the hashes lead to, their places in the arena: known once the index is there. */
-static void fetch_pieces(const oc_vocab *vocab, const pending_merge *pending, uint32_t count, bool bytes) {
-    for (uint32_t i = 0; i < count; i++) {
-        for (int k = 0; k < 3; k++) {
-            int32_t id = vocab->index[pending[i].hashes[k] & vocab->index_mask].id;
-            if (id == OC_NO_TOKEN) continue;
-            const oc_piece *piece = &vocab->pieces[id];
-            if (bytes) __builtin_prefetch(vocab->arena + piece->bytes);
-            else __builtin_prefetch(piece);
-        }
+/* What the lookups of a merge will read, one step after the other: its three pieces, and their texts. */
+static void fetch_pieces(const oc_vocab *vocab, pending_merge *pending) {
+    for (int i = 0; i < 3; i++) {
+        pending->likely[i] = oc_vocab_likely(vocab, pending->hashes[i]);
+        if (pending->likely[i] != OC_NO_TOKEN) __builtin_prefetch(&vocab->pieces[pending->likely[i]]);
     }
+}
+
+static void fetch_texts(const oc_vocab *vocab, const pending_merge *pending) {
+    size_t length;
+    for (int i = 0; i < 3; i++)
+        if (pending->likely[i] != OC_NO_TOKEN) __builtin_prefetch(oc_vocab_text(vocab, pending->likely[i], &length));
 }
 
 static oc_status resolve_merge(const oc_vocab *vocab, uint32_t rank, pending_merge *pending, char *err) {
@@ -153,8 +155,8 @@ static oc_status load_batch(oc_vocab *vocab, const oc_strings *merges, uint32_t 
     for (uint32_t i = 0; i < count && !status; i++) {
         status = parse_merge(vocab, merges, first + i, &pending[i], err);
     }
-    if (!status) fetch_pieces(vocab, pending, count, false);
-    if (!status) fetch_pieces(vocab, pending, count, true);
+    for (uint32_t i = 0; i < count && !status; i++) fetch_pieces(vocab, &pending[i]);
+    for (uint32_t i = 0; i < count && !status; i++) fetch_texts(vocab, &pending[i]);
     for (uint32_t i = 0; i < count && !status; i++) status = resolve_merge(vocab, first + i, &pending[i], err);
     for (uint32_t i = 0; i < count && !status; i++) status = add_merge(vocab, &pending[i].merge, err);
     return status;

@@ -7,7 +7,9 @@
  * gpt2:      C| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
  * words:     (?i:C)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
  * cased:     words without (?i:C), and in place of its words [^\r\n\p{L}\p{N}]?U*L+(?i:C)?|[^\r\n\p{L}\p{N}]?U+L*(?i:C)?
- *            where U is [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] and L is [\p{Ll}\p{Lm}\p{Lo}\p{M}]
+ *            where U is [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] and L is [\p{Ll}\p{Lm}\p{Lo}\p{M}]; with ranges R, [R]+ comes
+ *            first, and U and L lack R
+ * thousands: \d{1,3}(?=(?:\d{3})*\b)
  * deepseek3: A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
  *            where A is ASCII punctuation or symbols
  *
@@ -33,7 +35,7 @@ typedef struct stage {
      * cannot start a match either. */
     size_t (*match)(const struct stage *stage, const uint8_t *text, size_t length, size_t *skip);
     size_t least, most;       // run: characters; words and cased: most digits together
-    const code_range *ranges; // run: characters beside those of `classes`, in order
+    const code_range *ranges; // run: characters beside those of `classes`; cased: that words lack; in order
     size_t n_ranges;
     int classes;    // run: what it is made of; words: what words are made of
     lead before;    // run
@@ -49,6 +51,18 @@ typedef struct stage {
 static inline int class_at(const uint8_t *text, size_t length, size_t *width) {
     return oc_class(oc_utf8_get(text, length, width));
 }
+
+static bool is_in(const code_range *ranges, size_t n, uint32_t code) {
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (code > ranges[middle].last) low = middle + 1;
+        else high = middle;
+    }
+    return low < n && code >= ranges[low].first;
+}
+
+static bool in_ranges(const stage *stage, uint32_t code) { return is_in(stage->ranges, stage->n_ranges, code); }
 
 static inline bool is_newline(uint8_t c) { return c == '\n' || c == '\r'; }
 
@@ -129,27 +143,47 @@ static size_t match_words(const stage *stage, const uint8_t *text, size_t length
 #define LATER (OC_LOWER | OC_CASELESS | OC_MARK) // L, what a word goes on with
 #define EARLY (OC_UPPER | OC_CASELESS | OC_MARK) // U, what it may begin with
 
+/* The class of a character of a word; what words lack has none. */
+static inline int cased_class(const stage *stage, const uint8_t *text, size_t length, size_t *width) {
+    const uint32_t code = oc_utf8_get(text, length, width);
+    return stage->n_ranges && in_ranges(stage, code) ? 0 : oc_class(code);
+}
+
+static size_t cased_end(const stage *stage, const uint8_t *text, size_t length, size_t at, int classes) {
+    size_t width;
+    while (at < length && cased_class(stage, text + at, length - at, &width) & classes) at += width;
+    return at;
+}
+
 /* Where U*L+ from `at` ends, or 0: the last character of U's run that is in L is given back where nothing follows. */
-static size_t lower_end(const uint8_t *text, size_t length, size_t at) {
+static size_t lower_end(const stage *stage, const uint8_t *text, size_t length, size_t at) {
     size_t width, last = 0;
     int class = 0;
-    while (at < length && (class = class_at(text + at, length - at, &width)) & EARLY) {
+    while (at < length && (class = cased_class(stage, text + at, length - at, &width)) & EARLY) {
         at += width;
         if (class & LATER) last = at;
     }
-    return at < length && class & LATER ? run_end(text, length, at, LATER, ALL) : last;
+    return at < length && class & LATER ? cased_end(stage, text, length, at, LATER) : last;
+}
+
+/* [R]+ */
+static size_t ranges_end(const stage *stage, const uint8_t *text, size_t length) {
+    size_t at = 0, width;
+    while (at < length && in_ranges(stage, oc_utf8_get(text + at, length - at, &width))) at += width;
+    return at;
 }
 
 static size_t match_cased(const stage *stage, const uint8_t *text, size_t length, size_t *skip) {
     (void)skip;
-    size_t width;
+    size_t width, end = stage->n_ranges ? ranges_end(stage, text, length) : 0;
+    if (end) return end;
     int class = class_at(text, length, &width);
     if (class == OC_NUMBER) return run_end(text, length, 0, OC_NUMBER, stage->most);
-    size_t prefix = class & OC_LETTER || is_newline(text[0]) ? 0 : width, end;
-    end = lower_end(text, length, prefix);
-    if (!end && prefix && class == OC_MARK) end = lower_end(text, length, 0);
+    size_t prefix = class & OC_LETTER || is_newline(text[0]) ? 0 : width;
+    end = lower_end(stage, text, length, prefix);
+    if (!end && prefix && class == OC_MARK) end = lower_end(stage, text, length, 0);
     if (!end) {
-        end = run_end(text, length, prefix, EARLY, ALL);
+        end = cased_end(stage, text, length, prefix, EARLY);
         if (end == prefix) end = 0;
     }
     if (end) return end + (stage->how == SHORT_SUFFIX ? contraction(text + end, length - end, true) : 0);
@@ -174,16 +208,6 @@ static size_t match_deepseek3(const stage *stage, const uint8_t *text, size_t le
     if (class == OC_MARK) return width;
     end = punctuation(stage, text, length, marks);
     return end ? end : lines_or_white_space(text, length);
-}
-
-static bool in_ranges(const stage *stage, uint32_t code) {
-    size_t low = 0, high = stage->n_ranges;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (code > stage->ranges[middle].last) low = middle + 1;
-        else high = middle;
-    }
-    return low < stage->n_ranges && code >= stage->ranges[low].first;
 }
 
 static bool in_set(const stage *stage, uint32_t code) {
@@ -227,6 +251,27 @@ static void find_ascii(stage *stage) {
         stage->ascii[c >> 6] |= member;
         stage->starts[c >> 6] |= leads ? bit : member;
     }
+}
+
+/* What belongs to words beside letters, marks and decimal digits: \w of tokenizers. */
+static const code_range in_words[] = {
+    {0x5F, 0x5F}, {0xB2, 0xB3}, {0xB9, 0xB9}, {0xBC, 0xBE}, {0x16EE, 0x16F0}, {0x203F, 0x2040},
+    {0x2054, 0x2054}, {0x2160, 0x2182}, {0x2185, 0x2188}, {0x24B6, 0x24E9}, {0x3007, 0x3007},
+    {0x3021, 0x3029}, {0x3038, 0x303A}, {0xA6E6, 0xA6EF}, {0xFE33, 0xFE34}, {0xFE4D, 0xFE4F},
+    {0xFF3F, 0xFF3F}, {0x10140, 0x10174}, {0x10341, 0x10341}, {0x1034A, 0x1034A}, {0x103D1, 0x103D5},
+    {0x12400, 0x1246E}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
+/* As many digits as leave whole threes to the end of a number, which no letter follows. */
+static size_t match_thousands(const stage *stage, const uint8_t *text, size_t length, size_t *skip) {
+    size_t at = 0, count = 0, ends[3] = {0}, width;
+    uint32_t code = 0;
+    for (; at < length && in_ranges(stage, code = oc_utf8_get(text + at, length - at, &width)); count++) {
+        at += width;
+        if (count < COUNT(ends)) ends[count] = at;
+    }
+    *skip = at;
+    const bool is_joined = oc_class(code) & (OC_LETTER | OC_MARK) || is_in(in_words, COUNT(in_words), code);
+    if (count == 0 || (at < length && is_joined)) return 0;
+    return ends[(count - 1) % 3];
 }
 
 /* \s+$ */
@@ -283,6 +328,34 @@ static const code_range bloom_stops[] = {{'!', '!'},     {'(', ')'},     {',', '
                                          {'?', '?'},     {'|', '|'},     {0x60C, 0x60C}, {0x6D4, 0x6D4},
                                          {0x964, 0x964}, {0x2026, 0x2026}, {0x3001, 0x3002}, {0xFF0C, 0xFF0C}};
 
+/* Decimal digits. */
+static const code_range digits[] = {
+    {0x30, 0x39}, {0x660, 0x669}, {0x6F0, 0x6F9}, {0x7C0, 0x7C9}, {0x966, 0x96F}, {0x9E6, 0x9EF},
+    {0xA66, 0xA6F}, {0xAE6, 0xAEF}, {0xB66, 0xB6F}, {0xBE6, 0xBEF}, {0xC66, 0xC6F}, {0xCE6, 0xCEF},
+    {0xD66, 0xD6F}, {0xDE6, 0xDEF}, {0xE50, 0xE59}, {0xED0, 0xED9}, {0xF20, 0xF29}, {0x1040, 0x1049},
+    {0x1090, 0x1099}, {0x17E0, 0x17E9}, {0x1810, 0x1819}, {0x1946, 0x194F}, {0x19D0, 0x19D9},
+    {0x1A80, 0x1A89}, {0x1A90, 0x1A99}, {0x1B50, 0x1B59}, {0x1BB0, 0x1BB9}, {0x1C40, 0x1C49},
+    {0x1C50, 0x1C59}, {0xA620, 0xA629}, {0xA8D0, 0xA8D9}, {0xA900, 0xA909}, {0xA9D0, 0xA9D9},
+    {0xA9F0, 0xA9F9}, {0xAA50, 0xAA59}, {0xABF0, 0xABF9}, {0xFF10, 0xFF19}, {0x104A0, 0x104A9},
+    {0x10D30, 0x10D39}, {0x11066, 0x1106F}, {0x110F0, 0x110F9}, {0x11136, 0x1113F}, {0x111D0, 0x111D9},
+    {0x112F0, 0x112F9}, {0x11450, 0x11459}, {0x114D0, 0x114D9}, {0x11650, 0x11659}, {0x116C0, 0x116C9},
+    {0x11730, 0x11739}, {0x118E0, 0x118E9}, {0x11950, 0x11959}, {0x11C50, 0x11C59}, {0x11D50, 0x11D59},
+    {0x11DA0, 0x11DA9}, {0x11F50, 0x11F59}, {0x16A60, 0x16A69}, {0x16AC0, 0x16AC9}, {0x16B50, 0x16B59},
+    {0x1D7CE, 0x1D7FF}, {0x1E140, 0x1E149}, {0x1E2F0, 0x1E2F9}, {0x1E4F0, 0x1E4F9}, {0x1E950, 0x1E959},
+    {0x1FBF0, 0x1FBF9}};
+/* The script Han, in Unicode 15.1. */
+static const code_range han[] = {
+    {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
+    {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
+    {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
+    {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+    {0x30000, 0x3134A}, {0x31350, 0x323AF}};
+static const code_range hangul[] = {{0x3131, 0x318E}, {0xAC00, 0xD7A3}};
+static const code_range youtu_marks[] = {{0x2014, 0x2014}, {0x2018, 0x2019}, {0x201C, 0x201D}, {0x2026, 0x2026},
+                                         {0x3001, 0x303F}, {0xFE30, 0xFE4F}, {0xFF01, 0xFF01}, {0xFF0C, 0xFF0C},
+                                         {0xFF1A, 0xFF1B}};
+static const code_range bopomofo[] = {{0x3105, 0x312F}};
+
 #define RANGES(array) .ranges = array, .n_ranges = COUNT(array)
 #define GPT2 {.match = match_gpt2}
 #define WORDS(digits) {.match = match_words, .classes = OC_LETTER, .most = digits, .how = SHORT_FIRST}
@@ -313,6 +386,12 @@ static const oc_pretokenizer pretokenizers[] = {
     {"laguna", {{.match = match_line}, WORDS(1)}},
     {"gpt-4o", {{.match = match_cased, .most = 3, .how = SHORT_SUFFIX, .slash = '/'}}},
     {"tekken", {{.match = match_cased, .most = 1, .slash = '/'}}},
+    {"kimi-k2", {{.match = match_cased, RANGES(han), .most = 3, .how = SHORT_SUFFIX}}},
+    {"tiny-aya",
+     {{.match = match_thousands, RANGES(digits)}, {.match = match_cased, .most = 3, .how = SHORT_SUFFIX, .slash = '/'}}},
+    {"youtu",
+     {RUN(hangul, 1, ALL), RUN(youtu_marks, 1, ALL), RUN(bopomofo, 1, ALL), RUN(han_and_kana, 1, ALL),
+      {.match = match_cased, .most = 1, .how = SHORT_SUFFIX, .slash = '/'}}},
     {"deepseek-llm",
      {RUN(line_ends, 1, 1), LED_RUN(cased_letters), LED_RUN(wide_punctuation), {.match = match_last_space},
       RUN(east_asian, 1, ALL), DIGITS(ALL)}},

@@ -135,6 +135,9 @@ int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length);
 /* The same for a key whose oc_text_hash is known, so that the index can be prefetched. */
 int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t length, uint32_t hash);
 
+/* The piece that a key of this hash is, if it is one, or OC_NO_TOKEN. */
+int32_t oc_vocab_likely(const oc_vocab *vocab, uint32_t hash);
+
 /* The last 1 to 7 bytes of a key, each at least once, without a loop. */
 static inline uint64_t oc_text_tail(const uint8_t *data, size_t length) {
     if (length < 4) return data[0] | (uint64_t)data[length / 2] << 8 | (uint64_t)data[length - 1] << 16;

@@ -1,5 +1,5 @@
 /* unicode_tables.h - character classes of Unicode 15.1.0, generated; unicode.h reads them.
- * Command: python3.13 csrc/text/make_unicode_tables.py > csrc/text/unicode_tables.h
+ * Command: python3.13 csrc/text/make_tables.py unicode > csrc/text/unicode_tables.h
  */
 #ifndef OC_TEXT_UNICODE_TABLES_H
 #define OC_TEXT_UNICODE_TABLES_H

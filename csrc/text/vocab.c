@@ -112,6 +112,12 @@ int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t l
     }
 }
 
+int32_t oc_vocab_likely(const oc_vocab *vocab, uint32_t hash) {
+    uint32_t at = hash & vocab->index_mask;
+    while (vocab->index[at].id != OC_NO_TOKEN && vocab->index[at].hash != hash) at = (at + 1) & vocab->index_mask;
+    return vocab->index[at].id;
+}
+
 int32_t oc_vocab_find(const oc_vocab *vocab, const uint8_t *key, size_t length) {
     if (length > vocab->longest) return OC_NO_TOKEN; // before the hash: candidates of a long run are long
     return oc_vocab_find_hashed(vocab, key, length, oc_text_hash(key, length));

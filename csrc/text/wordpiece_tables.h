@@ -1,5 +1,5 @@
 /* wordpiece_tables.h - classes and folds of Unicode 15.1.0, generated for wpm.c.
- * Command: python3.13 csrc/text/make_wordpiece_tables.py > csrc/text/wordpiece_tables.h
+ * Command: python3.13 csrc/text/make_tables.py wordpiece > csrc/text/wordpiece_tables.h
  */
 #ifndef OC_TEXT_WORDPIECE_TABLES_H
 #define OC_TEXT_WORDPIECE_TABLES_H
@@ -475,7 +475,7 @@ static const uint8_t oc_wpm_class_stage2[4928] = {
     255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
     255, 255, 255, 255, 255, 255, 255, 15};
 
-static const uint16_t oc_wpm_fold_stage1[8704] = {
+static const uint8_t oc_wpm_fold_stage1[8704] = {
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
     20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 5, 5, 5, 5, 34, 35,
     5, 5, 5, 5, 5, 5, 36, 37, 38, 39, 40, 5, 41, 42, 43, 44, 45, 46, 5, 47,

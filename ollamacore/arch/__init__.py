@@ -7,12 +7,13 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from ollamacore.arch.hyper import Metadata
+from ollamacore.arch.leftovers import check_leftovers
 from ollamacore.arch.plan import Plan
 from ollamacore.errors import UnsupportedModelError
 from ollamacore.gguf import GGUFFile
 
 #: modules of this package that are no architecture
-_SHARED = {"decoder", "encoder", "experts", "hyper", "latent", "per_layer", "plan", "recurrent", "rope"}
+_SHARED = {"decoder", "encoder", "experts", "hyper", "latent", "leftovers", "per_layer", "plan", "recurrent", "rope"}
 
 
 def supports(architecture: str) -> bool:
@@ -24,14 +25,16 @@ def supports(architecture: str) -> bool:
 
 
 def build_plan(file: GGUFFile, context: int = 4096) -> Plan:
-    """The plan of the model in `file`; UnsupportedModelError names an architecture that is not known.
+    """The plan of the model in `file`; UnsupportedModelError names what is not known: the architecture or a part.
 
     `context`: tokens of the longest context that is wanted, for models that compute long ones in another way.
     """
     architecture = file.get("general.architecture", str)
     if not supports(architecture):
         raise UnsupportedModelError(f"architecture {architecture!r} is not supported")
-    plan: Plan = import_module(f"{__name__}.{_module_name(architecture)}").build(Metadata(file, context))
+    meta = Metadata(file, context)
+    plan: Plan = import_module(f"{__name__}.{_module_name(architecture)}").build(meta)
+    check_leftovers(meta, plan)
     return plan
 
 

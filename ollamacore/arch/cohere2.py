@@ -7,7 +7,7 @@ full attention without rope.
 from dataclasses import replace
 
 from ollamacore.arch.decoder import Block, decoder
-from ollamacore.arch.hyper import Hyper, Metadata
+from ollamacore.arch.hyper import Hyper, Metadata, windowed_layers
 from ollamacore.arch.plan import Plan
 from ollamacore.arch.rope import model_rope
 
@@ -19,12 +19,11 @@ def build(meta: Metadata) -> Plan:
     """The plan of a Cohere 2 model."""
     hyper = Hyper.read(meta, centers=True)
     window = meta.integer("attention.sliding_window", 1, 1 << 26)
-    pattern = meta.integer("attention.sliding_window_pattern", 1, 512, DEFAULT_PATTERN)
     local = Block(rope=model_rope(meta, hyper), window=window, center=True, norm_bias=False, parallel=True)
     full = replace(local, rope=None, window=0)
     return decoder(
         meta.file,
         hyper,
-        [local if (layer + 1) % pattern else full for layer in range(hyper.n_layer)],
+        [local if is_local else full for is_local in windowed_layers(meta, hyper.n_layer, DEFAULT_PATTERN)],
         logit_scale=meta.number("logit_scale", 0.0, 1e4, 1.0),
     )

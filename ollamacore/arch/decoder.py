@@ -103,6 +103,7 @@ class Block:
     parallel: bool = False  # attention and feed-forward read the same residual
     residual_scale: float = 1.0  # of what attention and feed-forward add
     output_scale: float = 1.0  # of the residual behind it
+    has_feed_forward: bool = True  # else it ends behind attention, or what stands in its place
     feed_forward: FeedForward = field(default_factory=GatedFeedForward)
 
 
@@ -155,8 +156,11 @@ def _hidden_states(
 
 
 def kv_layers(hyper: Hyper, blocks: Sequence[Block]) -> list[KVLayer]:
-    """What the KV cache holds: of each block that has keys and values of its own."""
-    return [_heads(hyper, block) for block in blocks if _has_kv(block)]
+    """What the KV cache holds: of each block that has keys and values of its own.
+
+    If there is none, one value that nobody reads: positions are counted in blocks of the cache.
+    """
+    return [_heads(hyper, block) for block in blocks if _has_kv(block)] or [KVLayer(1, 1)]
 
 
 def _has_kv(block: Block) -> bool:
@@ -209,6 +213,8 @@ def _sequential(stream: _Stream, block: Block, layer: int) -> None:
     normed = stream.norm(f"{name}attn_norm" if block.pre_norms and block.attn_norm else None, block)
     stream.added = (attention(stream.plan, stream.hyper, stream.blocks, layer, normed),)
     stream.post_norm = f"{name}post_attention_norm" if block.post_norms else None
+    if not block.has_feed_forward:
+        return
     normed = stream.norm(f"{name}{block.ffn_norm}" if block.pre_norms else None, block)
     stream.added = (_feed_forward(stream, block, layer, normed, "projected"),)
     stream.post_norm = f"{name}post_ffw_norm" if block.post_norms else None
@@ -276,6 +282,7 @@ def _grouped_query(blocks: Sequence[Block], plan: Plan, hyper: Hyper, layer: int
 def _projections(plan: Plan, block: Block, name: str, q_width: int, kv_width: int) -> dict[str, Rows]:
     """Where q is, and k and v unless they are another layer's; v may be missing where it is k."""
     if block.kv_of is not None:
+        plan.unused |= {f"{name}k.weight", f"{name}v.weight", f"{name}k_norm.weight"}
         return {"q": Rows(f"{name}q", q_width)}
     parts = head_rows(plan, name, q_width, kv_width)
     if block.gated_heads:

@@ -62,13 +62,22 @@ class ExpertFeedForward:
             gate, up = Rows(f"{name}gate_shexp", n_shared), Rows(f"{name}up_shexp", n_shared)
             gated = plan.glu(normed, gate, up, dst="ff_shared")
             shared = plan.linear(gated, Rows(f"{name}down_shexp", n_embd), "shared", scale=scale, join=True)
-        ups, down = Experts(f"{name}up_exps", n_expert, self.n_ff), Experts(f"{name}down_exps", n_expert, n_embd)
+        down = Experts(f"{name}down_exps", n_expert, n_embd)
         if self.gated:
-            gates = Experts(f"{name}gate_exps", n_expert, self.n_ff)
+            gates, ups = gate_and_up(plan, name, n_expert, self.n_ff)
             chosen = plan.expert_glu(normed, gates, ups, self.routing.n_used, clamp=self.clamp)
         else:
+            ups = Experts(f"{name}up_exps", n_expert, self.n_ff)
             chosen = plan.expert_glu(normed, ups, None, self.routing.n_used, erf=True)
-        return plan.expert_sum(chosen, down, self.routing.n_used, dst, shared=shared, share=share)
+        return plan.expert_sum(chosen, down, self.n_ff, self.routing.n_used, dst, shared=shared, share=share)
+
+
+def gate_and_up(plan: Plan, name: str, n_expert: int, n_ff: int) -> tuple[Experts, Experts]:
+    """Where the gates and ups of experts are: in two tensors, or of each expert one behind the other in one."""
+    both = f"{name}gate_up_exps"
+    if plan.has(f"{both}.weight"):
+        return Experts(both, n_expert, n_ff, 0, 2 * n_ff), Experts(both, n_expert, n_ff, n_ff, 2 * n_ff)
+    return Experts(f"{name}gate_exps", n_expert, n_ff), Experts(f"{name}up_exps", n_expert, n_ff)
 
 
 def expert_blocks(meta: Metadata, hyper: Hyper, block: Block, feed_forward: ExpertFeedForward) -> list[Block]:

@@ -7,12 +7,12 @@ window in every other layer.
 from dataclasses import replace
 
 from ollamacore.arch.decoder import Block, GatedFeedForward, decoder
-from ollamacore.arch.hyper import Hyper, Metadata
+from ollamacore.arch.hyper import Hyper, Metadata, windowed_layers
 from ollamacore.arch.plan import Plan
 from ollamacore.arch.rope import model_rope
 
 #: values that GGUF files of this architecture may leave out
-DEFAULT_WINDOW = 4096
+DEFAULT_PATTERN, DEFAULT_WINDOW = 2, 4096
 DEFAULT_ATTENTION_CAP, DEFAULT_LOGIT_CAP = 50.0, 30.0
 #: layers of the 27B model, whose queries are scaled by n_embd / n_head instead of the head length
 LAYERS_OF_27B = 46
@@ -34,7 +34,7 @@ def build(meta: Metadata) -> Plan:
     return decoder(
         meta.file,
         hyper,
-        [full if layer % 2 else local for layer in range(hyper.n_layer)],
+        [local if is_local else full for is_local in windowed_layers(meta, hyper.n_layer, DEFAULT_PATTERN)],
         embedding_scale=hyper.n_embd**0.5,
         logit_softcap=meta.number("final_logit_softcapping", 0.0, 1e6, DEFAULT_LOGIT_CAP),
     )

@@ -7,7 +7,7 @@ of sliding-window attention with a local rope base to one layer of full attentio
 from dataclasses import replace
 
 from ollamacore.arch.decoder import Block, GatedFeedForward, decoder
-from ollamacore.arch.hyper import Hyper, Metadata
+from ollamacore.arch.hyper import Hyper, Metadata, windowed_layers
 from ollamacore.arch.plan import Plan
 from ollamacore.arch.rope import Rope, model_rope, rope_frequencies
 
@@ -20,7 +20,7 @@ LAYERS_OF_27B = 62
 
 def build(meta: Metadata) -> Plan:
     """The plan of a Gemma 3 model."""
-    hyper = Hyper.read(meta)
+    hyper = read_hyper(meta)
     return decoder(
         meta.file,
         hyper,
@@ -30,11 +30,17 @@ def build(meta: Metadata) -> Plan:
     )
 
 
+def read_hyper(meta: Metadata) -> Hyper:
+    """The numbers of a Gemma 3 model; files of Ollama name the base of its rope differently."""
+    hyper = Hyper.read(meta)
+    return replace(hyper, rope_base=meta.number("rope.global.freq_base", 2.0, 1e12, hyper.rope_base))
+
+
 def gemma3_blocks(meta: Metadata, hyper: Hyper) -> list[Block]:
     """The layers of a Gemma 3 model."""
     window = meta.integer("attention.sliding_window", 0, 1 << 26, 0)
-    pattern = meta.integer("attention.sliding_window_pattern", 1, 512, DEFAULT_PATTERN)
-    local_base = meta.number("rope.freq_base_swa", 2.0, 1e12, DEFAULT_LOCAL_BASE)
+    local_key = "rope.local.freq_base" if meta.has("rope.local.freq_base") else "rope.freq_base_swa"
+    local_base = meta.number(local_key, 2.0, 1e12, DEFAULT_LOCAL_BASE)
     query_length = hyper.n_embd / hyper.n_head if hyper.n_layer == LAYERS_OF_27B else hyper.head_dim
     full = Block(
         rope=model_rope(meta, hyper),
@@ -45,4 +51,4 @@ def gemma3_blocks(meta: Metadata, hyper: Hyper) -> list[Block]:
         feed_forward=GatedFeedForward(gelu=True),
     )
     local = replace(full, rope=Rope(rope_frequencies(hyper.n_rot, local_base)), window=window) if window else full
-    return [local if (layer + 1) % pattern else full for layer in range(hyper.n_layer)]
+    return [local if is_local else full for is_local in windowed_layers(meta, hyper.n_layer, DEFAULT_PATTERN)]

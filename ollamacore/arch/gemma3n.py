@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ollamacore.arch.decoder import Block, GatedFeedForward, attention, kv_layers
-from ollamacore.arch.hyper import Hyper, Metadata
-from ollamacore.arch.per_layer import PerLayerInputs, kv_owners, windowed_layers
+from ollamacore.arch.hyper import Hyper, Metadata, windowed_layers
+from ollamacore.arch.per_layer import PerLayerInputs, kv_owners
 from ollamacore.arch.plan import Plan, Rows
 from ollamacore.arch.rope import Rope, model_rope, rope_frequencies
 from ollamacore.errors import InvalidFileError, UnsupportedModelError
@@ -82,7 +82,7 @@ def _blocks(meta: Metadata, hyper: Hyper) -> list[Block]:
 
 def _local_base(meta: Metadata) -> float:
     """Files of llama.cpp and of Ollama name it differently."""
-    key = "rope.freq_base_local" if "gemma3n.rope.freq_base_local" in meta.file.metadata else "rope.freq_base_swa"
+    key = "rope.freq_base_local" if meta.has("rope.freq_base_local") else "rope.freq_base_swa"
     return meta.number(key, 2.0, 1e12, DEFAULT_LOCAL_BASE)
 
 

@@ -8,8 +8,9 @@ read the keys and values of earlier ones; 26B-A4B has experts beside its feed-fo
 from dataclasses import dataclass
 
 from ollamacore.arch.decoder import Block, GatedFeedForward, decoder
-from ollamacore.arch.hyper import Hyper, Metadata
-from ollamacore.arch.per_layer import PerLayerInputs, kv_owners, windowed_layers
+from ollamacore.arch.experts import gate_and_up
+from ollamacore.arch.hyper import Hyper, Metadata, windowed_layers
+from ollamacore.arch.per_layer import PerLayerInputs, kv_owners
 from ollamacore.arch.plan import Experts, KVLayer, Plan, Routing, Rows
 from ollamacore.arch.rope import Rope, model_rope, rope_frequencies
 from ollamacore.errors import InvalidFileError, UnsupportedModelError
@@ -36,17 +37,11 @@ class BesideExperts:
         router = plan.linear(seen, Rows(f"{name}gate_inp", n_expert), "router", scale=hyper.n_embd**-0.5)
         plan.route(router, self.routing, f"{name}exp_probs_b.bias", scale, factors=f"{name}down_exps.scale")
         seen = plan.norm(f"{block}pre_ffw_norm_2", eps)
-        gate, up = self._gate_and_up(plan, name)
+        gate, up = gate_and_up(plan, name, n_expert, self.n_ff)
         chosen = plan.expert_glu(seen, gate, up, self.routing.n_used, gelu=True)
         down = Experts(f"{name}down_exps", n_expert, hyper.n_embd)
-        mixed = plan.expert_sum(chosen, down, self.routing.n_used, "mixed", shared=None, share=None)
+        mixed = plan.expert_sum(chosen, down, self.n_ff, self.routing.n_used, "mixed", shared=None, share=None)
         return plan.norm(None, eps, stream=both, add=(mixed,), post_norm=f"{block}post_ffw_norm_2")
-
-    def _gate_and_up(self, plan: Plan, name: str) -> tuple[Experts, Experts | None]:
-        n_expert, n_ff = self.routing.n_expert, self.n_ff
-        if plan.has(f"{name}gate_up_exps.weight"):
-            return Experts(f"{name}gate_up_exps", n_expert, 2 * n_ff), None
-        return Experts(f"{name}gate_exps", n_expert, n_ff), Experts(f"{name}up_exps", n_expert, n_ff)
 
 
 def build(meta: Metadata) -> Plan:
@@ -120,7 +115,7 @@ def _global_rope(meta: Metadata, hyper: Hyper, is_windowed: list[bool]) -> Rope 
 
 def _output_scale(meta: Metadata, layer: int) -> float:
     name = f"blk.{layer}.layer_output_scale.weight"
-    return float(meta.file.floats(name, 1)[0]) if name in meta.file.tensors else 1.0
+    return float(meta.floats(name, 1)[0]) if name in meta.file.tensors else 1.0
 
 
 def _feed_forward(meta: Metadata, layer: int, dense: GatedFeedForward) -> GatedFeedForward | BesideExperts:

@@ -2,9 +2,12 @@
 
 from ollamacore.arch.decoder import Block, decoder
 from ollamacore.arch.experts import ExpertFeedForward
-from ollamacore.arch.hyper import Hyper, Metadata
+from ollamacore.arch.hyper import Hyper, Metadata, windowed_layers
 from ollamacore.arch.plan import Plan
 from ollamacore.arch.rope import model_rope
+
+#: one layer in this many attends to everything, where the file does not say
+DEFAULT_PATTERN = 2
 
 
 def build(meta: Metadata) -> Plan:
@@ -15,10 +18,10 @@ def build(meta: Metadata) -> Plan:
         Block(
             rope=model_rope(meta, hyper, whole_pairs=False),
             neox=True,
-            window=0 if layer % 2 else window,
+            window=window if is_local else 0,
             ffn_norm="post_attention_norm",
             feed_forward=ExpertFeedForward.read(meta, normalize=True, clamp=True),
         )
-        for layer in range(hyper.n_layer)
+        for is_local in windowed_layers(meta, hyper.n_layer, DEFAULT_PATTERN)
     ]
     return decoder(meta.file, hyper, blocks)

@@ -14,7 +14,7 @@ def build(meta: Metadata) -> Plan:
     """The plan of a Granite mixture of experts."""
     hyper = Hyper.read(meta)
     block = Block(
-        rope=model_rope(meta, hyper),
+        rope=model_rope(meta, hyper) if meta.flag("rope.scaling.finetuned", True) else None,
         scale=meta.number("attention.scale", 0.0, 1e3, 0.0) or None,
         residual_scale=meta.number("residual_scale", 0.0, 1e3, 0.0) or 1.0,
         feed_forward=ExpertFeedForward.read(meta, normalize=True),

@@ -84,9 +84,10 @@ class LatentAttention:
         Older files have the rows that make keys and values of a latent, head after head; the first must be transposed.
         """
         shape, both = self.shape, f"{name}kv_b.weight"
+        k, v = f"{name}k_b.weight", f"{name}v_b.weight"
         k_rows, v_rows = n_head * shape.latent, n_head * shape.value
-        if not plan.has(both):
-            k, v = f"{name}k_b.weight", f"{name}v_b.weight"
+        if plan.has(k) or not plan.has(both):
+            plan.unused.add(both)  # some files have it in both forms
             plan.expect(k, (shape.plain, shape.latent, n_head))
             plan.expect(v, (shape.latent, shape.value, n_head))
             keys, values = Part(k, 0, k_rows, shape.plain), Part(v, 0, v_rows, shape.latent)

@@ -24,8 +24,9 @@ def hybrid(meta: Metadata, feed_forward: Sequence[FeedForward]) -> Plan:
     attends, n_kv_head = attention_layers(meta, len(feed_forward))
     hyper = Hyper.read(meta, n_kv_head=n_kv_head)
     rope, convolution = model_rope(meta, hyper), ShortConvolution.read(meta)
+    window = meta.integer("attention.sliding_window", 0, 1 << 26, 0)
     blocks = [
-        Block(rope=rope, neox=True, head_norms=True, feed_forward=forward)
+        Block(rope=rope, neox=True, head_norms=True, window=window, feed_forward=forward)
         if is_attention
         else Block(mixer=convolution, feed_forward=forward)
         for is_attention, forward in zip(attends, feed_forward, strict=True)

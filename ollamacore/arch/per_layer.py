@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ollamacore.arch.hyper import Hyper, Metadata
 from ollamacore.arch.plan import Plan, Rows
 from ollamacore.errors import InvalidFileError
@@ -45,16 +43,6 @@ class PerLayerInputs:
         )
         # The two parts of the input were summed up where the model has their sum divided by sqrt(2).
         return plan.linear(gated, Rows(f"{name}proj", hyper.n_embd), "projected", scale=0.5**0.5)
-
-
-def windowed_layers(meta: Metadata, n_layer: int, period: int) -> list[bool]:
-    """Which layers attend to a sliding window: as the file says, or all but the last of each `period`."""
-    key = f"{meta.architecture}.attention.sliding_window_pattern"
-    pattern = meta.file.metadata.get(key)
-    if not isinstance(pattern, np.ndarray):
-        period = meta.integer("attention.sliding_window_pattern", 1, 512, period)
-        return [(layer + 1) % period != 0 for layer in range(n_layer)]
-    return [bool(value) for value in meta.file.array(key, np.bool_, n_layer)]
 
 
 def kv_owners(meta: Metadata, is_windowed: list[bool]) -> list[int | None]:

@@ -5,7 +5,8 @@ shape once and then walks the list without Python. Residual additions are folded
 block reads as  norm, project, attend, project, norm, feed forward.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
@@ -42,7 +43,8 @@ class KVLayer(NamedTuple):
 class Rows:
     """`n` rows of `name`.weight from row `first` on, of `of` in all (None: n), and of `name`.bias if there is one.
 
-    `stacked`: the tensor is a stack of matrices of n rows each.
+    `stacked`: the tensor is a stack of matrices of n rows each. `order`: the rows are not one behind the other, but
+    these runs of them, (first, number).
     """
 
     name: str
@@ -50,15 +52,21 @@ class Rows:
     first: int = 0
     of: int | None = None
     stacked: bool = False
+    order: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """`name`.weight with `n` rows for each of n_expert experts, and `name`.bias, (n_expert, n), if there is one."""
+    """`n` rows of `name`.weight for each of n_expert experts, from row `first` of `of` on (None: n), and `name`.bias.
+
+    The bias, (n_expert, n), may be missing, and is not where experts have further rows.
+    """
 
     name: str
     n_expert: int
     n: int
+    first: int = 0
+    of: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +110,20 @@ class Part:
     more: tuple[tuple[str, int], ...] = ()
 
     @property
+    def is_made(self) -> bool:
+        """Whether it is made of the file's bytes, not part of them."""
+        return False
+
+    @property
     def tensors(self) -> tuple[str, ...]:
         """Where they lie."""
         return (self.tensor, *(name for name, _ in self.more))
+
+    def packed_bytes(self, file: GGUFFile) -> int:
+        """Bytes once it is packed; each of several runs is filled up to whole groups of rows."""
+        n = 1 + len(self.more)
+        rows = self.rows if n == 1 else n * -(-(self.rows // n) // _GROUP) * _GROUP
+        return _core.packed_bytes(self.type(file), rows, self.k)
 
     def type(self, file: GGUFFile) -> int:
         """The number of their format."""
@@ -132,6 +151,11 @@ class Transposed(Part):
 
     n_head: int = 1
 
+    @property
+    def is_made(self) -> bool:
+        """See Part."""
+        return True
+
     def type(self, file: GGUFFile) -> int:
         """See Part."""
         return _F32 if file.tensors[self.tensor].type_name in ("F32", "BF16") else _F16
@@ -144,6 +168,22 @@ class Transposed(Part):
         heads = values.reshape(self.n_head, -1, info.shape[0])[:, : self.k].swapaxes(1, 2)
         kind = np.float32 if self.type(file) == _F32 else np.float16
         return [heads.astype(kind, order="C").reshape(-1).view(np.uint8)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reordered(Part):
+    """Runs of rows, (first, number), in another order than the tensor has them; they are copied."""
+
+    order: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_made(self) -> bool:
+        """See Part."""
+        return True
+
+    def runs(self, file: GGUFFile) -> list[Any]:
+        """See Part."""
+        return [np.concatenate([_rows_of(file, self.tensor, first, n) for first, n in self.order])]
 
 
 @dataclass(slots=True)
@@ -161,6 +201,7 @@ class Plan:
     buffers: dict[str, int] = field(default_factory=dict)  # name -> width
     ropes: list[tuple[npt.NDArray[np.float64], float]] = field(default_factory=list)
     ops: list[dict[str, Any]] = field(default_factory=list)
+    unused: set[str] = field(default_factory=set)  # tensors that files of this architecture have and nobody needs
     gathered: int = 0  # width of what threads gather for experts
     state_size: int = 0  # floats of recurrent state that a sequence carries
     context_limit: int | None = None  # positions that the rope tables are right for, if fewer than the model knows
@@ -169,6 +210,10 @@ class Plan:
         """Name a weight matrix of (rows, k); an error names the tensor if it is missing or misshapen."""
         tensor, of = f"{rows.name}.weight", rows.of or rows.n
         self.expect(tensor, (k,) if of == 1 else (k, rows.n, of // rows.n) if rows.stacked else (k, of))
+        if rows.order:
+            name = f"{tensor}[{rows.order[0][0]}...]"
+            self.matrices[name] = Reordered(tensor, 0, rows.n, k, order=rows.order)
+            return name
         return self._part(self.matrices, Part(tensor, rows.first, rows.n, k), of)
 
     def vector(self, tensor: str, n: int, first: int = 0, of: int | None = None) -> str:
@@ -193,13 +238,18 @@ class Plan:
 
     def experts(self, experts: Experts, k: int) -> dict[str, str]:
         """Name the matrix of all experts, rows of one behind those of another, and their biases: operands of an op."""
-        tensor, bias = f"{experts.name}.weight", f"{experts.name}.bias"
-        first, *others = self._expert_tensors(experts)
-        for name in (first, *others):
-            self.expect(name, (k, experts.n) if others else (k, experts.n, experts.n_expert))
+        bias, of = f"{experts.name}.bias", experts.of or experts.n
+        tensors = self._expert_tensors(experts)
+        for tensor in tensors:
+            self.expect(tensor, (k, of) if len(tensors) > 1 else (k, of, experts.n_expert))
+        starts = [(tensor, experts.first) for tensor in tensors]
+        if len(tensors) == 1 and (of > experts.n or of % _GROUP):
+            starts = [(tensors[0], index * of + experts.first) for index in range(experts.n_expert)]
         rows = experts.n_expert * experts.n
-        part = Part(first, 0, rows, k, tuple((name, 0) for name in others))
-        operands = {"matrix": self.heads(tensor, part, experts.n)}
+        part = Part(*starts[0], rows, k, tuple(starts[1:]))
+        name = f"{experts.name}.weight" if of == experts.n else f"{experts.name}.weight[{experts.first}:]"
+        self.matrices[name] = part
+        operands = {"matrix": name}
         if self.has(bias):
             self.expect(bias, (experts.n, experts.n_expert))
             operands["vector"] = self._part(self.vectors, Part(bias, 0, rows, 1), rows)
@@ -217,9 +267,9 @@ class Plan:
         return names
 
     def heads(self, name: str, part: Part, n: int) -> str:
-        """Give a name to a matrix that has n rows for each head, or expert."""
+        """Give a name to a matrix that has n rows for each head."""
         if n % _GROUP:
-            raise UnsupportedModelError(f"tensor {part.tensor!r}: heads or experts of {n} rows are not supported")
+            raise UnsupportedModelError(f"tensor {part.tensor!r}: heads of {n} rows are not supported")
         self.matrices[name] = part
         return name
 
@@ -372,14 +422,18 @@ class Plan:
         add: str | None = None,
         center: bool = False,
         parts: int = 1,
+        own_weights: bool = False,
         join: bool = False,
         quantize: bool = False,
     ) -> str:
         """Norm a whole buffer, or `parts` of it each on its own, in place; `add`, the residual stream, is added before.
 
-        It is rmsnorm, or with `center` layernorm. `join`: the next op does not read it; `quantize`: a matrix does.
+        It is rmsnorm, or with `center` layernorm. Parts share their weights, or have `own_weights`, a row each. `join`:
+        the next op does not read it; `quantize`: a matrix does.
         """
         width = self.buffers[name] // parts
+        tensor = f"{weights}.weight"
+        own = own_weights and (parts > 1 or self.file.tensors[tensor].shape != (width,))  # a file may drop a dimension
         flags = {"center": center, "join": join}
         return self._op(
             "norm",
@@ -390,7 +444,7 @@ class Plan:
             src=add,
             dst=name,
             dst2=name,
-            vector=self.vector(f"{weights}.weight", width),
+            vector=self.coefficients(tensor, parts, width) if own else self.vector(tensor, width),
             vector2=self.vector(f"{weights}.bias", width) if center else None,
             eps=eps,
             n_head=parts if parts > 1 else 0,
@@ -546,17 +600,17 @@ class Plan:
     ) -> str:
         """act(gate * src) * (up * src) of each chosen expert, one behind the other.
 
-        act is SiLU, the tanh form of GELU, or with `clamp` that of gpt-oss. Without `up`, the second half of the rows
-        that `gate` has of an expert is its up; with `erf` there is none, and it is GELU with the error function.
+        act is SiLU, the tanh form of GELU, or with `clamp` that of gpt-oss. With `erf` there is no `up`, and it is GELU
+        with the error function. What an expert makes is filled up to whole groups of rows.
         """
         k = self.buffers[src]
         self.gathered = max(self.gathered, k)
-        n_ff = gate.n if up or erf else gate.n // 2
+        n_ff = -(-gate.n // _GROUP) * _GROUP
         others = {f"{key}2": name for key, name in self.experts(up, k).items()} if up else {}
         flags = {"clamp": clamp, "gelu": gelu, "erf": erf}
         return self._op(
             "expert_glu",
-            flags=(*self._quantize(n_ff), *(flag for flag, is_set in flags.items() if is_set)),
+            flags=(*self._quantize(gate.n), *(flag for flag, is_set in flags.items() if is_set)),
             src=src,
             dst=self.buffer("experts", n_used * n_ff),
             n_expert=gate.n_expert,
@@ -566,9 +620,12 @@ class Plan:
         )
 
     def expert_sum(
-        self, src: str, down: Experts, n_used: int, dst: str, *, shared: str | None, share: str | None
+        self, src: str, down: Experts, k: int, n_used: int, dst: str, *, shared: str | None, share: str | None
     ) -> str:
-        """The weighted sum of down * src of the chosen experts, + `shared` times the sigmoid of `share`, (down.n)."""
+        """The weighted sum of down * src of the chosen experts, + `shared` times the sigmoid of `share`, (down.n).
+
+        Of what each of them has in `src` the first k values are read.
+        """
         return self._op(
             "expert_sum",
             src=src,
@@ -577,7 +634,7 @@ class Plan:
             dst=self.buffer(dst, down.n),
             n_expert=down.n_expert,
             n_used=n_used,
-            **self.experts(down, self.buffers[src] // n_used),
+            **self.experts(down, k),
         )
 
     def attention(
@@ -650,17 +707,19 @@ class Plan:
             self._op("quantize", src=dst)
         return dst
 
-    def convolve(self, src: str, weights: str, n: int, width: int, dst: str, *, gated: bool = False) -> str:
-        """dst = silu of the causal convolution of each of n channels over `width` positions, (n).
+    def convolve(self, src: str, name: str, n: int, width: int, dst: str, *, gated: bool = False) -> str:
+        """dst = silu of the causal convolution of each of n channels over `width` positions, + bias if the file has it.
 
         `gated`: src is b, c and x, (n) each; dst = c * convolution of b * x. The op before must be the linear of src.
         """
+        bias = f"{name}.bias"
         return self._op(
             "conv",
             flags=("gated", *self._quantize(n)) if gated else (),
             src=src,
             dst=self.buffer(dst, n),
-            vector=self.taps(weights, n, width),
+            vector=self.taps(f"{name}.weight", n, width),
+            vector2=self.vector(bias, n) if self.has(bias) else None,
             window=width,
             state=self._state((width - 1) * n),
         )
@@ -696,6 +755,29 @@ class Plan:
             self._op("quantize", src=dst)
         return dst
 
+    def scan(self, src: str, heads: DeltaHeads, name: str, *, step: str, gate: str) -> str:
+        """A state space over v, k and q of src, gated, (heads.n_v * heads.value); `step` has the step of each head.
+
+        Tensors are called `name`_a, `name`_dt.bias and `name`_d. Heads of v that share one of k are neighbours.
+        """
+        width = heads.n_v * heads.value
+        return self._op(
+            "delta",
+            flags=("scan",),
+            src=src,
+            src2=step,
+            src3=step,
+            src4=gate,
+            dst=self.buffer("recalled", width),
+            vector=self.coefficients(f"{name}_d", heads.n_v, 1),
+            vector2=self.coefficients(f"{name}_a", heads.n_v, 1),
+            vector3=self.vector(f"{name}_dt.bias", heads.n_v),
+            n_head=heads.n_v,
+            n_kv_head=heads.n_k,
+            head_dim=heads.key,
+            state=self._state(width * heads.key),
+        )
+
     def _state(self, n: int) -> int:
         """Where the next n floats of a sequence's state begin."""
         first, self.state_size = self.state_size, self.state_size + n
@@ -720,7 +802,10 @@ class Plan:
 
     def weight_bytes(self) -> int:
         """Bytes of the weights once they are packed; tables are not."""
-        packed = sum(self._tell(_core.packed_bytes, part) for part in self.matrices.values())
+        packed = 0
+        for part in self.matrices.values():
+            with self._naming(part.tensor):
+                packed += part.packed_bytes(self.file)
         return packed + 4 * sum(part.rows * part.k for part in self.vectors.values())
 
     @property
@@ -728,10 +813,9 @@ class Plan:
         """Bytes of one recurrent state."""
         return -(-4 * self.state_size // _ALIGN) * _ALIGN
 
-    def transposed_bytes(self) -> int:
+    def made_bytes(self) -> int:
         """Bytes of the matrices that are made of tensors, and not part of the file."""
-        parts = (part for part in self.matrices.values() if isinstance(part, Transposed))
-        return sum(_core.packed_bytes(part.type(self.file), part.rows, part.k) for part in parts)
+        return sum(part.packed_bytes(self.file) for part in self.matrices.values() if part.is_made)
 
     def source_tensors(self) -> list[TensorInfo]:
         """The tensors that the matrices lie in."""
@@ -741,6 +825,11 @@ class Plan:
     def source_bytes(self) -> int:
         """Bytes of these tensors in the file."""
         return sum(tensor.n_bytes for tensor in self.source_tensors())
+
+    def tensors(self) -> set[str]:
+        """The tensors of the file that the plan reads, or knows to be of no use."""
+        parts = (*self.matrices.values(), *self.tables.values(), *self.vectors.values())
+        return {name for part in parts for name in part.tensors} | self.unused
 
     def scratch_bytes(self, max_tokens: int, max_outputs: int) -> int:
         """About the bytes of activations, never less: floats, codes and scales of every buffer."""
@@ -761,12 +850,14 @@ class Plan:
         """Hand everything to an engine and finish it; weights are still in the file afterwards."""
         index: dict[str, int] = {}
         for name, part in self.matrices.items():
-            index[name] = self._tell(engine.add_matrix, part, data=True)
+            with self._naming(part.tensor):
+                index[name] = engine.add_matrix(part.type(self.file), part.rows, part.k, *part.runs(self.file))
         for name, values in self.constants.items():
             index[name] = engine.add_vector(values)
         rows: dict[str, int] = {}
         for name, part in self.tables.items():
-            rows[name] = self._tell(engine.add_table, part, data=True)
+            with self._naming(part.tensor):
+                rows[name] = engine.add_table(part.type(self.file), part.rows, part.k, *part.runs(self.file))
         for name, part in self.vectors.items():
             values = self.file.floats(part.tensor).reshape(-1, part.k)[part.first : part.first + part.rows]
             index[name] = engine.add_vector(values.T.flatten())
@@ -786,10 +877,11 @@ class Plan:
             engine.add_op(**operands)
         engine.finish(self.n_vocab)
 
-    def _tell(self, engine: Callable[..., int], part: Part, *, data: bool = False) -> int:
-        """Tell the engine of a matrix, with its data or without; its complaint gets the tensor's name."""
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """The engine's complaint about a matrix, with the tensor's name."""
         try:
-            return engine(part.type(self.file), part.rows, part.k, *(part.runs(self.file) if data else ()))
+            yield
         except (InvalidFileError, ValueError) as error:
-            kind = self.file.tensors[part.tensor].type_name
-            raise UnsupportedModelError(f"tensor {part.tensor!r} ({kind}): {error}") from error
+            kind = self.file.tensors[name].type_name
+            raise UnsupportedModelError(f"tensor {name!r} ({kind}): {error}") from error

@@ -11,6 +11,9 @@ from ollamacore.arch.plan import Plan
 from ollamacore.arch.recurrent import GatedDeltaNet, attention_layers
 from ollamacore.arch.rope import model_rope
 
+#: one layer in this many has attention, where the file does not say
+ATTENTION_INTERVAL = 4
+
 
 def build(meta: Metadata) -> Plan:
     """The plan of a Qwen3-Next model."""
@@ -23,8 +26,8 @@ def hybrid(meta: Metadata, feed_forward: FeedForward, *, grouped: bool) -> Plan:
     Layers that predict further tokens may stand behind the others; they are not used.
     """
     n_layer = meta.integer("block_count", 1, 512)
-    n_layer -= meta.integer("nextn_predict_layers", 0, n_layer - 1, 0)
-    attends, n_kv_head = attention_layers(meta, n_layer)
+    n_draft = meta.integer("nextn_predict_layers", 0, n_layer - 1, 0)
+    attends, n_kv_head = attention_layers(meta, n_layer - n_draft, n_draft, ATTENTION_INTERVAL)
     hyper = Hyper.read(meta, n_kv_head=n_kv_head)
     norm = "post_attention_norm"
     delta = Block(mixer=GatedDeltaNet.read(meta, grouped=grouped), ffn_norm=norm, feed_forward=feed_forward)

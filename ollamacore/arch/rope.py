@@ -35,7 +35,7 @@ def model_rope(meta: Metadata, hyper: Hyper, *, whole_pairs: bool = True) -> Rop
         return _longrope(meta, hyper)
     rope = scaled_rope(meta, hyper.n_rot, hyper.rope_base, whole_pairs=whole_pairs)
     if "rope_freqs.weight" in meta.file.tensors:
-        rope = Rope(rope.freq / meta.file.floats("rope_freqs.weight", hyper.n_rot // 2), rope.mscale)
+        rope = Rope(rope.freq / meta.floats("rope_freqs.weight", hyper.n_rot // 2), rope.mscale)
     if meta.number("attention.temperature_scale", 0.0, 1e3, 0.0):  # queries grow with positions beyond it
         rope = rope._replace(limit=meta.integer("rope.scaling.original_context_length", 1, 1 << 26))
     return rope
@@ -49,21 +49,22 @@ def _longrope(meta: Metadata, hyper: Hyper) -> Rope:
     trained = meta.integer("context_length", 1, 1 << 26)
     original = meta.integer("rope.scaling.original_context_length", 1, 1 << 26, trained)
     is_long = min(meta.context, trained) > original
-    factors = meta.file.floats(f"rope_factors_{'long' if is_long else 'short'}.weight", hyper.n_rot // 2)
-    freq = rope_frequencies(hyper.n_rot, hyper.rope_base) / factors
+    factors = {kind: meta.floats(f"rope_factors_{kind}.weight", hyper.n_rot // 2) for kind in ("long", "short")}
+    freq = rope_frequencies(hyper.n_rot, hyper.rope_base) / factors["long" if is_long else "short"]
     return Rope(freq, meta.number("rope.scaling.attn_factor", 0.0, 1e3, 1.0), None if is_long else original)
 
 
 def scaled_rope(meta: Metadata, n_rot: int, base: float, *, whole_pairs: bool = True) -> Rope:
-    """`rope_frequencies` with the file's scaling, none, linear or YaRN; other kinds are refused by name.
+    """`rope_frequencies` with the file's scaling, linear (if it has a factor) or YaRN; other kinds are refused by name.
 
     `whole_pairs`: the ramp of YaRN begins and ends at a pair, as it does in all models but gpt-oss; no file says so.
     """
-    kind = meta.text("rope.scaling.type", "none")
+    kind = meta.text("rope.scaling.type", "linear")
     freq = rope_frequencies(n_rot, base)
     if kind == "none":
         return Rope(freq)
-    factor = meta.number("rope.scaling.factor", 0.0, 1e6, 1.0) or 1.0
+    old = meta.number("rope.scale_linear", 0.0, 1e6, 1.0)
+    factor = meta.number("rope.scaling.factor", 0.0, 1e6, old) or 1.0
     if kind == "linear":
         return Rope(freq / factor)
     if kind == "yarn":

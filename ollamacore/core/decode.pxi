@@ -52,6 +52,7 @@ cdef class PromptLookup:
         return [draft[i] for i in range(n)]
 
 
+@cython.no_gc_clear  # __dealloc__ needs the sequence
 cdef class Stream:
     """What a sequence's next tokens come from, and its next step.
 
@@ -70,6 +71,9 @@ cdef class Stream:
         self._c.engine, self._c.seq, self._c.cancel = sequence._engine._engine, sequence._seq, &sequence._cancel
         self._c.sampler, self._c.costs = sampler._sampler, &costs._c
         self._c.lookup = lookup._lookup if lookup is not None else NULL
+
+    def __dealloc__(self):
+        self.give_up()  # or every other step would wait for this one's end
 
     def choose(self, int row, const uint32_t[::1] mask=None) -> int:
         """The next token after output row `row` of the engine's last step."""

@@ -22,7 +22,7 @@ OP_FLAGS = {
     "plain": OC_FLAG_PLAIN,
     "sigmoid": OC_FLAG_SIGMOID, "normalize": OC_FLAG_NORMALIZE, "clamp": OC_FLAG_CLAMP,
     "norm_value": OC_FLAG_NORM_VALUE,
-    "gated": OC_FLAG_GATED, "grouped": OC_FLAG_GROUPED,
+    "gated": OC_FLAG_GATED, "grouped": OC_FLAG_GROUPED, "scan": OC_FLAG_SCAN,
 }
 #: version of the layout of packed weights
 PACKED_LAYOUT = OC_PACKED_LAYOUT
@@ -52,6 +52,7 @@ def kv_block_bytes(kv, str kv_type) -> int:
     return size
 
 
+@cython.no_gc_clear  # __dealloc__ needs the views of the file
 cdef class Engine:
     """Weights, plan and KV pool of one model.
 
@@ -96,7 +97,7 @@ cdef class Engine:
         _check(status, err)
 
     def __dealloc__(self):
-        oc_engine_destroy(self._engine)
+        self._destroy()
         free(self._items)
         free(self._layers)
 
@@ -104,10 +105,18 @@ cdef class Engine:
         """Give all memory back. Every sequence must be closed, and no other method works afterwards."""
         if self._n_sequences:
             raise EngineError(f"{self._n_sequences} sequences are open")
-        oc_engine_destroy(self._engine)
-        self._engine, self._logits = NULL, NULL
+        if self._engine == NULL:
+            return
+        self._destroy()
         self._sources.clear()
         self._tables.clear()
+
+    cdef void _destroy(self) noexcept:
+        """Without the GIL: it waits for the step of another engine, and who finishes that one may wait for the GIL."""
+        cdef oc_engine *engine = self._engine
+        self._engine, self._logits = NULL, NULL
+        with nogil:
+            oc_engine_destroy(engine)
 
     @property
     def n_threads(self) -> int:
@@ -278,7 +287,7 @@ cdef class Engine:
 
     def cancel_load(self) -> None:
         """End a running load()."""
-        self._cancel_load = 1
+        oc_cancel(&self._cancel_load)
 
     @property
     def n_vocab(self) -> int:
@@ -288,7 +297,7 @@ cdef class Engine:
     @property
     def loaded_bytes(self) -> int:
         """Source bytes that load() has packed so far."""
-        return self._progress
+        return oc_progress(&self._progress)
 
     @property
     def weight_bytes(self) -> int:
@@ -511,7 +520,7 @@ cdef class Sequence:
 
     def cancel(self) -> None:
         """End a step that works on this sequence within one layer."""
-        self._cancel = 1
+        oc_cancel(&self._cancel)
 
     @property
     def cancelled(self) -> bool:

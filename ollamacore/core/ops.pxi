@@ -55,6 +55,7 @@ cdef extern from "kernels/kernels.h" nogil:
         float *y
         int64_t n_k, n_v
         float decay, beta
+        int is_scan
     ctypedef void (*oc_delta_fn)(const oc_delta_args *args) noexcept
     ctypedef void (*oc_maxima_fn)(const float *x, int64_t n, float *y) noexcept
 
@@ -151,7 +152,7 @@ def op_conv(int row, const float[::1] x, const float[::1] before, const float[::
 
 
 def op_delta(int row, const float[::1] state, float[::1] next, const float[::1] q, const float[::1] k,
-             const float[::1] v, float[::1] y, float decay, float beta):
+             const float[::1] v, float[::1] y, float decay, float beta, bint is_scan=False):
     """Run a delta row on one head."""
     fn = <oc_delta_fn>_op_row(row, ("delta",)).fn
     cdef oc_delta_args args
@@ -161,6 +162,7 @@ def op_delta(int row, const float[::1] state, float[::1] next, const float[::1] 
         _same_length(size, k.shape[0] * v.shape[0])
     args.state, args.next, args.q, args.k, args.v, args.y = &state[0], &next[0], &q[0], &k[0], &v[0], &y[0]
     args.n_k, args.n_v, args.decay, args.beta = k.shape[0], v.shape[0], decay, beta
+    args.is_scan = is_scan
     fn(&args)
 
 

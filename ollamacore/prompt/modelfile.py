@@ -4,9 +4,11 @@ A template that names .Messages sees the whole conversation. An older one sees o
 .Prompt and .Response; for the last turn it ends where the response would stand, and the model goes on from there.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ollamacore.prompt.answer import AnswerFormat
 from ollamacore.prompt.gotemplate import GoTemplate
 from ollamacore.prompt.gotemplate.tree import (
     Action,
@@ -23,6 +25,13 @@ from ollamacore.prompt.gotemplate.tree import (
 )
 from ollamacore.prompt.gotemplate.values import Field as Member
 from ollamacore.prompt.gotemplate.values import JsonList, JsonMap, Record, RecordType, from_json
+from ollamacore.prompt.harmony import is_harmony
+from ollamacore.prompt.history import without_old_thoughts
+from ollamacore.prompt.thinking import ThinkingTags
+from ollamacore.prompt.tools import go_format
+
+#: a tag that ends something
+_CLOSING = re.compile(r"</[^<>\s]+>|\[/[^\[\]\s]+\]|<\|[^<>\s]+\|>")
 
 _PROPERTY = RecordType(
     "api.ToolProperty",
@@ -72,6 +81,8 @@ class ModelfileTemplate:
     variables: frozenset[str]
     #: What stands before and after a thought where the template writes one; None if it writes none.
     thinking_tags: tuple[str, str] | None
+    #: How the model of this template writes thoughts and tool calls.
+    answer_format: AnswerFormat
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -79,12 +90,20 @@ class ModelfileTemplate:
         if self._lower_names().isdisjoint(("messages", "response")):
             self._template = GoTemplate(source + "{{ .Response }}")
         self.variables = self._lower_names()
-        self.thinking_tags = _thinking_tags(self._template.tree.root)
         self._root = self._template.tree.root
+        self.thinking_tags = _thinking_tags(self._root)
+        self.answer_format = self._answer_format()
         self._opening, _ = _until_response(self._root)
 
     def _lower_names(self) -> frozenset[str]:
         return frozenset(name.lower() for name in _names(self._template.tree))
+
+    def _answer_format(self) -> AnswerFormat:
+        if is_harmony(self.source):
+            return AnswerFormat(is_harmony=True)
+        tags = ThinkingTags(*self.thinking_tags) if self.thinking_tags else None
+        form = go_format(self.source, *_call_tags(self._root)) if "tools" in self.variables else None
+        return AnswerFormat(tags, form)
 
     def render(
         self,
@@ -95,6 +114,8 @@ class ModelfileTemplate:
     ) -> str:
         """The prompt for a conversation; TemplateError where the template fails."""
         settings = _thinking(think)
+        if self.answer_format.thinking:
+            messages = without_old_thoughts(messages, self.answer_format.thinking)
         merged = _merged(messages)
         if "messages" not in self.variables:
             return "".join(self._turns(merged, settings))
@@ -179,6 +200,37 @@ def _around_thinking(block: Block, *, inside: bool) -> Iterator[Block]:
         if isinstance(statement, Branch):
             for inner in (statement.body, statement.orelse or ()):
                 yield from _around_thinking(inner, inside=within)
+
+
+def _call_tags(root: Block) -> tuple[str, str]:
+    """The texts before and after the first tool call that the template writes; both may be empty."""
+    for block in _around_calls(root):
+        texts = [text for text in _texts(block) if text.strip()]
+        if texts:
+            closing = _CLOSING.search(re.split(r"[}\]]", texts[-1])[-1])
+            return texts[0].partition("{")[0].strip(), closing[0] if closing else ""
+    return "", ""
+
+
+def _around_calls(block: Block) -> Iterator[Block]:
+    """What is written for each message that has tool calls."""
+    for statement in block:
+        if not isinstance(statement, Branch):
+            continue
+        if any("ToolCalls" in _path(part) for part in operands(statement.pipe)):
+            yield statement.body
+        for inner in (statement.body, statement.orelse or ()):
+            yield from _around_calls(inner)
+
+
+def _texts(block: Block) -> Iterator[str]:
+    """All texts of a list of statements, in their order."""
+    for statement in block:
+        if isinstance(statement, Text):
+            yield statement.text
+        elif isinstance(statement, Branch):
+            yield from _texts(statement.body)
+            yield from _texts(statement.orelse or ())
 
 
 # -- the data --

@@ -99,6 +99,15 @@ class Tokenizer:
         """The vocabulary's own spelling of a token, such as `Ġthe`, `▁the` or `<0x0A>`."""
         return self.vocabulary.spelling(id).decode("utf-8", "replace")
 
+    def has_token(self, text: str) -> bool:
+        """Whether a text is one token of the vocabulary."""
+        return len(self.vocabulary.encode(_utf8(text), True)) == 1
+
+    def hidden(self, texts: Iterable[str]) -> dict[int, str]:
+        """The control tokens in these texts, which `decode` leaves out, with their spelling."""
+        ids = {id for text in texts for id in self.vocabulary.encode(_utf8(text), True)}
+        return {id: self.token_text(id) for id in ids if not self.token_bytes(id)}
+
     def stream(self, *, special: bool = False) -> TokenStream:
         """A decoder for tokens that come one by one and continue a text: no leading space is taken away."""
         return TokenStream(self.vocabulary, special)

@@ -25,13 +25,15 @@ _END_TEXTS = (
     "</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|return|>",
     "<|call|>", "<|end_of_text|>", "<EOT>", "<|eot|>", "<|eom|>", "<|END_OF_TURN_TOKEN|>", "<end_of_utterance>",
     "<|endofturn|>", "<|end_of_turn|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<|fim_pad|>", "<|repo_name|>",
-    "<|file_sep|>", "<fim_pad>", "<reponame>",
+    "<|file_sep|>", "<fim_pad>", "<reponame>", "<|tool_response>", "<start_function_response>",
 )  # fmt: skip
 _END_KEYS = ("eos", "eot", "eom")
 #: `tokenizer.ggml.pre` and architectures whose <mask> takes the white space before it
 _MASK_STRIPS = frozenset(("jina-v2-de", "jina-v2-es", "jina-v2-code", "nomic-bert-moe", "jina-bert-v3"))
 #: special tokens of Phi 3 that keep the white space behind them
 _PHI3_KEEPS = ("<unk>", "<s>", "<|endoftext|>")
+#: tokenizers that files call byte-level, whose pieces are SentencePiece's
+_PIECES = ("gemma4", "granite-embed-multi-311m")
 #: rules in which a second separator stands between two texts by default
 _SEPARATED = ("jina-v1-en", "jina-v2-code", "roberta-bpe")
 
@@ -52,8 +54,9 @@ class TokenizerMetadata:
 
     def __init__(self, gguf: GGUFMetadata) -> None:
         self._gguf = gguf
-        self.model: str = gguf.get("tokenizer.ggml.model", str)
         self.pre: str = gguf.get("tokenizer.ggml.pre", str, "default")
+        named: str = gguf.get("tokenizer.ggml.model", str)
+        self.model = "gemma4" if named == "gpt2" and self.pre in _PIECES else named
         sentencepiece, wordpiece, unigram = (self.model == kind for kind in ("llama", "bert", "t5"))
         self.tokens = self.strings("tokenizer.ggml.tokens")
         self.types = self.numbers("tokenizer.ggml.token_type", "i", required=False)
@@ -63,7 +66,7 @@ class TokenizerMetadata:
         if wordpiece:  # [CLS] and [SEP] stand around every text; the second key is spelled as GGUF files spell it
             self.bos = self._id("cls", 101) if self.bos is None else self.bos
             self.eos = self._id("seperator", 102)
-        begins = self.model in ("llama", "gemma4") or (self.model == "gpt2" and self.pre in BOS_BY_DEFAULT)
+        begins = named in ("llama", "gemma4") or (self.model == "gpt2" and self.pre in BOS_BY_DEFAULT)
         self.add_bos: bool = wordpiece or gguf.get("tokenizer.ggml.add_bos_token", bool, begins)
         self.add_eos: bool = wordpiece or gguf.get("tokenizer.ggml.add_eos_token", bool, unigram)
         # WordPiece ends texts with its separator anyway: one more only where the file asks for both. ModernBERT has

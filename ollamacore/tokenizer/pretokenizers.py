@@ -20,6 +20,8 @@ _MERGED = {
     "seed-coder": ("seed-coder",),
     "laguna": ("laguna",),
     "gpt-4o": ("gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"),
+    "kimi-k2": ("kimi-k2",),
+    "tiny-aya": ("tiny_aya", "cohere2moe"),
     "deepseek-llm": ("deepseek-llm",),
     "deepseek-coder": ("deepseek-coder",),
     "deepseek-v3": ("deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"),
@@ -35,6 +37,7 @@ _WHOLE = {
     "gpt-4o": ("granite-embed-multi-97m",),
     "minicpm5": ("minicpm5",),
     "tekken": ("tekken",),
+    "youtu": ("youtu",),
 }  # fmt: skip
 
 #: `tokenizer.ggml.pre` -> the rules; whether whole pretokens skip the merges

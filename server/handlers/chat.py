@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ollamacore import Chunk
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.body import receive
-from server.handlers.prompt import conversation, render, thinking
+from server.handlers.prompt import answer_format, conversation, render, thinking
 from server.handlers.reference import Target, find_model
 from server.handlers.run import (
+    EMPTY,
     Clock,
     Dropped,
     Plan,
@@ -22,6 +24,7 @@ from server.handlers.run import (
     joined_logprobs,
     plan_run,
     stamp,
+    tool_call_record,
 )
 from server.handlers.stream import Records, stream_records
 from server.http import Request, Response, StreamResponse, json_response
@@ -38,12 +41,12 @@ async def chat(request: Request, context: Context) -> Response | StreamResponse:
     target = await find_model(context, wanted.model)
     if not wanted.messages and wanted.keep_alive_ns == 0:
         await context.models.unload(target.source.path)
-        return json_response({**_record(wanted, ""), "done": True, "done_reason": "unload"})
+        return json_response({**_record(wanted, EMPTY), "done": True, "done_reason": "unload"})
     _check(wanted, target)
     plan = plan_run(context, target, wanted)
     if not wanted.messages:
         async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns):
-            return json_response({**_record(wanted, ""), "done": True, "done_reason": "load"})
+            return json_response({**_record(wanted, EMPTY), "done": True, "done_reason": "load"})
     records = _records(context, target, plan, wanted)
     if wanted.stream and not wanted.debug_render_only:
         return await stream_records(records)
@@ -60,9 +63,14 @@ def _check(wanted: ChatRequest, target: Target) -> None:
     check_abilities(wanted, target, images=any(message.images for message in wanted.messages))
 
 
-def _record(wanted: ChatRequest, content: str) -> dict[str, Any]:
+def _record(wanted: ChatRequest, part: Chunk) -> dict[str, Any]:
     """The beginning of a record, up to the message."""
-    return {**stamp(wanted), "message": {"role": "assistant", "content": content}}
+    message: dict[str, Any] = {"role": "assistant", "content": part.text}
+    if part.thinking:
+        message["thinking"] = part.thinking
+    if part.tool_call:
+        message["tool_calls"] = [tool_call_record(part.tool_call)]
+    return {**stamp(wanted), "message": message}
 
 
 async def _records(context: Context, target: Target, plan: Plan, wanted: ChatRequest) -> Records:
@@ -72,9 +80,10 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: ChatReq
         clock.ready()
         rendered = await _Prompt(lease.engine, target, plan, wanted).fitting()
         if wanted.debug_render_only:
-            yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": rendered.text}}
+            yield {**_record(wanted, EMPTY), "done": False, "_debug_info": {"rendered_template": rendered.text}}
             return
-        run = Run(lease.engine, wanted, plan, clock, partial(_record, wanted))
+        answer = answer_format(lease.engine, target).parser(rendered.text, wanted.tools)
+        run = Run(lease.engine, wanted, plan, clock, partial(_record, wanted), answer)
         async with aclosing(run.records(fit(rendered.tokens, plan, rendered.dropped))) as records:
             async for record in records:
                 yield record
@@ -134,7 +143,11 @@ class _Prompt:
 
 def _joined(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All records of a run as one answer."""
-    content = "".join(record["message"]["content"] for record in records)
-    final = {**records[-1], "message": {"role": "assistant", "content": content}}
+    parts = [record["message"] for record in records]
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(part["content"] for part in parts)}
+    thought = "".join(part.get("thinking", "") for part in parts)
+    calls = [call for part in parts for call in part.get("tool_calls", ())]
+    message |= {name: value for name, value in (("thinking", thought), ("tool_calls", calls)) if value}
+    final = {**records[-1], "message": message}
     entries = joined_logprobs(records)
     return {**final, "logprobs": entries} if entries else final

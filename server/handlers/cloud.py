@@ -12,8 +12,8 @@ def status(request: Request, context: Context) -> Response:
 
 
 def me(request: Request, context: Context) -> Response:
-    """POST /api/me."""
-    raise ApiError(401, "unauthorized")
+    """POST /api/me: what Ollama says when it cannot ask; its 401 would need the address of a page to sign in."""
+    raise ApiError(503, "account unavailable")
 
 
 def sign_out(request: Request, context: Context) -> Response:

@@ -6,13 +6,14 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from ollamacore import InsertMarks, ModelfileTemplate
+from ollamacore import AnswerParser, Chunk, InsertMarks, ModelfileTemplate
 from server.context import Context
 from server.errors import ApiError
 from server.handlers.body import receive
-from server.handlers.prompt import render, thinking
+from server.handlers.prompt import answer_format, render, thinking
 from server.handlers.reference import Target, find_model
 from server.handlers.run import (
+    EMPTY,
     Clock,
     Dropped,
     Fitted,
@@ -41,12 +42,12 @@ async def generate(request: Request, context: Context) -> Response | StreamRespo
     target = await find_model(context, wanted.model)
     if not wanted.prompt and wanted.keep_alive_ns == 0:
         await context.models.unload(target.source.path)
-        return json_response({**_record(wanted, ""), "done": True, "done_reason": "unload"})
+        return json_response({**_record(wanted, EMPTY), "done": True, "done_reason": "unload"})
     _check(wanted, target)
     plan = plan_run(context, target, wanted)
     if not wanted.prompt:
         async with context.models.lease(target.source, plan.context, wanted.keep_alive_ns):
-            return json_response({**_record(wanted, ""), "done": True, "done_reason": "load"})
+            return json_response({**_record(wanted, EMPTY), "done": True, "done_reason": "load"})
     records = _records(context, target, plan, wanted)
     if wanted.stream and not wanted.debug_render_only:
         return await stream_records(records)
@@ -74,7 +75,7 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: Generat
         clock.ready()
         text = _with_marks(marks, wanted) if marks else await _prompt(lease.engine, target, wanted, template)
         if wanted.debug_render_only:
-            yield {**_record(wanted, ""), "done": False, "_debug_info": {"rendered_template": text}}
+            yield {**_record(wanted, EMPTY), "done": False, "_debug_info": {"rendered_template": text}}
             return
         if marks:
             prompt = await _around_gap(lease.engine, marks, plan, wanted)
@@ -84,15 +85,26 @@ async def _records(context: Context, target: Target, plan: Plan, wanted: Generat
         def closing(tokens: Sequence[int]) -> dict[str, Any]:
             return {} if wanted.raw else {"context": [*prompt.tokens, *tokens]}
 
-        run = Run(lease.engine, wanted, plan, clock, partial(_record, wanted), closing)
+        answer = None if marks else _answer(lease.engine, target, wanted, template, text)
+        run = Run(lease.engine, wanted, plan, clock, partial(_record, wanted), answer, closing)
         async with aclosing(run.records(prompt)) as records:
             async for record in records:
                 yield record
 
 
-def _record(wanted: GenerateRequest, text: str) -> dict[str, Any]:
+def _record(wanted: GenerateRequest, part: Chunk) -> dict[str, Any]:
     """The beginning of a record, up to the text."""
-    return {**stamp(wanted), "response": text}
+    thought = {"thinking": part.thinking} if part.thinking else {}
+    return {**stamp(wanted), "response": part.text, **thought}
+
+
+def _answer(
+    engine: Engine, target: Target, wanted: GenerateRequest, template: ModelfileTemplate | None, prompt: str
+) -> AnswerParser | None:
+    """What takes thoughts out of the answer; a raw prompt has a raw answer unless the request speaks of thinking."""
+    if wanted.suffix or (wanted.raw and wanted.think is None):
+        return None
+    return answer_format(engine, target, template).parser(prompt)
 
 
 async def _prompt(
@@ -148,6 +160,9 @@ async def _tokens(engine: Engine, text: str, wanted: GenerateRequest) -> list[in
 
 def _joined(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All records of a run as one answer."""
-    final = {**records[-1], "response": "".join(record["response"] for record in records)}
+    thought = "".join(record.get("thinking", "") for record in records)
+    answer = {"response": "".join(record["response"] for record in records)}
+    head = {name: records[-1][name] for name in ("model", "created_at")}
+    final = {**head, **answer, **({"thinking": thought} if thought else {}), **records[-1], **answer}
     entries = joined_logprobs(records)
     return {**final, "logprobs": entries} if entries else final

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ollamacore import ModelfileTemplate
+from ollamacore import AnswerFormat, ModelfileTemplate
 from server.handlers.reference import Target
 from server.models.engine import Text
 from server.schema import Message, RunRequest, TokenizeRequest
@@ -39,8 +39,10 @@ async def render(
     if template is not None:
         return await asyncio.to_thread(template.render, messages, tools=tools, think=think)
     variables: dict[str, Any] = {"tools": list(tools)} if tools else {}
-    if target.supports("thinking"):
-        variables["enable_thinking"] = bool(think)
-    if isinstance(think, str):
-        variables["reasoning_effort"] = think
-    return await text.render(messages, **variables)
+    return await text.render(messages, think=think, **variables)
+
+
+def answer_format(text: Text, target: Target, template: ModelfileTemplate | None = None) -> AnswerFormat:
+    """How the model writes thoughts and tool calls, by the template that is in force."""
+    template = template or target.template
+    return text.answer_format if template is None else template.answer_format

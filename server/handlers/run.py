@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ollamacore import (
+    AnswerParser,
     Chunk,
     ClosedError,
     ContextLengthError,
     InvalidOptionError,
     SamplingOptions,
     TokenLogprob,
+    ToolCall,
     crop,
 )
 from server.context import Context
@@ -24,6 +26,8 @@ from server.models.engine import Engine, Progress
 from server.schema import RunRequest
 from server.times import format_now
 
+#: a part of an answer that says nothing
+EMPTY = Chunk("")
 MIN_CONTEXT = 4
 MAX_TOP_LOGPROBS = 20
 
@@ -189,22 +193,25 @@ class Run:
     request: RunRequest
     plan: Plan
     clock: Clock
-    record: Callable[[str], dict[str, Any]]  # a record with a text, up to `done`
+    record: Callable[[Chunk], dict[str, Any]]  # a record with a part of the answer, up to `done`
+    answer: AnswerParser | None = None  # takes thoughts and tool calls out of the text
     closing: Callable[[Sequence[int]], dict[str, Any]] = lambda tokens: {}  # the last record's own, by what came
 
     async def records(self, prompt: Fitted) -> AsyncGenerator[dict[str, Any], None]:
         """The records of the answer to a prompt; closing them ends the run."""
         tokens: list[int] = []
         progress = self.request.progress and self.request.stream
-        async with aclosing(self.engine.generate(prompt.tokens, self.plan.options, progress=progress)) as chunks:
+        options = self.plan.options
+        made = self.engine.generate(prompt.tokens, options, progress=progress, answer=self.answer)
+        async with aclosing(made) as chunks:
             async for chunk in chunks:
                 if isinstance(chunk, Progress):
-                    yield {**self.record(""), "done": False, **_progress_field(chunk)}
+                    yield {**self.record(EMPTY), "done": False, **_progress_field(chunk)}
                     continue
                 self.clock.token()
                 tokens.extend(chunk.tokens)
-                if chunk.text or chunk.logprobs:
-                    yield {**self.record(chunk.text), "done": False, **_logprobs_field(chunk)}
+                if chunk.text or chunk.thinking or chunk.tool_call or chunk.logprobs:
+                    yield {**self.record(chunk), "done": False, **_logprobs_field(chunk)}
                 if chunk.done_reason is not None:
                     yield self._last(chunk, tokens) | prompt.truncated(chunk)
 
@@ -212,13 +219,19 @@ class Run:
         """The record with the figures; a run that something else stopped is an error."""
         if chunk.done_reason == "cancelled":
             raise ClosedError("the model was unloaded")
-        final = {**self.record(""), "done": True, "done_reason": chunk.done_reason}
+        final = {**self.record(EMPTY), "done": True, "done_reason": chunk.done_reason}
         return {**final, **self.closing(tokens), **self.clock.metrics(chunk)}
 
 
 def stamp(request: RunRequest) -> dict[str, Any]:
     """The fields that begin every record."""
     return {"model": request.model, "created_at": format_now()}
+
+
+def tool_call_record(call: ToolCall) -> dict[str, Any]:
+    """A tool call as records have it."""
+    function = {"index": call.index, "name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "function": function}
 
 
 def _progress_field(progress: Progress) -> dict[str, Any]:

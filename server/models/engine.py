@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from ollamacore import (
+    AnswerFormat,
+    AnswerParser,
     Chunk,
     ClosedError,
     Embeddings,
@@ -60,6 +62,10 @@ class Progress:
 class Text(Protocol):
     """What can be done with a model's vocabulary and template alone, loaded or not."""
 
+    @property
+    def answer_format(self) -> AnswerFormat:
+        """How the model of this template writes thoughts and tool calls."""
+
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
 
@@ -80,11 +86,17 @@ class Engine(Text, Protocol):
         """What the model is, and what it is doing."""
 
     def generate(
-        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+        self,
+        tokens: Sequence[int],
+        options: SamplingOptions,
+        *,
+        progress: bool = False,
+        answer: AnswerParser | None = None,
     ) -> AsyncGenerator[Chunk | Progress, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels.
 
-        With ``progress`` it also tells, before the first chunk, how far the prompt has come.
+        With ``progress`` it also tells, before the first chunk, how far the prompt has come. ``answer`` takes
+        thoughts and tool calls out of the text.
         """
 
     async def embed(
@@ -126,6 +138,11 @@ class LocalText:
 
     def __init__(self, text: ModelText):
         self._text = text
+
+    @property
+    def answer_format(self) -> AnswerFormat:
+        """How the model of this template writes thoughts and tool calls."""
+        return self._text.answer_format
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         """Token ids of a text, special tokens recognised; ``add_special`` says whether it begins a prompt."""
@@ -175,7 +192,12 @@ class LocalEngine(LocalText):
         return not tokens or (min(tokens) >= 0 and max(tokens) < self._model.n_vocab)
 
     async def generate(
-        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+        self,
+        tokens: Sequence[int],
+        options: SamplingOptions,
+        *,
+        progress: bool = False,
+        answer: AnswerParser | None = None,
     ) -> AsyncGenerator[Chunk | Progress, None]:
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels."""
         loop = asyncio.get_running_loop()
@@ -188,7 +210,9 @@ class LocalEngine(LocalText):
         def report(computed: int) -> None:
             deliver(Progress(computed, len(tokens)))
 
-        generation = self._model.submit(tokens, options, deliver, on_progress=report if progress else None)
+        generation = self._model.submit(
+            tokens, options, deliver, on_progress=report if progress else None, answer=answer
+        )
         done = False
         try:
             while not done:

@@ -6,12 +6,11 @@ Both may be there. As in Ollama the Go template is taken, unless the Jinja templ
 import re
 from functools import lru_cache
 
-from ollamacore import ModelfileTemplate
+from ollamacore import ModelfileTemplate, jinja_answer_format
 
 #: What a model can do because its template can.
 TEMPLATE_CAPABILITIES = ("tools", "thinking")
 
-_SPLITS_THINKING = re.compile(r"""split\(\s*['"]</think>['"]""")
 _TOOL_ROLE = re.compile(r"""role['"]\] == ['"]tool['"]|message\.role == ['"]tool['"]""")
 
 
@@ -39,7 +38,7 @@ def jinja_capabilities(source: str) -> list[str]:
     found = []
     if "tools" in source or "tool_call" in source:
         found.append("tools")
-    if "</think>" in source and ("<think>" in source or _SPLITS_THINKING.search(source)):
+    if jinja_answer_format(source).can_think:
         found.append("thinking")
     return found
 
@@ -48,7 +47,7 @@ def go_capabilities(template: ModelfileTemplate) -> list[str]:
     """What a Go template can do, by what it names."""
     known = {"tools": "tools", "suffix": "insert"}
     found = [capability for name, capability in known.items() if name in template.variables]
-    return found + ["thinking"] * (template.thinking_tags is not None)
+    return found + ["thinking"] * template.answer_format.can_think
 
 
 def _better(jinja: str, go: ModelfileTemplate) -> bool:

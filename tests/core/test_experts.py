@@ -52,6 +52,36 @@ def test_a_tensor_for_each_expert_is_the_same_model(tmp_path, tensor_type):
     np.testing.assert_array_equal(logits_of(old, 8, threads=2, repack=False), expected)
 
 
+@pytest.mark.parametrize("is_old", [False, True], ids=["one tensor", "a tensor each"])
+@pytest.mark.parametrize("tensor_type", ["F32", "F16"])
+def test_experts_of_any_width_are_computed(tmp_path, tensor_type, is_old):
+    """Rows of an expert that are no whole groups: 84, and 28, whose last group would be a whole block of codes."""
+    for n_ff in (84, 28):
+        kind = {"tensor_type": tensor_type, "n_ff": n_ff, "equal_experts": True}
+        many = moe_model(tmp_path / "m.gguf", "llama", is_old=is_old, **kind)
+        one = moe_model(tmp_path / "d.gguf", "llama", is_dense=True, **kind)
+        ours, dense = (logits_of(path, 8, threads=2, kv_type="f32", repack=True) for path in (many, one))
+        assert np.abs(ours - dense).max() < 1e-4
+        np.testing.assert_array_equal(logits_of(many, 8, threads=1, kv_type="f32", repack=False), ours)
+
+
+def test_experts_of_any_width_with_biases_equal_padded_ones(tmp_path):
+    """Rows of zeros change nothing: a model whose experts have 84 rows is one with 4 rows more that are zero."""
+    narrow = moe_model(tmp_path / "n.gguf", "gpt-oss", n_ff=84)
+    wide = moe_model(tmp_path / "w.gguf", "gpt-oss", n_ff=84, n_ff_filled=88)
+    ours, padded = (logits_of(path, 8, threads=2, kv_type="f32") for path in (narrow, wide))
+    assert np.abs(ours - padded).max() < 1e-5
+
+
+@pytest.mark.parametrize(("tensor_type", "n_ff"), [("Q8_0", 96), ("F32", 84)])
+def test_gate_and_up_in_one_tensor_are_the_same_model(tmp_path, tensor_type, n_ff):
+    kind = {"tensor_type": tensor_type, "n_ff": n_ff}
+    fused = moe_model(tmp_path / "f.gguf", "qwen3moe", is_fused=True, **kind)
+    expected = logits_of(moe_model(tmp_path / "m.gguf", "qwen3moe", **kind), 8, threads=2)
+    for repack in (True, False):
+        np.testing.assert_array_equal(logits_of(fused, 8, threads=2, repack=repack), expected)
+
+
 def test_missing_tensor_of_one_expert_is_named(tmp_path):
     path = moe_model(tmp_path / "m.gguf", "llama", is_old=True)
     path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.5.weight", b"blk.1.ffn_up.?.weight"))

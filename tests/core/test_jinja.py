@@ -308,7 +308,6 @@ HOSTILE = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_template_ends_in_template_error(name, monkeypatch):
     monkeypatch.setattr(budget, "SECONDS", 0.2)

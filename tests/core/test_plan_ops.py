@@ -254,6 +254,14 @@ def spoil_value_alone(bench, raised):
     bench.engine.add_op("rope_kv", src=bench.residual, src3=raised, **operands)
 
 
+def spoil_norm_source(bench, raised):
+    """A thread that is late to the norm would find what the next op has written in its place."""
+    addend, weights = bench.linear("addend", WIDTH)
+    normed = bench.buffer()
+    bench.engine.add_op("norm", src=addend, dst=normed, dst2=bench.residual, eps=EPS)
+    bench.engine.add_op("linear", src=normed, dst=addend, matrix=bench.matrix(weights))
+
+
 def spoil_router_factors(bench, raised):
     bench.engine.add_op("route", src=raised, vector2=bench.vector(np.zeros(9)), n_expert=8, n_used=2)
 

@@ -16,7 +16,7 @@ PROMPT = [(7 * i * i + 5 * i + 3) % 340 + 3 for i in range(150)]
 MARK = (len(PROMPT) - 1 - TAIL) // BLOCK * BLOCK
 
 
-@pytest.fixture(scope="module", params=["lfm2", "qwen35"])
+@pytest.fixture(scope="module", params=["lfm2", "qwen35", "mamba2"])
 def path(request, tmp_path_factory):
     return recurrent_model(tmp_path_factory.mktemp("prefix") / "m.gguf", request.param, "Q8_0")
 

@@ -62,7 +62,7 @@ print(json.dumps([generation.stats.cached_tokens, answer]))
 
     def run(prompt):
         arguments = json.dumps([str(path), str(store.folder), prompt])
-        done = subprocess.run([sys.executable, "-c", program, arguments], capture_output=True, check=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", program, arguments], capture_output=True, check=True, timeout=120)
         return json.loads(done.stdout)
 
     cached, answer = run(PROMPT)

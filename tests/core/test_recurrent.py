@@ -59,6 +59,16 @@ def test_logits_equal_transformers(tmp_path, name):
     assert np.abs(ours - np.load(GOLDENS)[name]).max() < 1e-4
 
 
+@pytest.mark.parametrize("tensor_type", ["F32", "Q8_0"])
+@pytest.mark.parametrize("form", ["is_old", "says_which"])
+def test_files_that_say_it_otherwise_are_the_same_model(tmp_path, form, tensor_type):
+    """qwen3next with one tensor for q, k, v and gate; with a list of the layers that have no attention."""
+    expected = recurrent_model(tmp_path / "n.gguf", "qwen3next", tensor_type)
+    path = recurrent_model(tmp_path / "m.gguf", "qwen3next", tensor_type, **{form: True})
+    found = [feed(engine, _core.Sequence(engine), array("i", TOKENS)) for engine in map(open_engine, (path, expected))]
+    np.testing.assert_array_equal(*found)
+
+
 def test_logits_do_not_depend_on_chunks_or_threads(path):
     found = [
         feed(engine, _core.Sequence(engine), PROMPT, chunk)

@@ -60,3 +60,17 @@ def test_linear_divides_every_frequency(tmp_path):
 def test_unknown_scaling_is_named(tmp_path):
     with pytest.raises(ollamacore.UnsupportedModelError, match="'spiral'"):
         scaled_rope(metadata(tmp_path / "m.gguf", "spiral", factor=4.0), 32, 1e6)
+
+
+@pytest.mark.parametrize("keys", [{"rope.scale_linear": 4.0}, {"rope.scaling.factor": 4.0}])
+def test_factor_without_a_type_is_linear(tmp_path, keys):
+    """Old files: a key of its own, or no name for the only kind that there was."""
+    file = metadata(tmp_path / "m.gguf", "none").file
+    file.metadata = {key: value for key, value in file.metadata.items() if key != "qwen2.rope.scaling.type"}
+    file.metadata |= {f"qwen2.{key}": value for key, value in keys.items()}
+    np.testing.assert_array_equal(scaled_rope(Metadata(file), 32, 1e6).freq, rope_frequencies(32, 1e6) / 4)
+
+
+def test_scaling_of_no_kind_leaves_the_factor_alone(tmp_path):
+    rope = scaled_rope(metadata(tmp_path / "m.gguf", "none", factor=4.0), 32, 1e6)
+    np.testing.assert_array_equal(rope.freq, rope_frequencies(32, 1e6))

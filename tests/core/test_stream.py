@@ -10,7 +10,7 @@ import pytest
 import ollamacore
 from ollamacore import _core
 from ollamacore._core import STEP_FULL, STEP_OK, Sampler, Sequence, StepCosts, Stream
-from ollamacore.errors import InvalidOptionError
+from ollamacore.errors import EngineError, InvalidOptionError
 from tests.generate.scripted import scripted_model
 from tests.generate.tiny import tiny_model
 
@@ -179,7 +179,25 @@ def test_request_is_not_kept_waiting_by_a_stream(scripted):
     assert texts == ["".join(f"w{i} " for i in range(12)), "".join(f"w{i} " for i in range(5))]
 
 
-def test_receiver_that_fails_ends_its_stream(scripted):
+def test_engine_closes_while_another_streams(scripted):
+    """It waits for the step of the other, and that one for the GIL, to hand out its token."""
+    begun = threading.Event()
+    options = ollamacore.SamplingOptions(num_predict=10**6)
+    stream = scripted.submit(scripted.tokenize("<|go|>"), options, lambda chunk: begun.set())
+    assert begun.wait(60)
+    for _ in range(100):
+        limits = {"n_threads": 2, "max_tokens": 1, "max_outputs": 1, "max_seqs": 1, "kv_blocks": 1}
+        _core.Engine(**limits, kv=[(1, 64, 0)], kv_type="f16").close()
+    assert stream.done_reason is None
+    stream.cancel()
+
+
+class EndOfThreadError(BaseException):
+    """As SystemExit: no Exception."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError, EndOfThreadError])
+def test_receiver_that_fails_ends_its_stream(scripted, error):
     done = threading.Event()
     chunks = []
 
@@ -188,9 +206,60 @@ def test_receiver_that_fails_ends_its_stream(scripted):
         if chunk.done_reason:
             done.set()
         if len(chunks) == 3:
-            raise RuntimeError("no more")
+            raise error("no more")
 
     scripted.submit(scripted.tokenize("<|go|>"), ollamacore.SamplingOptions(), receive)
     assert done.wait(60)
     assert (len(chunks), chunks[-1].done_reason) == (4, "cancelled")
     assert scripted.generate("<|go|>", num_predict=2).text() == "w0 w1 "
+
+
+def test_report_that_fails_ends_its_generation(scripted):
+    done, chunks = threading.Event(), []
+
+    def receive(chunk):
+        chunks.append(chunk)
+        done.set()
+
+    def report(_):
+        raise EndOfThreadError
+
+    scripted.submit(scripted.tokenize("<|go|>"), GREEDY, receive, on_progress=report)
+    assert done.wait(60)
+    assert isinstance(chunks[0].error, EngineError)
+    assert scripted.generate("<|go|>", num_predict=2).text() == "w0 w1 "
+
+
+def test_receiver_cannot_wait_for_a_model(model, scripted, tmp_path):
+    """The other model's step would wait for the end of the one under way here."""
+    waits = {
+        "iterate": lambda: model.generate([5], num_predict=1).text(),
+        "call": lambda: model.logits([5]),
+        "close": model.close,
+        "load": lambda: ollamacore.load(tmp_path),
+    }
+    done, refused = threading.Event(), set()
+
+    def receive(chunk):
+        for name, wait in waits.items():
+            with pytest.raises(EngineError, match="receiver"):
+                wait()
+            refused.add(name)
+        if chunk.done_reason:
+            done.set()
+
+    scripted.submit(scripted.tokenize("<|go|>"), ollamacore.SamplingOptions(num_predict=3), receive)
+    assert done.wait(60)
+    assert refused == set(waits)
+
+
+def test_stream_that_is_dropped_gives_its_step_up(model):
+    def run(engine):
+        sequence = Sequence(engine)
+        stream = Stream(sequence, Sampler(GREEDY, 4096), None, StepCosts())
+        assert stream.begin(5, 1) == STEP_OK
+        del stream
+        assert engine.step([(sequence, 5, 1)]) == STEP_OK
+        sequence.close()
+
+    in_engine(model, run)

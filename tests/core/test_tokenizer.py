@@ -192,6 +192,8 @@ def test_end_ids_hold_metadata_and_known_special_tokens():
     assert tokenizer(bpe(special=special)).end_ids == {256, 257}
     assert tokenizer(bpe(special=special, eos_token_id=261, eot_token_id=65)).end_ids == {65, 256, 257, 261}
     assert tokenizer(spm("a")).end_ids == {2}
+    answers = [("<|tool_response>", CONTROL), ("<start_function_response>", USER_DEFINED)]  # what a tool says
+    assert tokenizer(bpe(special=answers)).end_ids == {256, 257}
 
 
 def test_end_of_message_does_not_end_where_return_and_call_do():
@@ -458,7 +460,7 @@ def test_threads_share_a_tokenizer():
 # ---- files that are damaged or not supported ----
 
 
-@pytest.mark.parametrize("keys", [{"model": "rwkv"}, {"pre": "kimi-k2"}])
+@pytest.mark.parametrize("keys", [{"model": "rwkv"}, {"pre": "superbpe"}])
 def test_unsupported_tokenizers_are_named(keys):
     (name,) = keys.values()
     with pytest.raises(UnsupportedModelError, match=name):

@@ -32,3 +32,14 @@ def test_ids_equal_llama_cpp(folder, name):
     found = [tokenizer.encode(text, add_special=False, parse_special=False) for text in texts]
     assert len(texts) >= 40
     assert found == expected
+
+
+def test_pieces_of_a_file_that_calls_them_byte_level(folder):
+    """Granite's multilingual embedding has Gemma's tokenizer by another name."""
+    with GGUFFile.open(folder / "ggml-vocab-gemma-4.gguf") as file:
+        expected = Tokenizer.from_gguf(file)
+        names = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "granite-embed-multi-311m"}
+        file.metadata = {**file.metadata, **names}
+        found = Tokenizer.from_gguf(file)
+    for text in ("Grüße, Welt!\n\n  12345", "字典 ▁ and\ttabs", "<bos>"):
+        assert found.encode(text, add_special=False) == expected.encode(text, add_special=False)

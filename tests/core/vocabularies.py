@@ -33,6 +33,9 @@ _DEEPSEEK3 = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     r"| ?[\p{P}\p{S}]+[\r\n]*|" + _ENDS
 )
+_KIMI = r"[\p{Han}]+|" + (_CASED % {"short": _SHORT + "?", "digits": "{1,3}"}).replace(r"[\r\n/]*", r"[\r\n]*")
+for _letters in (r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"):
+    _KIMI = _KIMI.replace(_letters, _letters + r"&&[^\p{Han}]")
 _EAST_ASIAN = "[一-龥ࠀ-一가-\ud7ff]+"
 _BLOOM = r" ?[^(\s|.,!?…。，、।۔،)]+"
 
@@ -57,13 +60,19 @@ REFERENCE_PRETOKENIZERS = {
     "laguna": _stages(r"[^\n]+|[\n]+", _WORDS % ""),
     "gpt-4o": _stages(_CASED % {"short": _SHORT + "?", "digits": "{1,3}"}),
     "tekken": _stages(_CASED % {"short": "", "digits": ""}),
+    "kimi-k2": _stages(_KIMI),
+    "tiny_aya": _stages(r"\d{1,3}(?=(?:\d{3})*\b)", _CASED % {"short": _SHORT + "?", "digits": "{1,3}"}),
+    "youtu": _stages(
+        "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u3040-ゟ゠-ヿ]+",
+        _CASED % {"short": _SHORT + "?", "digits": ""},
+    ),
     "deepseek-coder": _stages(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EAST_ASIAN, r"\p{N}"),
     "deepseek-v3": _stages(r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3),
     "bloom": _stages(_BLOOM),
     "viking": _stages(_BLOOM, r"\p{N}"),
 }
 #: those in which a pretoken that is a piece as a whole is not merged
-_WHOLE = ("llama-bpe", "minicpm5", "tekken")
+_WHOLE = ("llama-bpe", "minicpm5", "tekken", "youtu")
 
 
 class Metadata:

@@ -55,6 +55,7 @@ NAMES = {
     "gemma2": ("model.layers", _SANDWICH, {}),
     "gemma3": ("model.layers", _SANDWICH, {}),
     "olmo2": ("model.layers", _SANDWICH, {}),
+    "olmo3": ("model.layers", _SANDWICH, {}),
     "phi3": ("model.layers", {"ffn_up": "mlp.gate_up_proj"}, {}),
     "starcoder2": ("model.layers", {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}, {}),
     "phi2": (
@@ -94,6 +95,15 @@ _NEOX_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": ROPE_BAS
 #: name -> (class, changes of the common configuration)
 CONFIGS = {
     "llama": ("Llama", {}),
+    "llama3": (
+        "Llama",
+        {
+            "rope_parameters": {
+                "rope_type": "llama3", "rope_theta": ROPE_BASE, "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 24,
+            },
+        },
+    ),
     "mistral3": (
         "Ministral3",
         {
@@ -116,6 +126,19 @@ CONFIGS = {
         },
     ),
     "olmo2": ("Olmo2", {"pad_token_id": 0}),
+    "olmo3": (
+        "Olmo3",
+        {
+            "pad_token_id": 0, **_SLIDING, "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": ROPE_BASE},
+                "full_attention": {
+                    "rope_type": "yarn", "rope_theta": ROPE_BASE, "factor": 8.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                    "original_max_position_embeddings": 32,
+                },
+            },
+        },
+    ),
     "gemma": ("Gemma", {"hidden_activation": "gelu_pytorch_tanh"}),
     "gemma2": (
         "Gemma2",
@@ -221,7 +244,7 @@ def logits(name: str, model: Decoder) -> np.ndarray:
         stem, suffix = tensor.rsplit(".", 1)
         if match := re.fullmatch(r"blk\.(\d+)\.(\w+)", stem):
             state[f"{prefix}.{match[1]}.{(LAYER | layer_names)[match[2]]}.{suffix}"] = values
-        elif not stem.startswith("rope_factors"):
+        elif not stem.startswith("rope_"):
             state[f"{(OUTER | outer_names)[stem]}.{suffix}"] = values
     kind = CONFIGS[name][0]
     network_class = getattr(transformers, "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM")

@@ -45,6 +45,7 @@ CLASSES = {
     "qwen3next": ("Qwen3NextConfig", "Qwen3NextForCausalLM"),
     "qwen35": ("Qwen3_5TextConfig", "Qwen3_5ForCausalLM"),
     "qwen35moe": ("Qwen3_5MoeTextConfig", "Qwen3_5MoeForCausalLM"),
+    "mamba2": ("Mamba2Config", "Mamba2ForCausalLM"),
 }
 _LFM2 = {
     "attn_norm": "operator_norm", "ffn_norm": "ffn_norm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
@@ -69,12 +70,25 @@ OUTER = {
     "token_embd": "model.embed_tokens", "output": "lm_head", "output_norm": "model.norm",
     "token_embd_norm": "model.embedding_norm",
 }  # fmt: skip
+_MAMBA2 = {
+    "attn_norm.weight": "norm.weight", "ssm_in.weight": "mixer.in_proj.weight",
+    "ssm_out.weight": "mixer.out_proj.weight",
+    "ssm_conv1d.weight": "mixer.conv1d.weight", "ssm_conv1d.bias": "mixer.conv1d.bias", "ssm_a": "mixer.A_log",
+    "ssm_d": "mixer.D", "ssm_dt.bias": "mixer.dt_bias", "ssm_norm.weight": "mixer.norm.weight",
+    "token_embd.weight": "backbone.embeddings.weight", "output_norm.weight": "backbone.norm_f.weight",
+}  # fmt: skip
 RATIO = N_V // N_K
 
 
 def configuration(name: str) -> transformers.PretrainedConfig:
     """The configuration of the model in transformers."""
     model = HYBRIDS[name]
+    if model.is_scan:
+        return transformers.Mamba2Config(
+            vocab_size=N_VOCAB, hidden_size=WIDTH, num_hidden_layers=N_LAYER, expand=N_V * VALUE // WIDTH,
+            num_heads=N_V, head_dim=VALUE, state_size=KEY, n_groups=N_K, conv_kernel=model.conv_width,
+            layer_norm_epsilon=EPS, rms_norm=True, tie_word_embeddings=True, chunk_size=32, dtype="float32",
+        )  # fmt: skip
     recurrent = "linear_attention" if model.is_delta else "conv"
     kinds = ["full_attention" if layer in model.attention else recurrent for layer in range(N_LAYER)]
     rope = {"rope_type": "default", "rope_theta": ROPE_BASE}
@@ -151,10 +165,24 @@ def layer_state(name: str, own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
-def logits(name: str) -> np.ndarray:
-    """The logits of the last KEPT positions."""
+def mamba2_state(file: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of a state space model as transformers has them."""
+    found = {}
+    for tensor, values in file.items():
+        layer, _, stem = tensor.removeprefix("blk.").partition(".") if tensor.startswith("blk.") else ("", "", tensor)
+        if stem == "ssm_a":
+            values = np.log(-values)
+        if stem == "ssm_conv1d.weight":
+            values = values[:, None]
+        if stem in ("ssm_a", "ssm_d", "ssm_norm.weight"):
+            values = values.reshape(-1)
+        found[f"backbone.layers.{layer}.{_MAMBA2[stem]}" if layer else _MAMBA2[stem]] = values
+    return found
+
+
+def hybrid_state(name: str, file: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of a hybrid model as transformers has them."""
     model, state = HYBRIDS[name], {}
-    file = recurrent_tensors(name)
     for tensor, values in file.items():
         if not tensor.startswith("blk."):
             stem = tensor.removesuffix(".weight")
@@ -163,6 +191,13 @@ def logits(name: str) -> np.ndarray:
         block = f"blk.{layer}."
         own = {key.removeprefix(block): values for key, values in file.items() if key.startswith(block)}
         state |= {f"model.layers.{layer}.{key}": values for key, values in layer_state(name, own).items()}
+    return state
+
+
+def logits(name: str) -> np.ndarray:
+    """The logits of the last KEPT positions."""
+    model, file = HYBRIDS[name], recurrent_tensors(name)
+    state = mamba2_state(file) if model.is_scan else hybrid_state(name, file)
     network = getattr(transformers, CLASSES[name][1])(configuration(name)).eval()
     tensors = {key: torch.tensor(np.ascontiguousarray(values)) for key, values in state.items()}
     missing, unexpected = network.load_state_dict(tensors, strict=False)

@@ -43,6 +43,7 @@ class Decoder:
     embedding: float = 3.0  # spread of the embedding
     metadata: dict[str, int | float | bool | str] = field(default_factory=dict)
     vectors: dict[str, tuple[int, float, float]] = field(default_factory=dict)  # name -> size, center, spread
+    llama3: tuple[float, float, float, int] | None = None  # factor, low and high frequency factor, original context
 
 
 _GEMMA2_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
@@ -50,6 +51,7 @@ _PLAIN = {"centers": True, "norm_bias": True, "qkv_bias": True, "output_bias": T
 
 DECODERS = {
     "llama": Decoder("llama"),
+    "llama3": Decoder("llama", llama3=(8.0, 1.0, 4.0, 24)),
     "mistral3": Decoder(
         "mistral3",
         metadata={
@@ -70,6 +72,16 @@ DECODERS = {
         },
     ),
     "olmo2": Decoder("olmo2", qk_norms="width", norms=("post_attention_norm", "post_ffw_norm")),
+    "olmo3": Decoder(
+        "olmo2",
+        qk_norms="width",
+        norms=("post_attention_norm", "post_ffw_norm"),
+        metadata={
+            "attention.sliding_window": WINDOW, "rope.scaling.type": "yarn", "rope.scaling.factor": 8.0,
+            "rope.scaling.original_context_length": 32, "rope.scaling.yarn_beta_fast": 32.0,
+            "rope.scaling.yarn_beta_slow": 1.0,
+        },
+    ),
     "gemma": Decoder("gemma", tied=True, embedding=1.0, n_kv_head=1),
     "gemma2": Decoder(
         "gemma2",
@@ -153,9 +165,18 @@ def decoder_tensors(model: Decoder, seed: int = 1) -> dict[str, np.ndarray]:
     _add_norm(weights, model, "output_norm")
     for name, (size, center, spread) in model.vectors.items():
         weights.vector(name, size, center, spread)
+    if model.llama3:
+        weights.found["rope_freqs.weight"] = _llama3_factors(*model.llama3)
     for layer in range(N_LAYER):
         _add_layer(weights, model, f"blk.{layer}.")
     return weights.found
+
+
+def _llama3_factors(factor: float, low: float, high: float, original: int) -> np.ndarray:
+    """Divisors of the frequencies of rope: 1 for short waves, `factor` for long ones, a blend of both between them."""
+    waves = 2 * np.pi * ROPE_BASE ** (np.arange(0, HEAD_DIM, 2) / HEAD_DIM)
+    short = np.clip((original / waves - low) / (high - low), 0.0, 1.0)
+    return (1 / ((1 - short) / factor + short)).astype(np.float32)
 
 
 def _add_norm(weights: Weights, model: Decoder, name: str) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from gguf.quants import dequantize, quantize
 
-from tests.generate.tiny import noise
+from tests.generate.tiny import noise, rounded, write_tensors
 from tests.generate.vocabulary import Vocabulary
 
 
@@ -85,19 +84,15 @@ def deepseek_model(
     shape = replace(DEEPSEEK_SHAPES[name], **changes)
     writer = gguf.GGUFWriter(Path(path), "deepseek2")
     _write_metadata(writer, shape, is_old)
-    kind, rounded = gguf.GGMLQuantizationType[tensor_type], gguf.GGMLQuantizationType[through]
-    for tensor, values in tensors(shape).items():
-        if values.ndim == 1 or "_inp" in tensor:
-            writer.add_tensor(tensor, values)
-            continue
-        values = dequantize(quantize(values, rounded), rounded)
-        for part, rows in _split(shape, tensor, values).items() if not is_old else ((tensor, values),):
-            writer.add_tensor(part, quantize(np.ascontiguousarray(rows), kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    found = rounded(tensors(shape), through, _stays_float)
+    if not is_old:
+        found = {part: rows for tensor, values in found.items() for part, rows in _split(shape, tensor, values).items()}
+    write_tensors(writer, found, tensor_type, _stays_float)
     return Path(path)
+
+
+def _stays_float(name: str) -> bool:
+    return "_inp" in name
 
 
 def _split(shape: DeepseekShape, name: str, values: np.ndarray) -> dict[str, np.ndarray]:

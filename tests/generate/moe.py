@@ -9,9 +9,8 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from gguf.quants import dequantize, quantize
 
-from tests.generate.tiny import noise
+from tests.generate.tiny import noise, rounded, write_tensors
 from tests.generate.vocabulary import Vocabulary
 
 TOKENS = [(7 * i * i + 3 * i + 5) % 380 + 3 for i in range(300)]
@@ -44,7 +43,9 @@ class MoeShape:
     equal_experts: bool = False
     is_dense: bool = False  # only the first expert, as a plain feed-forward
     is_old: bool = False  # a tensor for each expert
+    is_fused: bool = False  # gate and up in one tensor
     n_ff_written: int = 0  # what the metadata says instead of n_ff
+    n_ff_filled: int = 0  # rows of an expert, zeros behind n_ff
     extra: dict[str, float] = field(default_factory=dict)  # metadata that only this architecture has
 
 
@@ -86,18 +87,12 @@ def moe_model(
     shape = replace(MOE_SHAPES[architecture], **changes)
     writer = gguf.GGUFWriter(Path(path), architecture)
     _write_metadata(writer, architecture, shape)
-    kind, rounded = gguf.GGMLQuantizationType[tensor_type], gguf.GGMLQuantizationType[through]
-    for name, values in tensors(shape).items():
-        if values.ndim == 1 or "_inp" in name or name.endswith(".bias"):
-            writer.add_tensor(name, values)
-        else:
-            values = dequantize(quantize(values, rounded), rounded)
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_tensors(writer, rounded(tensors(shape), through, _stays_float), tensor_type, _stays_float)
     return Path(path)
+
+
+def _stays_float(name: str) -> bool:
+    return "_inp" in name or name.endswith(".bias")
 
 
 def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: MoeShape) -> None:
@@ -105,7 +100,8 @@ def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: MoeShape)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.n_embd)
     writer.add_block_count(shape.n_layer)
-    writer.add_feed_forward_length(shape.n_ff_written or shape.n_ff)
+    n_ff = shape.n_ff_filled or shape.n_ff
+    writer.add_feed_forward_length(shape.n_ff_written or n_ff)
     writer.add_head_count(shape.n_head)
     writer.add_head_count_kv(shape.n_kv_head)
     writer.add_key_length(shape.head_dim)
@@ -116,7 +112,7 @@ def _write_metadata(writer: gguf.GGUFWriter, architecture: str, shape: MoeShape)
         writer.add_expert_count(shape.n_expert)
         writer.add_expert_used_count(shape.n_used)
     if architecture not in ("llama", "granitemoe", "olmoe"):
-        writer.add_expert_feed_forward_length(shape.n_ff)
+        writer.add_expert_feed_forward_length(n_ff)
     if shape.n_ff_shared:
         writer.add_expert_shared_feed_forward_length(shape.n_ff_shared)
     if shape.n_rot:
@@ -187,8 +183,21 @@ def _add_experts(shape: MoeShape, block: str, matrix, vector) -> None:
 
 def _rearrange(shape: MoeShape, block: str, found: dict[str, np.ndarray]) -> None:
     """Copies of the first expert, or it alone, or all of them in tensors of their own, if the shape asks for them."""
+    if shape.is_dense:
+        del found[f"{block}ffn_gate_inp.weight"]
+    if shape.is_fused:
+        parts = [found.pop(f"{block}ffn_{name}_exps.weight") for name in ("gate", "up")]
+        found[f"{block}ffn_gate_up_exps.weight"] = np.concatenate(parts, axis=1)
+        return
     for name in ("gate", "up", "down"):
         experts = found[f"{block}ffn_{name}_exps.weight"]
+        if shape.n_ff_filled:
+            rows = (0, shape.n_ff_filled - shape.n_ff)
+            experts = np.pad(experts, ((0, 0), (0, 0), rows) if name == "down" else ((0, 0), rows, (0, 0)))
+            found[f"{block}ffn_{name}_exps.weight"] = experts
+            bias = f"{block}ffn_{name}_exps.bias"
+            if bias in found and name != "down":
+                found[bias] = np.pad(found[bias], ((0, 0), rows))
         if shape.is_old:
             del found[f"{block}ffn_{name}_exps.weight"]
             found |= {f"{block}ffn_{name}.{index}.weight": values for index, values in enumerate(experts)}

@@ -96,8 +96,7 @@ class Reference:
 
     def _frequencies(self, layer: int) -> Array:
         base = 10000.0 if self._is_local(layer) else self.get("rope.freq_base", 10000.0)
-        frequencies = base ** (-np.arange(0, self.head_dim, 2) / self.head_dim)
-        return frequencies / self.weights.get("rope_freqs.weight", 1.0)
+        return base ** (-np.arange(0, self.head_dim, 2) / self.head_dim)
 
     def _mask(self, count: int, layer: int) -> Array:
         distance = np.arange(count)[:, None] - np.arange(count)[None, :]

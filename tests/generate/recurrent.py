@@ -32,6 +32,7 @@ class Hybrid:
     attention: tuple[int, ...]  # layers
     conv_width: int
     is_delta: bool = False
+    is_scan: bool = False  # a state space, without feed-forward
     grouped: bool = False
     n_dense: int = N_LAYER  # layers without experts
     shared: bool = False
@@ -44,6 +45,7 @@ HYBRIDS = {
     "qwen3next": Hybrid((3,), 4, is_delta=True, grouped=True, n_dense=0, shared=True, tied=False),
     "qwen35": Hybrid((3,), 4, is_delta=True),
     "qwen35moe": Hybrid((3,), 4, is_delta=True, n_dense=0, shared=True, tied=False),
+    "mamba2": Hybrid((), 4, is_scan=True),
 }
 
 
@@ -54,10 +56,14 @@ def recurrent_tensors(name: str, seed: int = 1) -> dict[str, np.ndarray]:
     weights.matrix("token_embd", N_VOCAB, WIDTH, 1.5)
     if not model.tied:
         weights.matrix("output", N_VOCAB, WIDTH, 1.5)
-    weights.vector(f"{'output_norm' if model.is_delta else 'token_embd_norm'}.weight", WIDTH, 1.0, 0.3)
+    lfm = not (model.is_delta or model.is_scan)
+    weights.vector(f"{'token_embd_norm' if lfm else 'output_norm'}.weight", WIDTH, 1.0, 0.3)
     for layer in range(N_LAYER):
         block = f"blk.{layer}."
         weights.vector(f"{block}attn_norm.weight", WIDTH, 1.0, 0.3)
+        if model.is_scan:
+            _add_scan(weights, block, model)
+            continue
         weights.vector(f"{block}{'post_attention_norm' if model.is_delta else 'ffn_norm'}.weight", WIDTH, 1.0, 0.3)
         if layer in model.attention:
             _add_attention(weights, block, gated=model.is_delta)
@@ -94,6 +100,21 @@ def _add_delta(weights: Weights, block: str, model: Hybrid) -> None:
     weights.matrix(f"{block}ssm_out", WIDTH, values, 1.5)
 
 
+def _add_scan(weights: Weights, block: str, model: Hybrid) -> None:
+    values = N_V * VALUE
+    channels = values + 2 * N_K * KEY
+    weights.matrix(f"{block}ssm_in", values + channels + N_V, WIDTH, 1.5)
+    weights.matrix(f"{block}ssm_conv1d", channels, model.conv_width, 1.0)
+    weights.vector(f"{block}ssm_conv1d.bias", channels, 0.0, 0.3)
+    weights.vector(f"{block}ssm_dt.bias", N_V, -1.0, 1.0)
+    for name, center, spread in (("ssm_a", -0.6, 0.5), ("ssm_d", 1.0, 0.5)):
+        weights.vector(f"{block}{name}", N_V, center, spread)
+        weights.found[f"{block}{name}"] = weights.found[f"{block}{name}"][:, None]
+    weights.vector(f"{block}ssm_norm.weight", values, 1.0, 0.3)
+    weights.found[f"{block}ssm_norm.weight"] = weights.found[f"{block}ssm_norm.weight"].reshape(N_K, -1)
+    weights.matrix(f"{block}ssm_out", WIDTH, values, 1.5)
+
+
 def _add_feed_forward(weights: Weights, block: str, model: Hybrid, *, is_dense: bool) -> None:
     if is_dense:
         _add_glu(weights, f"{block}ffn_", "", N_FF)
@@ -119,22 +140,53 @@ def _add_glu(weights: Weights, name: str, suffix: str, n: int) -> None:
     weights.matrix(f"{name}down{suffix}", WIDTH, n, 1.5)
 
 
-def recurrent_model(path: str | PathLike[str], name: str, tensor_type: str = "F32") -> Path:
-    """Write the model HYBRIDS[name] and return its path. `tensor_type` is that of the matrices."""
+def recurrent_model(
+    path: str | PathLike[str], name: str, tensor_type: str = "F32", *, is_old: bool = False, says_which: bool = False
+) -> Path:
+    """Write the model HYBRIDS[name] and return its path. `tensor_type` is that of the matrices.
+
+    `is_old`: q, k, v and gate of the delta net are one tensor, by heads of keys. `says_which`: the metadata names the
+    layers without attention.
+    """
     writer = gguf.GGUFWriter(Path(path), name)
-    _write_metadata(writer, HYBRIDS[name])
-    floats = ("conv.weight", "conv1d", "gate_inp")
-    write_tensors(writer, recurrent_tensors(name), tensor_type, lambda tensor: any(part in tensor for part in floats))
+    _write_metadata(writer, HYBRIDS[name], says_which=says_which)
+    floats = ("conv.weight", "conv1d", "gate_inp", "ssm_a", "ssm_d", "ssm_norm")
+    tensors = recurrent_tensors(name)
+    for layer in set(range(N_LAYER)) - set(HYBRIDS[name].attention) if is_old else ():
+        _join_inputs(tensors, f"blk.{layer}.")
+    write_tensors(writer, tensors, tensor_type, lambda tensor: any(part in tensor for part in floats))
     return Path(path)
 
 
-def _write_metadata(writer: gguf.GGUFWriter, model: Hybrid) -> None:
+def _join_inputs(tensors: dict[str, np.ndarray], block: str) -> None:
+    mixed, gate = tensors.pop(f"{block}attn_qkv.weight"), tensors.pop(f"{block}attn_gate.weight")
+    parts = (*np.split(mixed, [N_K * KEY, 2 * N_K * KEY]), gate)
+    by_head = [part.reshape(N_K, -1, WIDTH) for part in parts]
+    tensors[f"{block}ssm_in.weight"] = np.concatenate(by_head, axis=1).reshape(-1, WIDTH)
+
+
+def _write_metadata(writer: gguf.GGUFWriter, model: Hybrid, *, says_which: bool) -> None:
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(N_LAYER)
-    writer.add_feed_forward_length(N_FF)
-    writer.add_head_count(N_HEAD)
+    writer.add_feed_forward_length(0 if model.is_scan else N_FF)
+    writer.add_head_count(0 if model.is_scan else N_HEAD)
     writer.add_layer_norm_rms_eps(EPS)
+    if model.is_delta or model.is_scan:
+        writer.add_ssm_conv_kernel(model.conv_width)
+        writer.add_ssm_state_size(KEY)
+        writer.add_ssm_group_count(N_K)
+        writer.add_ssm_time_step_rank(N_V)
+        writer.add_ssm_inner_size(N_V * VALUE)
+    if not model.is_scan:
+        _write_attention(writer, model, says_which=says_which)
+    vocabulary = Vocabulary("gpt2")
+    while len(vocabulary.texts) < N_VOCAB:
+        vocabulary.piece(f" w{len(vocabulary.texts)}")
+    vocabulary.write(writer)
+
+
+def _write_attention(writer: gguf.GGUFWriter, model: Hybrid, *, says_which: bool) -> None:
     writer.add_rope_freq_base(ROPE_BASE)
     if model.n_dense < N_LAYER:
         writer.add_expert_count(N_EXPERT)
@@ -147,12 +199,12 @@ def _write_metadata(writer: gguf.GGUFWriter, model: Hybrid) -> None:
         writer.add_key_length(HEAD_DIM)
         writer.add_value_length(HEAD_DIM)
         writer.add_rope_dimension_count(N_ROT)
-        writer.add_full_attention_interval(N_LAYER)
-        writer.add_ssm_conv_kernel(model.conv_width)
-        writer.add_ssm_state_size(KEY)
-        writer.add_ssm_group_count(N_K)
-        writer.add_ssm_time_step_rank(N_V)
-        writer.add_ssm_inner_size(N_V * VALUE)
+        if says_which:
+            writer.add_array(
+                f"{writer.arch}.attention.recurrent_layers", [layer not in model.attention for layer in range(N_LAYER)]
+            )
+        else:
+            writer.add_full_attention_interval(N_LAYER)
         if not model.grouped:
             writer.add_rope_dimension_sections([2, 1, 1, 0])
     else:
@@ -161,7 +213,3 @@ def _write_metadata(writer: gguf.GGUFWriter, model: Hybrid) -> None:
         if model.n_dense < N_LAYER:
             writer.add_leading_dense_block_count(model.n_dense)
             writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
-    vocabulary = Vocabulary("gpt2")
-    while len(vocabulary.texts) < N_VOCAB:
-        vocabulary.piece(f" w{len(vocabulary.texts)}")
-    vocabulary.write(writer)

@@ -23,7 +23,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.generate.vocabulary import Piece, Vocabulary
+from tests.generate.vocabulary import Control, Piece, Vocabulary
 
 Script = Sequence[Piece]
 
@@ -70,6 +70,30 @@ def scripted_model(
         raise ValueError("no script")
     _write(Path(path), vocabulary, successors, first, chat_template, context, name)
     return Path(path)
+
+
+#: How Qwen 3 writes conversations, in short; the prompt ends with a token of its own for each thing to be said.
+AGENT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}"
+    "{% for call in m.tool_calls or [] %}<tool_call>"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>{% endfor %}'
+    "{% if m.role == 'tool' %}({{ m.tool_name }}){% endif %}{% endfor %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{{ '<|told|>' if messages[-1].role == 'tool' else '<|asked|>' if enable_thinking else '<|quiet|>' }}"
+)
+AGENT_THOUGHT = "I need the weather."
+AGENT_CALL = ("weather", {"city": "Oslo", "days": 2})
+
+
+def agent_model(path: str | PathLike[str]) -> Path:
+    """A model that thinks, calls a tool, and tells what the tool said; its tags are control tokens."""
+    think, thought, call, called = map(Control, ("<think>", "</think>", "<tool_call>", "</tool_call>"))
+    arguments = ['\n{"name": "weather", "argu', 'ments": {"city": "Os', 'lo", "days"', ": 2}}", "\n"]
+    asked = [think, "\n", "I need", " the ", "weather.", "\n", thought, "\n\n", "I look.", "\n", call]
+    asked += [*arguments, called]
+    scripts = {"<|asked|>": asked, "<|quiet|>": ["No", " thoughts."], "<|told|>": ["11 ", "degrees."]}
+    return scripted_model(path, scripts, chat_template=AGENT_TEMPLATE, name="agent")
 
 
 def _matrices(size: int, successors: Mapping[int, int], first: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import gguf
 import numpy as np
-from gguf.quants import quantize
+from gguf.quants import dequantize, quantize
 
 from tests.generate.vocabulary import Vocabulary
 
@@ -34,7 +34,6 @@ class Shape:
     context: int = 512
     rope_base: float = 10000.0
     eps: float = 1e-5
-    rope_factors: bool = False
     window: int = 0
 
 
@@ -75,6 +74,17 @@ def tiny_model(
     return Path(path)
 
 
+def rounded(
+    tensors: Mapping[str, np.ndarray], tensor_type: str, stays_float: Callable[[str], bool]
+) -> dict[str, np.ndarray]:
+    """The tensors with what `write_tensors` would quantise rounded to the values of a type."""
+    kind = gguf.GGMLQuantizationType[tensor_type]
+    return {
+        name: values if values.ndim == 1 or stays_float(name) else dequantize(quantize(values, kind), kind)
+        for name, values in tensors.items()
+    }
+
+
 def write_tensors(
     writer: gguf.GGUFWriter,
     tensors: Mapping[str, np.ndarray],
@@ -87,7 +97,7 @@ def write_tensors(
         if values.ndim == 1 or stays_float(name):
             writer.add_tensor(name, values)
         else:
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(name, quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -141,8 +151,6 @@ def _tensors(architecture: str, shape: Shape, seed: int) -> dict[str, np.ndarray
     if not shape.tied:
         weights.matrix("output", shape.n_vocab, shape.n_embd, 3.0)
     weights.vector("output_norm.weight", shape.n_embd, 3.0 if gemma else 1.0, 0.3)
-    if shape.rope_factors:
-        weights.vector("rope_freqs.weight", shape.head_dim // 2, 4.0, 3.0)
     for layer in range(shape.n_layer):
         _add_layer(weights, architecture, shape, f"blk.{layer}.")
     return weights.found

@@ -15,6 +15,10 @@ def byte_alphabet() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
+class Control(str):
+    """A piece of a script that is a control token: where nobody looks for it, it is not seen. Once in a model."""
+
+
 class Vocabulary:
     """Token texts and types under construction."""
 
@@ -51,6 +55,8 @@ class Vocabulary:
 
     def piece(self, piece: Piece) -> int:
         """A new token that prints as `piece`."""
+        if isinstance(piece, Control):
+            return self.control(str(piece))
         raw = piece.encode() if isinstance(piece, str) else piece
         if not raw:
             raise ValueError("a piece of a script is empty")

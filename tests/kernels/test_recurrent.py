@@ -57,11 +57,11 @@ def test_conv_in_pieces_gives_the_same_bits(row, op, cut):
     np.testing.assert_array_equal(end, last)
 
 
-def run_delta(row, state, q, k, v, decay, beta):
+def run_delta(row, state, q, k, v, decay, beta, is_scan=False):
     raw, y = placed(np.zeros(len(v), np.float32), 5)
     raw_next, after = placed(np.zeros(state.size, np.float32), 1)
     flat = [placed(part.ravel(), 2)[1] for part in (state, q, k, v)]
-    _core.op_delta(row, flat[0], after, *flat[1:], y, decay, beta)
+    _core.op_delta(row, flat[0], after, *flat[1:], y, decay, beta, is_scan)
     assert_red_zone(raw, y)
     assert_red_zone(raw_next, after)
     return y, after.reshape(state.shape)
@@ -70,12 +70,14 @@ def run_delta(row, state, q, k, v, decay, beta):
 @pytest.mark.parametrize(("row", "op"), rows("delta"))
 @pytest.mark.parametrize(("n_k", "n_v"), [(1, 1), (5, 31), (32, 32), (16, 70), (128, 128)])
 @pytest.mark.parametrize(("decay", "beta"), [(0.9, 0.3), (0.0, 1.0), (1.0, 0.0)])
-def test_delta_agrees_with_numpy(row, op, n_k, n_v, decay, beta):
+@pytest.mark.parametrize("is_scan", [False, True], ids=["delta rule", "state space"])
+def test_delta_agrees_with_numpy(row, op, n_k, n_v, decay, beta, is_scan):
     state, v = random_floats(1, n_k * n_v).reshape(n_k, n_v), random_floats(2, n_v)
     q, k = (random_floats(seed, n_k) / np.float32(n_k**0.5) for seed in (3, 4))
-    y, after = run_delta(row, state, q, k, v, decay, beta)
+    y, after = run_delta(row, state, q, k, v, decay, beta, is_scan)
     moved = np.float64(np.float32(decay)) * state
-    moved = moved + np.outer(k, np.float64(np.float32(beta)) * (v - k.astype(np.float64) @ moved))
+    change = v if is_scan else v - k.astype(np.float64) @ moved
+    moved = moved + np.outer(k, np.float64(np.float32(beta)) * change)
     np.testing.assert_allclose(after, moved, rtol=0, atol=2e-5)
     np.testing.assert_allclose(y, q.astype(np.float64) @ moved, rtol=0, atol=2e-5)
 

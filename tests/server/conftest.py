@@ -26,5 +26,5 @@ def live(tmp_path, script, tiny_gguf):
 
 @pytest.fixture
 def http(live):
-    with httpx.Client(base_url=live.url, timeout=20, verify=False) as client:
+    with httpx.Client(base_url=live.url, timeout=120, verify=False) as client:
         yield client

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ollamacore import (
+    AnswerFormat,
     Chunk,
     ContextLengthError,
     Embeddings,
@@ -19,6 +20,7 @@ from ollamacore import (
     Stats,
     TokenLogprob,
 )
+from ollamacore.session import split
 from server.models.engine import EngineStats, Progress
 
 BOS = 256
@@ -53,10 +55,15 @@ class Script:
         self.texts: list[Path] = []  # vocabularies read without weights
         self.state: ModelState | None = None
         self.progress_records: list[int] = []
+        self.answer_format = AnswerFormat()
 
     def text(self, index: int = -1) -> str:
         """The text of a prompt that an engine got."""
         return bytes(token for token in self.prompts[index] if token < 256).decode()
+
+
+def parts(answer, chunk: Chunk) -> list[Chunk]:
+    return split(answer, chunk) if answer else [chunk]
 
 
 class FakeText:
@@ -64,6 +71,10 @@ class FakeText:
 
     def __init__(self, script: Script):
         self.script = script
+
+    @property
+    def answer_format(self) -> AnswerFormat:
+        return self.script.answer_format
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         return [BOS] * add_special + list(text.encode())
@@ -94,7 +105,7 @@ class FakeEngine(FakeText):
         return EngineStats(1000, size, self.context, sequences=4, state=self.script.state)
 
     async def generate(
-        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False
+        self, tokens: Sequence[int], options: SamplingOptions, *, progress: bool = False, answer=None
     ) -> AsyncGenerator[Chunk | Progress, None]:
         script = self.script
         script.prompts.append(list(tokens))
@@ -113,13 +124,15 @@ class FakeEngine(FakeText):
             for piece in pieces:
                 if script.pause_s:
                     await asyncio.sleep(script.pause_s)
-                yield Chunk(piece, tuple(piece.encode()), self._logprobs(piece, options))
+                for chunk in parts(answer, Chunk(piece, tuple(piece.encode()), self._logprobs(piece, options))):
+                    yield chunk
             if script.error is not None:
                 raise script.error
             done = True
             ended = reason == "stop"
             stats = Stats(len(tokens), 0, 5_000_000, len(pieces) + ended, 7_000_000)
-            yield Chunk(script.tail, (END,) * ended, None, reason, stats)
+            for chunk in parts(answer, Chunk(script.tail, (END,) * ended, None, reason, stats)):
+                yield chunk
         finally:
             script.running -= 1
             script.cancelled += not done

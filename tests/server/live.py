@@ -68,7 +68,7 @@ class LiveServer:
         """Let the server run until something holds; fail after many turns of its loop."""
 
         async def inside():
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while not condition():  # noqa: ASYNC110  a state of the server, not an event
                     await asyncio.sleep(0.001)
 

@@ -11,7 +11,7 @@ from tests.server.live import LiveServer
     ("method", "path", "status", "body"),
     [
         ("GET", "/api/status", 200, {"cloud": {"disabled": True, "source": "none"}}),
-        ("POST", "/api/me", 401, {"error": "unauthorized"}),
+        ("POST", "/api/me", 503, {"error": "account unavailable"}),
         ("POST", "/api/signout", 401, {"error": "you are not currently signed in"}),
         ("DELETE", "/api/user/keys/c3NoLWVkMjU1MTk", 401, {"error": "you are not currently signed in"}),
         (

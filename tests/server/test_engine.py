@@ -34,7 +34,7 @@ class StandIn:
         self.handle = Handle()
         self.threads = []
 
-    def submit(self, tokens, options, on_chunk, on_progress=None):
+    def submit(self, tokens, options, on_chunk, on_progress=None, answer=None):
         if on_progress is not None:
             on_progress(1)
         threading.Thread(target=lambda: [on_chunk(chunk) for chunk in self.chunks]).start()

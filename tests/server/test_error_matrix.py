@@ -112,7 +112,7 @@ def test_queue_full(tmp_path, script, tiny_gguf):
         server.add_model("tiny", tiny_gguf)
         server.add_model("other", write_gguf(tmp_path / "o.gguf", salt="o"))
         script.hold_load = server.event()
-        with httpx.Client(base_url=server.url, timeout=20) as client:
+        with httpx.Client(base_url=server.url, timeout=120) as client:
             first = threading.Thread(target=ask, args=(client, "generate", {"model": "tiny"}))
             first.start()
             server.until(lambda: server.context.models.state().waiting == 1)
@@ -125,7 +125,8 @@ def test_queue_full(tmp_path, script, tiny_gguf):
 @pytest.mark.parametrize("route", RUNS)
 def test_client_gone_while_queued(live, script, route):
     script.hold_load = live.event()
-    with httpx.Client(base_url=live.url, timeout=0.2) as client, contextlib.suppress(httpx.ReadTimeout):
+    patience = httpx.Timeout(120, read=0.2)  # the request is sent, however long that takes
+    with httpx.Client(base_url=live.url, timeout=patience) as client, contextlib.suppress(httpx.ReadTimeout):
         ask(client, route, model="tiny")
     live.until(lambda: bool(live.context.metrics.requests))
     live.call(script.hold_load.set)
@@ -187,7 +188,7 @@ def test_a_load_that_hangs(tmp_path, script, tiny_gguf, route):
     with LiveServer(tmp_path / "models", FakeLoader(script), load_timeout_s=0.05) as server:
         server.add_model("tiny", tiny_gguf)
         script.hold_load = server.event()
-        with httpx.Client(base_url=server.url, timeout=20) as client:
+        with httpx.Client(base_url=server.url, timeout=120) as client:
             answer = ask(client, route, model="tiny")
         server.call(script.hold_load.set)
     assert answer.status_code == 500

@@ -43,7 +43,7 @@ def live(tmp_path_factory, files):
 def ask(live, name, prompt="hello", **extra):
     body = {"model": name, "prompt": prompt, "raw": True, "stream": False, **extra}
     body["options"] = {"num_predict": 3, "temperature": 0} | body.get("options", {})
-    return httpx.post(f"{live.url}/api/generate", json=body, timeout=20)
+    return httpx.post(f"{live.url}/api/generate", json=body, timeout=120)
 
 
 def listed(live):
@@ -177,14 +177,14 @@ def test_unload_while_a_request_runs_waits_for_it_and_shows_no_time_left(live):
 
     def stream():
         body = {"model": "c", "prompt": "hi", "raw": True, "options": {"num_predict": 400, "num_ctx": 512}}
-        with httpx.stream("POST", f"{live.url}/api/generate", json=body, timeout=20) as answer:
+        with httpx.stream("POST", f"{live.url}/api/generate", json=body, timeout=120) as answer:
             for line in answer.iter_lines():
                 reading.set()
                 texts.append(json.loads(line))
 
     thread = threading.Thread(target=stream)
     thread.start()
-    assert reading.wait(20)
+    assert reading.wait(120)
     assert ask(live, "c", prompt="", keep_alive=0).json()["done_reason"] == "unload"
     found = listed(live).get("c")
     assert found is None or left(found) <= 0
@@ -200,7 +200,7 @@ def test_the_loop_answers_while_a_model_loads_and_unloads(tmp_path, files):
         stop = threading.Event()
 
         def watch():
-            with httpx.Client(base_url=live.url, timeout=20) as client:
+            with httpx.Client(base_url=live.url, timeout=120) as client:
                 while not stop.is_set():
                     steps.append(client.get("/api/ps").status_code)
 
@@ -222,7 +222,7 @@ def test_a_stuck_load_is_given_up_and_leaves_nothing(tmp_path, files, monkeypatc
     def stuck(path, *, on_progress, **arguments):
         try:
             on_progress(0.25)
-            let_go.wait(20)
+            let_go.wait(120)
             return load(path, on_progress=on_progress, **arguments)
         finally:
             ended.set()
@@ -235,6 +235,6 @@ def test_a_stuck_load_is_given_up_and_leaves_nothing(tmp_path, files, monkeypatc
         monkeypatch.setattr(Model, "load", load)
         assert ask(live, "b").status_code == 200, "others are not held up"
         let_go.set()
-        assert ended.wait(20)
+        assert ended.wait(120)
         live.until(lambda: [model.source.name for model in live.context.models.running()] == ["b:latest"])
         assert ask(live, "a").status_code == 200

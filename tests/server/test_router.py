@@ -54,7 +54,7 @@ def test_a_path_in_another_spelling_is_redirected(live, method, path, status, lo
 
 def raw(live, text):
     host, port = live.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         connection.sendall(text.encode())
         return connection.recv(65536).decode()
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import ollama
 import pytest
+from langchain_core.messages import AIMessageChunk, ToolMessage
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
 from pydantic import BaseModel
-from target import DIMENSIONS, ENCODER, MODEL, OPTIONS, TOOLS_MODEL, URL, weather
+from target import AGENT, DIMENSIONS, ENCODER, MODEL, OPTIONS, TOOLS_MODEL, URL, weather
 
 QUESTION = "Say hello."
 
@@ -51,6 +52,18 @@ def test_tools_reach_a_model_that_knows_them():
     bound = chat_model(TOOLS_MODEL).bind_tools([weather]).invoke("Weather in Oslo?")
     assert bound.content or bound.tool_calls
     assert bound.usage_metadata["input_tokens"] > plain.usage_metadata["input_tokens"] + 50
+
+
+def test_an_agent_calls_a_tool_and_tells_what_it_said():
+    model = ChatOllama(model=AGENT, base_url=URL, reasoning=True).bind_tools([weather])
+    answer = model.invoke("Weather in Oslo?")
+    [call] = answer.tool_calls
+    assert (call["name"], call["args"]) == ("weather", {"city": "Oslo", "days": 2})
+    assert (answer.content, answer.additional_kwargs["reasoning_content"]) == ("I look.", "I need the weather.")
+    streamed = sum(model.stream("Weather in Oslo?"), AIMessageChunk(""))
+    assert [call["args"] for call in streamed.tool_calls] == [{"city": "Oslo", "days": 2}]
+    result = ToolMessage(weather("Oslo"), tool_call_id=call["id"])
+    assert model.invoke([("user", "Weather in Oslo?"), answer, result]).content == "11 degrees."
 
 
 def test_tools_are_refused_where_the_model_has_none():

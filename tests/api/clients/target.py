@@ -3,8 +3,8 @@
 import os
 
 URL = os.environ["OLLAMA_HOST"]
-#: a model that chats, one that also knows tools, and an encoder
-MODEL, TOOLS_MODEL, ENCODER = os.environ["CLIENT_MODELS"].split()
+#: a model that chats, one that also knows tools, an encoder, and one that thinks and calls a tool
+MODEL, TOOLS_MODEL, ENCODER, AGENT = os.environ["CLIENT_MODELS"].split()
 #: 384 numbers a text, as all-MiniLM-L6-v2 gives them
 DIMENSIONS = 384
 OPTIONS = {"num_predict": 8, "temperature": 0.0, "seed": 1}
