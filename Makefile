@@ -13,7 +13,7 @@ help:
 	@echo "make test-clients llama-index and litellm against the server"
 	@echo "make fuzz     ten thousand requests from our own OpenAPI document"
 	@echo "make build    .venv with an editable install"
-	@echo "make bench    benchmarks (see bench/README.md for the comparison with llama.cpp)"
+	@echo "make bench    benchmarks; against llama.cpp where OLLAMACORE_PEER_PYTHON has it (bench/README.md)"
 	@echo "make lint     ruff, mypy, cython-lint"
 	@echo "make asan     the suite under AddressSanitizer and UBSan, in build/asan"
 	@echo "make wheel    one abi3 wheel in dist/"
@@ -88,6 +88,8 @@ fuzz: $(VENV)/test-tools
 bench: $(VENV)/test-tools
 	$(BIN)/python -m bench.kernels
 	$(BIN)/python -m pytest bench --benchmark-sort=name
+	$(BIN)/python -m bench.compare "$$($(BIN)/python -c 'from tests.fetch import SMOLLM2, fetch; print(fetch(SMOLLM2))')" \
+	    $(if $(OLLAMACORE_PEER_PYTHON),,--only ours)
 
 lint: $(VENV)/test-tools
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'

@@ -1,4 +1,6 @@
-"""How fast models load, and what they then take: python -m bench.bench_load [FORMAT ...] [--megabytes 512].
+"""How fast models load, and what they then take.
+
+    python -m bench.bench_load [FORMAT or FILE ...] [--megabytes 512] [--save]
 
 For every format a model of that many megabytes is generated (real shapes, random codes, sane scales) and loaded from
 the page cache in a process of its own, several times. Printed are seconds per gigabyte (best and median), and the peak
@@ -19,6 +21,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from bench.machine import results_file, stamp
 from ollamacore import Model, _core
 
 WIDTH, FEED_FORWARD, HEADS, KV_HEADS = 2048, 8192, 16, 4
@@ -110,6 +113,7 @@ def measure(path: Path, rounds: int) -> dict[str, float]:
         times.append(time.perf_counter() - start)
         after = resident("VmRSS")
         model.close()
+        del model  # and its vocabulary, before the next load
     gigabytes = size / 1e9
     return {
         "best": min(times) / gigabytes,
@@ -119,12 +123,21 @@ def measure(path: Path, rounds: int) -> dict[str, float]:
     }
 
 
+def keep(label: str, row: dict[str, float]) -> None:
+    """Put the figures beside those of other files."""
+    target = results_file("load")
+    kept = json.loads(target.read_text()) if target.exists() else {}
+    kept[label] = {**stamp(), **row}
+    target.write_text(json.dumps(kept, indent=1) + "\n")
+
+
 def main() -> None:
     """Generate, load, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.bench_load", description=__doc__)
     parser.add_argument("formats", nargs="*", help="GGUF type names, or paths of files (default: all formats)")
     parser.add_argument("--megabytes", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--save", action="store_true", help="keep the figures under bench/results")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -142,6 +155,8 @@ def main() -> None:
         label = Path(name).stem[:24]
         figures = f"{row['best']:9.3f} {row['median']:7.3f} {row['peak']:16.3f} {row['after']:6.3f}"
         print(f"{label:24} {figures}", flush=True)
+        if args.save:
+            keep(Path(name).stem.lower(), row)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ oc_status oc_engine_load_packed(oc_engine *engine, const void *packed, size_t n_
 oc_status oc_engine_load_source(oc_engine *engine, char *err);
 /* All packed weights; NULL and 0 after oc_engine_load_source. */
 const void *oc_engine_packed_weights(const oc_engine *engine, size_t *n_bytes);
-#define OC_PACKED_LAYOUT 1 /* goes up when a packed block, or the place of a matrix, changes */
+#define OC_PACKED_LAYOUT 2 /* goes up when a packed block, or the place of a matrix, changes */
 
 /* Bytes that the engine has reserved: packed weights, KV pool, scratch. */
 size_t oc_engine_weight_bytes(const oc_engine *engine);

@@ -11,7 +11,6 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite, prod
 from pathlib import Path
@@ -89,6 +88,8 @@ _ARRAY_DTYPES = {
     10: "<u8", 11: "<i8", 12: "<f8",
 }  # fmt: skip
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+#: what follows the number of dimensions of a tensor: its shape, type and offset
+_PLACES = {n: struct.Struct(f"<{n}QIQ") for n in range(1, MAX_DIMENSIONS + 1)}
 #: tensor types whose values are read here (norm weights, biases, rope factors)
 _FLOATS = {"F32": np.float32, "F16": np.float16}
 _SMALLEST_ENTRY = 8 + 4 + 1
@@ -96,8 +97,7 @@ _SMALLEST_TENSOR = 8 + 4 + 8 + 4 + 8
 _REQUIRED: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One row of the tensor directory. `shape[0]` is contiguous; `offset` counts from the file's start."""
 
     name: str
@@ -171,10 +171,10 @@ class _Reader:
 
     def take(self, size: int, what: str) -> int:
         """Move past `size` bytes and return where they start."""
-        if size > self.left:
-            raise InvalidFileError(f"the file ends inside {what}")
         start = self.position
-        self.position += size
+        if size > len(self.view) - start:
+            raise InvalidFileError(f"the file ends inside {what}")
+        self.position = start + size
         return start
 
     def u32(self, what: str) -> int:
@@ -183,8 +183,11 @@ class _Reader:
     def u64(self, what: str) -> int:
         return int(_U64.unpack_from(self.view, self.take(8, what))[0])
 
+    def fields(self, layout: struct.Struct, what: str) -> tuple[int, ...]:
+        return layout.unpack_from(self.view, self.take(layout.size, what))
+
     def text(self, limit: int, what: str) -> str:
-        size = self.u64(f"the length of {what}")
+        size = self.u64(what)
         if size > limit:
             raise InvalidFileError(f"{what} has {size} bytes, more than {limit}")
         self.text_left -= size
@@ -297,18 +300,17 @@ def _read_tensor(reader: _Reader, index: int, alignment: int) -> TensorInfo:
     name = reader.text(MAX_TENSOR_NAME_BYTES, f"the name of tensor {index}")
     if not name:
         raise InvalidFileError(f"tensor {index} has no name")
-    dimensions = reader.u32(f"tensor {name!r}")
-    if not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise InvalidFileError(f"tensor {name!r} has {dimensions} dimensions")
-    shape = tuple(reader.u64(f"the shape of tensor {name!r}") for _ in range(dimensions))
+    what = f"tensor {name!r}"
+    dimensions = reader.u32(what)
+    if dimensions not in _PLACES:
+        raise InvalidFileError(f"{what} has {dimensions} dimensions")
+    *shape, number, offset = reader.fields(_PLACES[dimensions], what)
     if 0 in shape:
-        raise InvalidFileError(f"tensor {name!r} has a dimension of 0")
-    number = reader.u32(f"the type of tensor {name!r}")
-    offset = reader.u64(f"the offset of tensor {name!r}")
+        raise InvalidFileError(f"{what} has a dimension of 0")
     if offset % alignment:
-        raise InvalidFileError(f"the offset of tensor {name!r} is not a multiple of {alignment}")
-    kind, size = _tensor_bytes(name, shape, number)
-    return TensorInfo(name, shape, number, kind.name, offset, size)
+        raise InvalidFileError(f"the offset of {what} is not a multiple of {alignment}")
+    kind, size = _tensor_bytes(name, tuple(shape), number)
+    return TensorInfo(name, tuple(shape), number, kind.name, offset, size)
 
 
 def _read_tensors(reader: _Reader, count: int, alignment: int) -> dict[str, TensorInfo]:
@@ -319,10 +321,7 @@ def _read_tensors(reader: _Reader, count: int, alignment: int) -> dict[str, Tens
             raise InvalidFileError(f"tensor {info.name!r} occurs twice")
         found[info.name] = info
     start = -(-reader.position // alignment) * alignment
-    placed = {
-        name: TensorInfo(name, info.shape, info.type, info.type_name, start + info.offset, info.n_bytes)
-        for name, info in found.items()
-    }
+    placed = {name: info._replace(offset=start + info.offset) for name, info in found.items()}
     _check_places(placed, len(reader.view))
     return placed
 
@@ -380,11 +379,17 @@ class GGUFFile:
         self.metadata = MappingProxyType(metadata)
         self.alignment = _read_alignment(reader, metadata)
         self.tensors = MappingProxyType(_read_tensors(reader, n_tensors, self.alignment))
+        self._header_bytes = reader.position
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open and check a file: InvalidFileError, UnsupportedModelError, or OSError if it cannot be read."""
         return cls(path)
+
+    def drop_header(self) -> None:
+        """Let go of the memory that the header takes; what is read of it again comes from the page cache."""
+        if self._view is not None and isinstance(self._view.obj, mmap.mmap):
+            self._view.obj.madvise(mmap.MADV_DONTNEED, 0, self._header_bytes)
 
     def close(self) -> None:
         """Let go of the mapping; it is unmapped when the last view of it is gone."""

@@ -100,7 +100,7 @@ def memory_of(plan: Plan, request: MemoryRequest, limit: int | None) -> Memory:
         return packed if asked else in_file
     if limit is None or packed.least <= limit:
         return packed
-    size = sum(tensor.n_bytes for tensor in plan.source_tensors())
+    size = plan.source_bytes()
     return in_file if max(size, in_file.least) <= limit else packed
 
 

@@ -8,9 +8,8 @@ import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -35,7 +34,7 @@ from ollamacore.errors import (
 )
 from ollamacore.gguf import GGUFFile
 from ollamacore.grammar import compile_format
-from ollamacore.memory import BETWEEN_STEPS, MAX_SEQS, MAX_TOKENS, MemoryRequest, memory_of
+from ollamacore.memory import BETWEEN_STEPS, MAX_SEQS, MAX_TOKENS, Memory, MemoryRequest, memory_of
 from ollamacore.prefix import BLOCK
 from ollamacore.prefix_store import PrefixFile, PrefixStore
 from ollamacore.prompt.answer import AnswerParser
@@ -142,31 +141,18 @@ class Model:
         if not 0 <= prefix_share <= 1:
             raise InvalidOptionError(f"prefix_share must lie between 0 and 1, not {prefix_share}")
         file = GGUFFile.open(path)
-        plan = build_plan(file, context)
-        request = MemoryRequest(context, kv_bytes, kv_type, repack)
-        available = machine.available_memory() if memory is None else memory
-        sizes = memory_of(plan, request, available)
-        blocks = sizes.blocks(available)
-        threads = threads or machine.usable_threads()
-        engine = _core.Engine(
-            n_threads=min(max(threads, len(machine.allowed_cpus())), 64),
-            max_tokens=sizes.limits.tokens,
-            max_outputs=sizes.limits.outputs,
-            max_seqs=sizes.limits.sequences,
-            kv=plan.kv,
-            kv_type=sizes.kv_type,
-            kv_blocks=blocks,
-            state_size=plan.state_size,
-            n_sequences=sizes.limits.sequences + BETWEEN_STEPS,
-            n_saved=sizes.saved_states,
-        )
-        for kernel in machine.refused_kernels():
-            log.warning("%s gives wrong products on this processor and is not used", kernel)
-        engine.n_threads = threads
-        plan.install(engine)
-        cache = Path(packed_cache) if packed_cache else None
-        work = partial(load_weights, engine, plan, repack=sizes.is_packed, packed_cache=cache)
-        tokenizer = _load_beside(engine, work, file, plan, on_progress)
+        with ThreadPoolExecutor(2, "ollamacore-load") as beside:
+            # takes as long as some hundred megabytes of weights
+            vocabulary = beside.submit(_read_vocabulary, file)
+            plan = build_plan(file, context)
+            available = machine.available_memory() if memory is None else memory
+            sizes = memory_of(plan, MemoryRequest(context, kv_bytes, kv_type, repack), available)
+            blocks = sizes.blocks(available)
+            threads = threads or machine.usable_threads()
+            engine = _new_engine(plan, sizes, blocks, threads)
+            cache = Path(packed_cache) if packed_cache else None
+            weights = beside.submit(load_weights, engine, plan, repack=sizes.is_packed, packed_cache=cache)
+            _await_load(engine, (weights, vocabulary), plan.source_bytes(), on_progress)
         kept = None
         if prefix_store and not plan.state_size:  # blocks without a state are of no use
             kept = prefix_store.of(Path(path), sizes.kv_type, sizes.kv_block)
@@ -174,7 +160,7 @@ class Model:
             file,
             plan,
             engine,
-            tokenizer,
+            vocabulary.result(),
             context if plan.is_encoder else blocks * BLOCK,
             threads=threads,
             lookup=machine.lookup_wanted() if lookup is None else lookup,
@@ -497,32 +483,51 @@ def _step_through(
         position = end
 
 
-def _load_beside(
-    engine: _core.Engine,
-    work: Callable[[], None],
-    file: GGUFFile,
-    plan: Plan,
-    on_progress: Callable[[float], None] | None,
-) -> Tokenizer:
-    """Load the weights and, beside them, the vocabulary: it takes as long as half a gigabyte of weights.
+def _new_engine(plan: Plan, sizes: Memory, blocks: int, threads: int) -> _core.Engine:
+    """An engine with the plan installed, and room for a thread on every processor."""
+    for kernel in machine.refused_kernels():
+        log.warning("%s gives wrong products on this processor and is not used", kernel)
+    engine = _core.Engine(
+        n_threads=min(max(threads, len(machine.allowed_cpus())), 64),
+        max_tokens=sizes.limits.tokens,
+        max_outputs=sizes.limits.outputs,
+        max_seqs=sizes.limits.sequences,
+        kv=plan.kv,
+        kv_type=sizes.kv_type,
+        kv_blocks=blocks,
+        state_size=plan.state_size,
+        n_sequences=sizes.limits.sequences + BETWEEN_STEPS,
+        n_saved=sizes.saved_states,
+    )
+    engine.n_threads = threads
+    plan.install(engine)
+    return engine
 
-    What `on_progress` raises ends the load.
-    """
-    report = on_progress or (lambda _: None)
-    total = sum(tensor.n_bytes for tensor in plan.source_tensors())
-    report(0.0)
-    with ThreadPoolExecutor(1, "ollamacore-load") as beside:
-        loading = beside.submit(work)
-        try:
-            tokenizer = Tokenizer.from_gguf(file)
-            while not wait([loading], PROGRESS_SECONDS).done:
-                report(min(engine.loaded_bytes / total, 1.0))
-        except BaseException:
-            engine.cancel_load()
-            raise
-        loading.result()
-    report(1.0)
+
+def _read_vocabulary(file: GGUFFile) -> Tokenizer:
+    tokenizer = Tokenizer.from_gguf(file)
+    file.drop_header()
     return tokenizer
+
+
+def _await_load(
+    engine: _core.Engine, work: Sequence[Future[Any]], total: int, on_progress: Callable[[float], None] | None
+) -> None:
+    """Wait for everything that a load consists of. What a part of it or `on_progress` raises ends the load."""
+    report = on_progress or (lambda _: None)
+    try:
+        report(0.0)
+        waiting = set(work)
+        while waiting:
+            done, waiting = wait(waiting, PROGRESS_SECONDS, FIRST_EXCEPTION)
+            for part in done:
+                part.result()
+            if waiting:
+                report(min(engine.loaded_bytes / total, 1.0))
+        report(1.0)
+    except BaseException:
+        engine.cancel_load()
+        raise
 
 
 def _close_all() -> None:

@@ -185,7 +185,6 @@ static const int8_t oc_book_iq2[16] = {8, 25, 43, 0, 0, 0, 0, 0, -8, -25, -43};
 static const int8_t oc_book_iq3_xxs[16] = {4,  12,  20,  28,  36,  44,  52,  62,
                                            -4, -12, -20, -28, -36, -44, -52, -62};
 static const int8_t oc_book_iq3_s[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
-static const int8_t oc_book_ternary[16] = {-1, 0, 1, 2};
 
 /* ---- as the kernels stream them: 8 rows ---- */
 
@@ -353,8 +352,11 @@ static inline uint32_t oc_mxfp4_scale_bits(uint8_t e) {
     X(iq2_xs, oc_packed_book16, oc_book_iq2, 43, 0.125f)                                                     \
     X(iq2_xxs, oc_packed_book32, oc_book_iq2, 43, 0.125f)                                                    \
     X(iq1_m, oc_packed_book16, oc_book_iq1, 9, 0.125f)                                                       \
-    X(iq1_s, oc_packed_book32, oc_book_iq1, 9, 0.125f)                                                       \
-    X(tq1_0, oc_packed_book32, oc_book_ternary, 2, 1.0f)                                                     \
-    X(tq2_0, oc_packed_book32, oc_book_ternary, 2, 1.0f)
+    X(iq1_s, oc_packed_book32, oc_book_iq1, 9, 0.125f)
+
+/* Formats that are q2_k with a scale and a minimum of 1: X(suffix). */
+#define OC_TERNARIES(X)                                                                                      \
+    X(tq1_0)                                                                                                 \
+    X(tq2_0)
 
 #endif

@@ -135,34 +135,3 @@ void oc_read_iq1_s(const oc_block_iq1_s *in, oc_book_block *out) {
         put_2(out, g, oc_grid_iq1[in->qs[g] | high << 8], bits & 0x8000 ? 255 : 0);
     }
 }
-
-/* Two times n codes at once: `low` and `high` are 16 elements apart. */
-static inline void put_digits(uint8_t *to, const uint8_t *low, int low_power, const uint8_t *high, int high_power,
-                              int n) {
-    /* The byte is a fraction of 256; digits before are shifted out, the next one is its whole part times 3. */
-    for (int i = 0; i < n; i++)
-        to[i] = (uint8_t)((low[i] * low_power & 255) * 3 >> 8 | (high[i] * high_power & 255) * 3 >> 8 << 4);
-}
-
-void oc_read_tq1_0(const oc_block_tq1_0 *in, oc_book_block *out) {
-    static const uint8_t power[5] = {1, 3, 9, 27, 81};
-    out->d = in->d;
-    for (int s = 0; s < 8; s++) put_scale_32(out, s, 1);
-    for (int n = 0; n < 5; n++) put_digits(out->qs[n], in->qs, power[n], in->qs + 16, power[n], 16);
-    for (int n = 0; n < 2; n++)
-        put_digits(out->qs[5 + n], in->qs + 32, power[2 * n], in->qs + 32, power[2 * n + 1], 16);
-    uint8_t tail[16]; /* elements 240 to 255: digit n of the four last bytes */
-    for (int n = 0; n < 4; n++)
-        for (int i = 0; i < 4; i++) tail[4 * n + i] = (uint8_t)(in->qh[i] * power[n]);
-    put_digits(out->qs[7], in->qs + 32, power[4], tail, 1, 16);
-}
-
-void oc_read_tq2_0(const oc_block_tq2_0 *in, oc_book_block *out) {
-    out->d = in->d;
-    for (int s = 0; s < 8; s++) {
-        const uint8_t *qs = in->qs + s / 4 * 32;
-        put_scale_32(out, s, 1);
-        for (int i = 0; i < 16; i++)
-            out->qs[s][i] = (uint8_t)((qs[i] >> (s % 4 * 2) & 3) | (qs[16 + i] >> (s % 4 * 2) & 3) << 4);
-    }
-}

@@ -24,6 +24,10 @@ typedef struct {
 OC_BOOKS(OC_BOOK)
 #undef OC_BOOK
 
+#define OC_TERNARY(suffix) void oc_read_##suffix(const oc_block_##suffix *in, oc_block_q2_k *out);
+OC_TERNARIES(OC_TERNARY)
+#undef OC_TERNARY
+
 /* Codes of packed blocks, one byte each, in vectors of [8 rows][4 consecutive elements]. The loops run
  * over whole vectors, which any compiler turns into vector instructions. */
 
@@ -124,5 +128,10 @@ static inline void oc_codes_mxfp4(const oc_packed_mxfp4 *w, uint8_t q[256]) {
     }
 OC_BOOKS(OC_BOOK)
 #undef OC_BOOK
+
+#define OC_TERNARY(suffix)                                                                                   \
+    static inline void oc_codes_##suffix(const oc_packed_q2_k *w, uint8_t q[2048]) { oc_codes_q2_k(w, q); }
+OC_TERNARIES(OC_TERNARY)
+#undef OC_TERNARY
 
 #endif

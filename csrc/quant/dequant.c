@@ -185,3 +185,16 @@ void oc_dequantize_mxfp4(const void *row, float *y, int64_t k) {
     }
 OC_BOOKS(OC_BOOK)
 #undef OC_BOOK
+
+#define OC_TERNARY(suffix)                                                                                   \
+    void oc_dequantize_##suffix(const void *row, float *y, int64_t k) {                                      \
+        const oc_block_##suffix *block = row;                                                                \
+        for (int64_t b = 0; b < k / 256; b++) {                                                              \
+            oc_block_q2_k same;                                                                              \
+            oc_read_##suffix(block + b, &same);                                                              \
+            const float d = oc_f16_to_f32(same.d);                                                           \
+            for (int e = 0; e < 256; e++) y[256 * b + e] = d * (float)(two_bits(same.qs, e) - 1);            \
+        }                                                                                                    \
+    }
+OC_TERNARIES(OC_TERNARY)
+#undef OC_TERNARY

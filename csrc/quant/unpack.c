@@ -65,6 +65,11 @@ static void unpack_block_q8_0(const oc_packed_q8_0 *in, int r, float *y) {
     for (int e = 0; e < 32; e++) y[e] = oc_f16_to_f32(in->d[r]) * (float)in->qs[e / 4][r][e % 4];
 }
 
+#define OC_TERNARY(suffix)                                                                                   \
+    UNPACK_BLOCK(suffix, oc_packed_q2_k, uint8_t, 256, 256, HALF(d), 1, d * (q - m))
+OC_TERNARIES(OC_TERNARY)
+#undef OC_TERNARY
+
 #define OC_FORMAT(type, name, suffix, block, file, packed, f32)                                              \
     void oc_unpack_row_##suffix(const void *src, int64_t k, int64_t row, float *y) {                         \
         int64_t n_blocks = k / block;                                                                        \

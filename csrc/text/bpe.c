@@ -14,9 +14,17 @@ static int alphabet_byte(uint32_t code) {
     return n < 0x21 ? (int)n : n < 0x43 ? (int)(n - 0x21 + 0x7F) : 0xAD;
 }
 
+/* Most pieces have nothing else. */
+static inline bool is_plain(uint8_t c) { return c >= 0x21 && c <= 0x7E; }
+
 size_t oc_bpe_decode(const uint8_t *text, size_t length, uint8_t *bytes) {
     size_t count = 0, width;
     for (size_t at = 0; at < length; at += width) {
+        width = 1;
+        if (is_plain(text[at])) {
+            bytes[count++] = text[at];
+            continue;
+        }
         int byte = alphabet_byte(oc_utf8_get(text + at, length - at, &width));
         if (byte >= 0) {
             bytes[count++] = (uint8_t)byte;
@@ -31,7 +39,8 @@ size_t oc_bpe_decode(const uint8_t *text, size_t length, uint8_t *bytes) {
 bool oc_bpe_is_spelled(const uint8_t *text, size_t length) {
     size_t width;
     for (size_t at = 0; at < length; at += width) {
-        if (alphabet_byte(oc_utf8_get(text + at, length - at, &width)) < 0) return false;
+        width = 1;
+        if (!is_plain(text[at]) && alphabet_byte(oc_utf8_get(text + at, length - at, &width)) < 0) return false;
     }
     return true;
 }

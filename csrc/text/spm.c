@@ -51,7 +51,10 @@ void oc_spm_load_neighbours(oc_vocab *vocab) {
         if (type == OC_TOKEN_CONTROL || type == OC_TOKEN_UNKNOWN || type == OC_TOKEN_BYTE) continue;
         size_t length;
         const uint8_t *bytes = oc_vocab_bytes(vocab, (int32_t)id, &length);
-        for (size_t i = 1; i < length; i++) vocab->neighbours[bytes[i - 1]][bytes[i] >> 5] |= 1u << (bytes[i] & 31);
+        for (size_t i = 1; i < length; i++) {
+            uint32_t *word = &vocab->neighbours[bytes[i - 1]][bytes[i] >> 5], bit = 1u << (bytes[i] & 31);
+            if (!(*word & bit)) *word |= bit; // mostly known: a write would have the next read wait
+        }
     }
 }
 

@@ -138,6 +138,15 @@ int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t l
 /* The piece that a key of this hash is, if it is one, or OC_NO_TOKEN. */
 int32_t oc_vocab_likely(const oc_vocab *vocab, uint32_t hash);
 
+/* The last 1 to 7 bytes of a key, each at least once, without a loop. */
+static inline uint64_t oc_text_tail(const uint8_t *data, size_t length) {
+    if (length < 4) return data[0] | (uint64_t)data[length / 2] << 8 | (uint64_t)data[length - 1] << 16;
+    uint32_t first, last;
+    memcpy(&first, data, 4);
+    memcpy(&last, data + length - 4, 4);
+    return first | (uint64_t)last << 32;
+}
+
 /* A multiply-and-fold hash, 8 bytes at a time. */
 static inline uint32_t oc_text_hash(const uint8_t *data, size_t length) {
     uint64_t h = length * 0x9E3779B97F4A7C15u, word;
@@ -147,9 +156,7 @@ static inline uint32_t oc_text_hash(const uint8_t *data, size_t length) {
         h ^= h >> 32;
     }
     if (length) {
-        word = 0;
-        memcpy(&word, data, length);
-        h = (h ^ word) * 0xD6E8FEB86659FD93u;
+        h = (h ^ oc_text_tail(data, length)) * 0xD6E8FEB86659FD93u;
         h ^= h >> 32;
     }
     h *= 0xD6E8FEB86659FD93u;

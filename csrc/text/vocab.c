@@ -53,6 +53,8 @@ bool oc_strings_get(const oc_strings *strings, size_t i, const uint8_t **data, s
 
 /* ---- Index ------------------------------------------------------------------------------------------------------- */
 
+#define INDEX_BATCH 16
+
 static const uint8_t *piece_key(const oc_vocab *vocab, int32_t id, size_t *length) {
     return vocab->model == OC_TOKENS_BPE ? oc_vocab_bytes(vocab, id, length) : oc_vocab_text(vocab, id, length);
 }
@@ -64,11 +66,9 @@ uint32_t oc_table_slots(size_t count) {
 }
 
 /* The first of several equal pieces keeps the place. */
-static oc_status index_add(oc_vocab *vocab, int32_t id, char *err) {
+static oc_status index_add(oc_vocab *vocab, int32_t id, uint32_t hash, char *err) {
     size_t length, other_length;
     const uint8_t *key = piece_key(vocab, id, &length);
-    if (length == 0) return OC_OK;
-    uint32_t hash = oc_text_hash(key, length);
     for (uint32_t at = hash & vocab->index_mask, probes = 0;; at = (at + 1) & vocab->index_mask) {
         oc_index_slot *slot = &vocab->index[at];
         if (slot->id == OC_NO_TOKEN) {
@@ -76,12 +76,28 @@ static oc_status index_add(oc_vocab *vocab, int32_t id, char *err) {
             if (length > vocab->longest) vocab->longest = (uint32_t)length;
             return OC_OK;
         }
-        const uint8_t *other = piece_key(vocab, slot->id, &other_length);
-        if (slot->hash == hash && other_length == length && memcmp(other, key, length) == 0) return OC_OK;
+        if (slot->hash == hash) {
+            const uint8_t *other = piece_key(vocab, slot->id, &other_length);
+            if (other_length == length && memcmp(other, key, length) == 0) return OC_OK;
+        }
         if (++probes > OC_PROBE_MAX) {
             return oc_text_fail(err, "token ", (uint64_t)id, " collides with too many others", NULL, 0);
         }
     }
+}
+
+/* Several at a time, so that their slots, which lie anywhere, are fetched side by side. */
+static oc_status index_batch(oc_vocab *vocab, const int32_t *ids, size_t count, char *err) {
+    uint32_t hashes[INDEX_BATCH];
+    for (size_t i = 0; i < count; i++) {
+        size_t length;
+        const uint8_t *key = piece_key(vocab, ids[i], &length);
+        hashes[i] = oc_text_hash(key, length);
+        __builtin_prefetch(&vocab->index[hashes[i] & vocab->index_mask], 1);
+    }
+    oc_status status = OC_OK;
+    for (size_t i = 0; i < count && !status; i++) status = index_add(vocab, ids[i], hashes[i], err);
+    return status;
 }
 
 int32_t oc_vocab_find_hashed(const oc_vocab *vocab, const uint8_t *key, size_t length, uint32_t hash) {
@@ -119,32 +135,48 @@ static bool is_first_choice(const oc_vocab *vocab, int32_t id) {
     return is_ordinary(vocab->types[id]) && (vocab->model != OC_TOKENS_BPE || oc_bpe_is_spelled(text, length));
 }
 
-#define AHEAD 8 /* pieces whose slots are on their way from memory */
+/* Ids that wait to be put into the index together. */
+typedef struct index_queue {
+    int32_t ids[INDEX_BATCH];
+    size_t count;
+} index_queue;
 
-static void fetch_slot(const oc_vocab *vocab, int32_t id) {
-    size_t length;
-    const uint8_t *key = piece_key(vocab, id, &length);
-    __builtin_prefetch(&vocab->index[oc_text_hash(key, length) & vocab->index_mask], 1);
+static oc_status index_push(oc_vocab *vocab, index_queue *queue, int32_t id, char *err) {
+    queue->ids[queue->count++] = id;
+    if (queue->count < INDEX_BATCH) return OC_OK;
+    queue->count = 0;
+    return index_batch(vocab, queue->ids, INDEX_BATCH, err);
 }
 
-/* A control or byte token of SentencePiece and WordPiece is never the result of a merge or match, so it is not in the index at all. In byte-level
- * BPE the merges are explicit and may name any token, even a byte that some fine-tune marked as its padding token. */
+/* A control or byte token of SentencePiece and WordPiece is never the result of a merge or match, so it is not in the
+ * index at all. In byte-level BPE the merges are explicit and may name any token, even a byte that some fine-tune
+ * marked as its padding token. */
+static bool is_indexed(const oc_vocab *vocab, uint32_t id) {
+    return vocab->model == OC_TOKENS_BPE || vocab->types[id] == OC_TOKEN_USER_DEFINED;
+}
+
+static oc_status index_all(oc_vocab *vocab, int32_t *later, char *err) {
+    index_queue queue = {.count = 0};
+    size_t n_later = 0;
+    oc_status status = OC_OK;
+    for (uint32_t id = 0; id < vocab->count && !status; id++) {
+        if (vocab->pieces[id].text_length == 0) continue;
+        if (is_first_choice(vocab, (int32_t)id)) status = index_push(vocab, &queue, (int32_t)id, err);
+        else if (is_indexed(vocab, id)) later[n_later++] = (int32_t)id;
+    }
+    for (size_t i = 0; i < n_later && !status; i++) status = index_push(vocab, &queue, later[i], err);
+    return status ? status : index_batch(vocab, queue.ids, queue.count, err);
+}
+
 static oc_status build_index(oc_vocab *vocab, char *err) {
     uint32_t slots = oc_table_slots(vocab->count);
+    int32_t *later = malloc((size_t)vocab->count * sizeof *later);
     vocab->index = malloc((size_t)slots * sizeof *vocab->index);
-    if (!vocab->index) return OC_ERR_NOMEM;
     vocab->index_mask = slots - 1;
-    for (uint32_t i = 0; i < slots; i++) vocab->index[i].id = OC_NO_TOKEN;
-    for (int pass = 0; pass < 2; pass++) {
-        for (uint32_t id = 0; id < vocab->count; id++) {
-            if (id + AHEAD < vocab->count) fetch_slot(vocab, (int32_t)(id + AHEAD));
-            if (is_first_choice(vocab, (int32_t)id) != (pass == 0)) continue;
-            if (pass && vocab->model != OC_TOKENS_BPE && vocab->types[id] != OC_TOKEN_USER_DEFINED) continue;
-            oc_status status = index_add(vocab, (int32_t)id, err);
-            if (status) return status;
-        }
-    }
-    return OC_OK;
+    for (uint32_t i = 0; i < slots && vocab->index; i++) vocab->index[i].id = OC_NO_TOKEN;
+    oc_status status = vocab->index && later ? index_all(vocab, later, err) : OC_ERR_NOMEM;
+    free(later);
+    return status;
 }
 
 /* ---- Pieces ------------------------------------------------------------------------------------------------------ */

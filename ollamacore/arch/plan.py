@@ -822,6 +822,10 @@ class Plan:
         names = dict.fromkeys(name for part in self.matrices.values() for name in part.tensors)
         return [self.file.tensors[name] for name in names]
 
+    def source_bytes(self) -> int:
+        """Bytes of these tensors in the file."""
+        return sum(tensor.n_bytes for tensor in self.source_tensors())
+
     def tensors(self) -> set[str]:
         """The tensors of the file that the plan reads, or knows to be of no use."""
         parts = (*self.matrices.values(), *self.tables.values(), *self.vectors.values())

@@ -138,6 +138,15 @@ def test_values_cannot_be_written(write):
         assert file.data("a.weight").readonly
 
 
+def test_header_is_read_again_after_it_was_dropped(write):
+    with GGUFFile.open(write(small())) as file:
+        scores, tokens = file.get("scores", np.ndarray), file.get("tokens", StringArray)
+        file.drop_header()
+        assert scores.tolist() == [0.0, -1.5, 3.0]
+        assert tokens[2] == "né"
+    file.drop_header()
+
+
 def test_views_outlive_close_but_data_is_refused(write):
     file = GGUFFile.open(write(small()))
     scores, tokens = file.get("scores", np.ndarray), file.get("tokens", StringArray)

@@ -3,7 +3,7 @@
 import pytest
 
 import ollamacore
-from ollamacore import Model, OutOfMemoryError
+from ollamacore import InvalidFileError, Model, OutOfMemoryError
 from ollamacore.memory import Memory, StepLimits
 from tests.generate.tiny import tiny_model
 
@@ -69,3 +69,12 @@ def test_progress_is_told_and_may_end_the_load(path):
 
     with pytest.raises(TimeoutError, match=r"at 0\.0"):
         ollamacore.load(path, on_progress=stop)
+
+
+def test_vocabulary_that_cannot_be_read_ends_the_load(path, monkeypatch):
+    def refuse(_):
+        raise InvalidFileError("no vocabulary")
+
+    monkeypatch.setattr("ollamacore.tokenizer.Tokenizer.from_gguf", refuse)
+    with pytest.raises(InvalidFileError, match="no vocabulary"):
+        ollamacore.load(path)
