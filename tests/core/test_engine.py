@@ -1,6 +1,5 @@
 """The engine below the scheduler: plans, sequences, steps. Weights come from a tiny generated model."""
 
-import dataclasses
 import os
 from array import array
 
@@ -244,7 +243,7 @@ def test_missing_tensor_is_named(path, monkeypatch):
 def test_unsupported_tensor_type_is_named(path):
     plan = build_plan(GGUFFile.open(path))
     info = plan.file.tensors["blk.0.attn_output.weight"]
-    changed = dataclasses.replace(info, type=99, type_name="Q99")
+    changed = info._replace(type=99, type_name="Q99")
     plan.file.tensors = {**plan.file.tensors, info.name: changed}
     engine = _core.Engine(
         n_threads=1,

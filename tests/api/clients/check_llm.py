@@ -1,6 +1,7 @@
 """llm with llm-ollama, which finds its models by /api/tags and /api/show."""
 
 import asyncio
+import json
 
 import llm
 import pytest
@@ -40,10 +41,10 @@ def test_async_prompt():
     assert asyncio.run(scenario()) == llm.get_model(MODEL).prompt(QUESTION, **OPTIONS).text()
 
 
-def test_a_schema_is_refused_in_words():
-    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
-    with pytest.raises(Exception, match="format is not supported by this server"):
-        llm.get_model(MODEL).prompt("Name a city.", schema=schema, stream=False).text()
+def test_schema():
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}}, "required": ["name"]}
+    answer = llm.get_model(MODEL).prompt("Name a city.", schema=schema, stream=False, **OPTIONS | {"num_predict": 60})
+    assert json.loads(answer.text()).keys() == {"name"}
 
 
 def test_embeddings():
