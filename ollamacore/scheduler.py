@@ -195,7 +195,7 @@ class Scheduler:
     def _wait(self) -> bool:
         """Until there is something to do; False: it is to end."""
         with self._wake:
-            while not (self._closing or self._waiting or self._calls or self._active):
+            while not (self._closing or self._waiting or self._calls or self._active or self._parked):
                 self._wake.wait()
             return not self._closing
 
@@ -265,10 +265,12 @@ class Scheduler:
             with self._wake:
                 self._waiting.popleft()
             try:
-                self._active.append(self._start(generation))
-                generation.report(self._active[-1].cached)
+                run = self._start(generation)
             except BaseException as error:  # noqa: BLE001 - one request's boundary
                 self._refuse(generation, "error", error)
+            else:
+                self._active.append(run)
+                self._report(run)
 
     def _has_room(self, n_tokens: int) -> bool:
         """Whether the pool holds so many tokens and one block more; a run alone may always try."""
@@ -530,15 +532,17 @@ class Scheduler:
         run.stream.give_up()
         (self._active if run in self._active else self._parked).remove(run)
         self._count(run, reason)
-        if reason != "error":
-            self._prefixes.add(run.tokens, run.sequence, ended=True)
-        run.sequence.close()
-        self._prefixes.trim()
-        if text is None:
-            text = run.assembler.flush() if reason in ("stop", "length") else ""
-        chunk = self._chunk(run, text)
-        chunk.done_reason, chunk.stats, chunk.error = reason, self._stats(run), _public(error) if error else None
-        self._deliver(run.generation, chunk)
+        try:
+            if reason != "error":
+                self._prefixes.add(run.tokens, run.sequence, ended=True)
+            run.sequence.close()
+            self._prefixes.trim()
+        finally:  # whatever fails, somebody waits for the end
+            if text is None:
+                text = run.assembler.flush() if reason in ("stop", "length") else ""
+            chunk = self._chunk(run, text)
+            chunk.done_reason, chunk.stats, chunk.error = reason, self._stats(run), _public(error) if error else None
+            self._deliver(run.generation, chunk)
 
     def _count(self, run: _Run, reason: DoneReason) -> None:
         counters = self._counters

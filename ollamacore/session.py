@@ -106,6 +106,7 @@ class Generation:
         self.stats: Stats | None = None
         self.done_reason: DoneReason | None = None
         self._queue: queue.SimpleQueue[Chunk] | None = None
+        self._is_read = False  # the last chunk has left the queue
         if on_chunk is None:
             self._queue = queue.SimpleQueue()
             on_chunk = self._queue.put
@@ -148,8 +149,9 @@ class Generation:
             raise TypeError("this generation delivers its chunks to a callback")
         EngineThread.need_other()
         try:
-            while self.done_reason is None or not self._queue.empty():
+            while not self._is_read:
                 chunk = self._queue.get()
+                self._is_read = chunk.done_reason is not None
                 if chunk.error is not None:
                     raise chunk.error
                 yield chunk

@@ -167,6 +167,17 @@ def test_small_pool_parks_runs_and_loses_none(tmp_path):
         assert model.kv_blocks_free == 8
 
 
+def test_parked_run_goes_on_when_all_others_have_ended(tmp_path):
+    """Nobody else comes who would wake the engine."""
+    path = scripted_model(tmp_path / "loop.gguf", ["tick "], loop=True)
+    with ollamacore.load(path) as model:
+        block_bytes = model._engine.kv_bytes // model.kv_blocks_free
+    with ollamacore.load(path, kv_bytes=8 * block_bytes, context=200) as model:
+        generations = [model.generate("<|go|>", num_predict=160, num_ctx=200) for _ in range(2)]
+        assert [generation.text() for generation in generations] == ["tick " * 160] * 2
+        assert model.state.parked == 1
+
+
 def test_memory_in_use_grows_with_blocks_in_use(tmp_path):
     path = tiny_model(tmp_path / "tiny.gguf", "llama", tensor_type="Q8_0")
     with ollamacore.load(path) as model:
