@@ -29,6 +29,7 @@ enum {
 
 typedef struct seat {
     OWN_LINE atomic_ullong state;
+    _Atomic(void *) context; /* of the run that a worker is in, also after that has ended without it; or NULL */
 } seat;
 
 static struct {
@@ -177,7 +178,9 @@ static void *worker(void *argument) {
     for (;;) {
         wait_change(state, IDLE);
         if (!replace(thread, POSTED, AT_WORK)) continue; /* the run has ended without us */
+        atomic_store(&pool.seats[thread].context, pool.context);
         take_part(thread);
+        atomic_store(&pool.seats[thread].context, NULL);
         atomic_store(state, IDLE);
         oc_pool_wake();
     }
@@ -187,7 +190,10 @@ static void *worker(void *argument) {
 /* After fork only the caller's thread exists in the child. */
 static void forget_workers(void) {
     pool.n_started = 0;
-    for (int i = 0; i < OC_MAX_THREADS; i++) atomic_store(&pool.seats[i].state, IDLE);
+    for (int i = 0; i < OC_MAX_THREADS; i++) {
+        atomic_store(&pool.seats[i].state, IDLE);
+        atomic_store(&pool.seats[i].context, NULL);
+    }
     atomic_store(&pool.arrived, 0);
     atomic_store(&pool.sleepers, 0);
     pthread_mutex_init(&pool.run_lock, NULL);
@@ -262,8 +268,17 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
     return 0;
 }
 
-void oc_pool_settle(void) {
-    pthread_mutex_lock(&pool.run_lock);
-    for (int t = 1; t <= pool.n_started; t++) await_idle(t);
-    pthread_mutex_unlock(&pool.run_lock);
+typedef struct stay {
+    const seat *seat;
+    const void *context;
+} stay;
+
+static int has_left(const void *context) {
+    const stay *s = context;
+    return atomic_load(&s->seat->context) != s->context;
+}
+
+/* Without the run lock: its holder may be the caller, whose step for another context is under way. */
+void oc_pool_settle(const void *context) {
+    for (int t = 1; t < OC_MAX_THREADS; t++) oc_pool_wait(has_left, &(stay){&pool.seats[t], context});
 }

@@ -29,8 +29,8 @@ void oc_pool_finish(void);
 /* Inside fn: returns when every thread of the run has called it. Writes before it are visible after it. */
 void oc_pool_barrier(void);
 
-/* Returns when every thread has left the runs that ended without it. */
-void oc_pool_settle(void);
+/* Returns when every thread has left the runs with this context, all of which must have ended. */
+void oc_pool_settle(const void *context);
 
 /* A thread in a loose run says what it is at, so that another one can do the same if this one has lost its core. `what`
  * is any number below 2^61 that comes once in a run. Whoever has done it first wins: the thread itself by oc_pool_keep,

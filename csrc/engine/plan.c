@@ -102,7 +102,7 @@ int32_t oc_engine_threads(const oc_engine *engine) { return engine->n_threads; }
 
 void oc_engine_destroy(oc_engine *engine) {
     if (!engine) return;
-    oc_pool_settle(); /* nobody reads it any more */
+    oc_pool_settle(engine); /* nobody reads it any more */
     for (int32_t i = 0; i < engine->n_matrices; i++) free(engine->matrices[i].runs);
     for (int32_t i = 0; i < engine->n_vectors; i++) free(engine->vectors[i].data);
     for (int32_t i = 0; i < engine->n_ropes; i++) free(engine->ropes[i].freq);

@@ -112,7 +112,7 @@ cdef class Engine:
         self._tables.clear()
 
     cdef void _destroy(self) noexcept:
-        """Without the GIL: it waits for the step of another engine, and who finishes that one may wait for the GIL."""
+        """Without the GIL: it waits for threads that are late to leave a step."""
         cdef oc_engine *engine = self._engine
         self._engine, self._logits = NULL, NULL
         with nogil:

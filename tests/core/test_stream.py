@@ -179,17 +179,32 @@ def test_request_is_not_kept_waiting_by_a_stream(scripted):
     assert texts == ["".join(f"w{i} " for i in range(12)), "".join(f"w{i} " for i in range(5))]
 
 
+def small_engine():
+    limits = {"n_threads": 2, "max_tokens": 1, "max_outputs": 1, "max_seqs": 1, "kv_blocks": 1}
+    return _core.Engine(**limits, kv=[(1, 64, 0)], kv_type="f16")
+
+
 def test_engine_closes_while_another_streams(scripted):
-    """It waits for the step of the other, and that one for the GIL, to hand out its token."""
+    """It must not wait for that one, which may wait for the GIL, to hand out its token."""
     begun = threading.Event()
     options = ollamacore.SamplingOptions(num_predict=10**6)
     stream = scripted.submit(scripted.tokenize("<|go|>"), options, lambda chunk: begun.set())
     assert begun.wait(60)
     for _ in range(100):
-        limits = {"n_threads": 2, "max_tokens": 1, "max_outputs": 1, "max_seqs": 1, "kv_blocks": 1}
-        _core.Engine(**limits, kv=[(1, 64, 0)], kv_type="f16").close()
+        small_engine().close()
     assert stream.done_reason is None
     stream.cancel()
+
+
+def test_engine_is_collected_by_a_thread_whose_step_is_under_way(model):
+    """Garbage is collected wherever it is found."""
+
+    def run(engine):
+        with opened(engine) as (_, stream, token):
+            stream.begin(token, 10**6)
+            small_engine()  # and gone
+
+    in_engine(model, run)
 
 
 class EndOfThreadError(BaseException):
