@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Reference
 
 from ollamacore.tokenizer import Tokenizer
 from tests.core.vocabularies import CONTROL, NORMAL, USER_DEFINED, Metadata
-from tests.fetch import UnavailableError, fetch_tokenizer
+from tests.fetch import fetch_tokenizer
 
 pytestmark = pytest.mark.model
 
@@ -48,10 +48,7 @@ def texts_with(tokens):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ids_equal_hugging_face(family, tmp_path):
-    try:
-        path = fetch_tokenizer(family)
-    except UnavailableError as error:
-        pytest.skip(str(error))
+    path = fetch_tokenizer(family)
     contents = json.loads(path.read_text())
     tokens = Tokenizer.from_gguf(metadata_of(contents, FAMILIES[family]))
     if contents["normalizer"] == {"type": "NFC"}:  # GGUF tokenizers take text as it is

@@ -3,7 +3,7 @@
 import pytest
 
 from ollamacore import GGUFFile, Tokenizer
-from tests.fetch import UnavailableError, fetch_vocabularies
+from tests.fetch import fetch_vocabularies
 
 pytestmark = pytest.mark.model
 
@@ -15,10 +15,7 @@ NAMES = ("gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "mpt", "starcoder"
 
 @pytest.fixture(scope="module")
 def folder():
-    try:
-        return fetch_vocabularies()
-    except UnavailableError as error:
-        pytest.skip(str(error))
+    return fetch_vocabularies()
 
 
 @pytest.mark.parametrize("name", NAMES)
