@@ -18,12 +18,14 @@
 
 /* What a thread is at, in the low bits of its state; above them what it holds. */
 enum {
-    IDLE,    /* waits for a run */
-    POSTED,  /* has a run to begin */
+    IDLE,     /* waits for a run */
+    POSTED,   /* has a run to begin */
     AT_WORK,
-    HOLDING, /* at work on something that another thread may do as well */
-    ROBBED,  /* somebody else has done it */
-    AWAY,    /* robbed, and the run has ended meanwhile */
+    BETWEEN,  /* in a loose run, but at nothing that others need */
+    HOLDING,  /* at work on something that another thread may do as well */
+    ROBBED,   /* somebody else has done it */
+    AWAY,     /* the run has ended while it was BETWEEN or ROBBED */
+    RECALLED, /* the same, and the next run is to begin when it comes back */
     TAG_BITS = 3,
 };
 
@@ -149,6 +151,15 @@ int oc_pool_rob(int thread, uint64_t what) { return replace(thread, what << TAG_
 
 int oc_pool_return(int thread) { return replace(thread, ROBBED, AT_WORK); }
 
+int oc_pool_enter(int thread) { return replace(thread, BETWEEN, AT_WORK); }
+
+void oc_pool_leave(int thread) { atomic_store(&pool.seats[thread].state, BETWEEN); }
+
+int oc_pool_is_away(int thread) {
+    const unsigned long long state = atomic_load(&pool.seats[thread].state);
+    return state == AWAY || state == RECALLED;
+}
+
 /* ---- runs ---- */
 
 /* How often this thread was put off its core for another one. A hypervisor that takes the whole core does not count:
@@ -181,7 +192,7 @@ static void *worker(void *argument) {
         atomic_store(&pool.seats[thread].context, pool.context);
         take_part(thread);
         atomic_store(&pool.seats[thread].context, NULL);
-        atomic_store(state, IDLE);
+        if (!replace(thread, RECALLED, POSTED)) atomic_store(state, IDLE);
         oc_pool_wake();
     }
     return NULL;
@@ -225,16 +236,17 @@ static void await_idle(int thread) {
     for (unsigned long long state = atomic_load(word); state != IDLE; state = atomic_load(word)) wait_change(word, state);
 }
 
-/* Ends a run for a worker that need not be there: one that has not begun, or whose work was done by another. */
+/* Ends a run for a worker that need not be there: one that has not begun, or that has nothing left to do. */
 static void close_for(int thread) {
+    static const unsigned long long ended[] = {[POSTED] = IDLE, [BETWEEN] = AWAY, [ROBBED] = AWAY, [RECALLED] = AWAY};
     atomic_ullong *word = &pool.seats[thread].state;
     for (;;) {
         unsigned long long state = atomic_load(word);
         if (state == IDLE || state == AWAY) return;
-        if (state == POSTED && replace(thread, POSTED, IDLE)) return;
-        if (state == ROBBED && replace(thread, ROBBED, AWAY)) return;
-        if (state != POSTED && state != ROBBED) wait_change(word, state);
+        if (state == AT_WORK || (state & ((1 << TAG_BITS) - 1)) == HOLDING) wait_change(word, state);
+        else if (replace(thread, state, ended[state])) break;
     }
+    oc_pool_wake(); /* a thread that is away may sleep in what it will leave */
 }
 
 int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
@@ -251,7 +263,8 @@ int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
     pool.n_threads = n_threads;
     pool.is_loose = is_loose;
     atomic_store(&pool.seats[0].state, AT_WORK);
-    for (int t = 1; t < n_threads; t++) replace(t, IDLE, POSTED);
+    for (int t = 1; t < n_threads; t++)
+        if (!replace(t, IDLE, POSTED)) replace(t, AWAY, RECALLED);
     if (n_threads > 1) oc_pool_wake();
     return 0;
 }

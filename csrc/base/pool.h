@@ -21,8 +21,8 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context);
 /* The same in two halves: the workers begin, and the caller, who still is thread 0, joins them in the second one.
  *
  * A loose run has no barrier, and goes on without those who are not there: it ends when fn has returned on the caller's
- * thread and on each other one that is at work - not on one that has not begun because its core is taken, nor on one
- * that was robbed of what it holds. Such a thread may still read what it was reading: oc_pool_settle before that goes. */
+ * thread and no other one is at work - not one that has not begun because its core is taken, nor one that has left, or
+ * was robbed of what it holds. Such a thread may still read what it was reading: oc_pool_settle before that goes. */
 int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context, int is_loose);
 void oc_pool_finish(void);
 
@@ -42,6 +42,14 @@ int oc_pool_rob(int thread, uint64_t what);
 
 /* For a thread that was robbed: 1 if the run still goes on and it takes part again; 0: it must leave fn at once. */
 int oc_pool_return(int thread);
+
+/* A thread in a loose run says that it is at nothing that others need: the run may end without it. Before it touches
+ * again what they share it enters; 0: the run has ended, and it must leave fn at once. A run begins inside. */
+void oc_pool_leave(int thread);
+int oc_pool_enter(int thread);
+
+/* Has the run ended without this thread? */
+int oc_pool_is_away(int thread);
 
 /* Waits until something holds that another thread brings about: spins, then sleeps. Who brings it about does so by a
  * sequentially consistent store and then calls oc_pool_wake. */

@@ -53,14 +53,19 @@ static int find_holder(const oc_share *share, uint64_t *held) {
     return -1;
 }
 
+static int is_over(const void *context) {
+    const oc_share *share = context;
+    return is_complete(share) || oc_pool_is_away(share->thread);
+}
+
 static int can_go_on(const void *share) {
     uint64_t held;
-    return is_complete(share) || find_holder(share, &held) >= 0;
+    return is_over(share) || find_holder(share, &held) >= 0;
 }
 
 /* Every chunk is taken, but not all are done: waits, or takes one over. */
 static int await_others(oc_share *share) {
-    while (!oc_pool_spin(is_complete, share, PATIENCE_NS)) {
+    while (!oc_pool_spin(is_over, share, PATIENCE_NS)) {
         share->holder = find_holder(share, &share->held);
         if (share->holder >= 0) {
             show_chunk(share, (long)(share->held & 0xFFFFFFFFu));
@@ -78,16 +83,33 @@ static void finish_chunk(oc_share *share) {
     oc_pool_wake();
 }
 
+/* Comes to what the threads share; 0 if the run has ended. */
+static int enter(oc_share *share) {
+    if (!share->is_inside) share->is_inside = oc_pool_enter(share->thread);
+    return share->is_inside;
+}
+
+static void leave(oc_share *share) {
+    share->is_inside = 0;
+    oc_pool_leave(share->thread);
+}
+
 int oc_share_next(oc_share *share) {
     if (share->has_chunk) finish_chunk(share);
-    if (share->is_away) return 0;
-    return take_chunk(share) || (share->is_loose && await_others(share));
+    if (!share->is_loose) return take_chunk(share);
+    if (!enter(share)) return 0;
+    if (take_chunk(share)) return 1;
+    leave(share);
+    return await_others(share);
 }
 
 int oc_share_keep(oc_share *share) {
     if (!share->may_redo) return 1;
-    const int is_own = share->holder == share->thread;
-    share->has_chunk = is_own ? oc_pool_keep(share->thread, share->held) : oc_pool_rob(share->holder, share->held);
-    if (is_own && !share->has_chunk) share->is_away = !oc_pool_return(share->thread);
+    if (share->holder == share->thread) {
+        share->has_chunk = oc_pool_keep(share->thread, share->held);
+        if (!share->has_chunk) share->is_inside = oc_pool_return(share->thread);
+    } else {
+        share->has_chunk = enter(share) && oc_pool_rob(share->holder, share->held);
+    }
     return share->has_chunk;
 }

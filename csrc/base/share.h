@@ -32,10 +32,11 @@ typedef struct oc_share {
     int has_chunk, holder; /* whose chunk it is */
     uint64_t held;
     uint32_t n_done;
-    int is_away; /* robbed, and the run has ended: leave */
+    int is_inside; /* of a loose run: see oc_pool_enter */
 } oc_share;
 
-/* Takes the next chunk; the one before is done. 0 when none is left, in a loose run when all are done. */
+/* Takes the next chunk; the one before is done. 0 when none is left, in a loose run when all are done, or when it has
+ * ended without this thread. */
 int oc_share_next(oc_share *share);
 
 /* May the chunk in hand be written down? 0: somebody else has done it; go on with oc_share_next. Without may_redo, 1. */

@@ -223,7 +223,6 @@ static void run_linear(walker *w) {
         linear_chunk(w, last, &own, &x, 0);
         if (oc_share_keep(&own)) linear_chunk(w, last, &own, &x, 1);
     }
-    w->is_away = own.is_away;
     w->op = last;
 }
 
@@ -259,7 +258,6 @@ static void run_glu(walker *w) {
         multiply(w, op->matrix2, &x, op->dst2, groups.begin, groups.end, ups);
         if (oc_share_keep(&groups)) finish_glu(w, groups.begin, groups.end, gates, ups);
     }
-    w->is_away = groups.is_away;
 }
 
 /* ---- SPARSE_GLU ---- */
@@ -627,7 +625,7 @@ static int is_phase(const walker *w) {
 
 /* Epoch and number of a phase, in one ascending number: over 0, and with room for a thread below. */
 static unsigned long long place_of(const walker *w) {
-    return (unsigned long long)w->engine->step.epoch << 24 | (unsigned long long)(w->op - w->engine->ops + 1);
+    return (unsigned long long)w->epoch << 24 | (unsigned long long)(w->op - w->engine->ops + 1);
 }
 
 /* Comes to a phase; 0 if others are further on. As in a sequence lock, a thread that has read what others wrote in a later
@@ -665,18 +663,18 @@ static void copy_private(oc_engine *engine, int from, int to) {
     }
 }
 
-static int front_is_settled(const void *context) {
-    const oc_engine *engine = context;
-    const unsigned long long front = atomic_load(&engine->step.front);
-    return atomic_load(&engine->threads[front & 255].settled) == front >> 8;
+static int may_catch_up(const void *context) {
+    const walker *w = context;
+    const unsigned long long front = atomic_load(&w->engine->step.front);
+    return atomic_load(&w->engine->threads[front & 255].settled) == front >> 8 || oc_pool_is_away(w->thread);
 }
 
 /* To the phase that the thread in front is at, with its private buffers. They are read while they may change, and the
  * copy counts if they were settled before and after. */
 static void catch_up(walker *w) {
     oc_engine *engine = w->engine;
-    for (;;) {
-        oc_pool_wait(front_is_settled, engine);
+    while (!oc_pool_is_away(w->thread)) {
+        oc_pool_wait(may_catch_up, w);
         const unsigned long long front = atomic_load(&engine->step.front);
         const atomic_ullong *settled = &engine->threads[front & 255].settled;
         if (atomic_load(settled) != front >> 8) continue;
@@ -710,13 +708,13 @@ static int may_begin_head(const walker *w) {
 
 static void walk_alone(walker *w) {
     const oc_op *end = w->engine->ops + w->engine->n_ops;
+    oc_pool_leave(w->thread);
     while (w->op < end) {
         if (is_head(w, w->op) && !may_begin_head(w)) break;
         if (!is_phase(w)) leave_phase(w);
         else if (!come_to_phase(w)) catch_up(w);
-        if (w->op == end) return;
+        if (w->op == end || oc_pool_is_away(w->thread)) return;
         run_op[w->op->kind](w);
-        if (w->is_away) return;
         w->op = is_last(w) ? end : w->op + 1;
     }
     w->op = end; /* a phase as well: a place to take those to who are late */
@@ -734,7 +732,8 @@ static void walk_together(walker *w) {
 
 static void walk(void *context, int thread, int n_threads) {
     oc_engine *engine = context;
-    walker w = {.engine = engine, .op = engine->ops, .thread = thread, .n_threads = n_threads, .n = engine->step.n_columns, .is_solo = engine->step.n_columns == 1};
+    const int n = engine->step.n_columns;
+    walker w = {.engine = engine, .op = engine->ops, .thread = thread, .n_threads = n_threads, .n = n, .is_solo = n == 1, .epoch = engine->step.epoch};
     if (w.is_solo) walk_alone(&w);
     else walk_together(&w);
 }

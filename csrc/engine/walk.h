@@ -13,7 +13,7 @@ typedef struct walker {
     int thread, n_threads;
     int n;       /* columns in work: all of the step, after SELECT those with outputs */
     int is_solo; /* one column: private buffers are computed by every thread for itself */
-    int is_away; /* the step has ended without this thread */
+    uint32_t epoch; /* of the step */
 } walker;
 
 static inline const oc_columns *columns_of(const walker *w, int32_t index) {
@@ -46,7 +46,7 @@ static inline oc_share share(const walker *w, long n, long chunk) {
     const oc_engine *engine = w->engine;
     const uint32_t number = (uint32_t)(w->op - engine->ops);
     return (oc_share){.n = n, .chunk = chunk, .thread = w->thread, .n_threads = w->n_threads, .n_ranges = w->n_threads,
-                      .epoch = engine->step.epoch, .lanes = engine->step.lanes + number * engine->params.n_threads,
+                      .epoch = w->epoch, .lanes = engine->step.lanes + number * engine->params.n_threads,
                       .is_loose = w->is_solo, .number = number};
 }
 
