@@ -6,6 +6,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "base/spread.h"
+
 /* A thread that waits spins as long as the others may be expected at any moment. sched_yield is no help: it gives a
  * whole time slice to whoever asks for one, and that may be a busy process of somebody else. */
 #define SPIN_NS 200000         /* longer than the gap between two steps */
@@ -64,6 +66,8 @@ static long long clock_ns(clockid_t clock) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+static int is_contended(long long now) { return now < atomic_load_explicit(&pool.contended_until, memory_order_relaxed); }
+
 static _Thread_local long long slept_ns; /* of this thread, on purpose, or in a lock, in the run in work */
 
 int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns) {
@@ -83,8 +87,7 @@ int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns) {
 void oc_pool_wait(oc_pool_test is_over, const void *context) {
     if (oc_pool_spin(is_over, context, 0)) return;
     long long now = clock_ns(CLOCK_MONOTONIC);
-    int contended = now < atomic_load_explicit(&pool.contended_until, memory_order_relaxed);
-    if (!contended && oc_pool_spin(is_over, context, SPIN_NS)) return;
+    if (!is_contended(now) && oc_pool_spin(is_over, context, SPIN_NS)) return;
     now = clock_ns(CLOCK_MONOTONIC);
     pthread_mutex_lock(&pool.sleep_lock);
     atomic_fetch_add(&pool.sleepers, 1);
@@ -178,6 +181,7 @@ static void take_part(int thread) {
     long long wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     long before = preemptions();
     slept_ns = 0;
+    if (pool.n_threads > 1) oc_spread(thread, is_contended(wall));
     pool.fn(pool.context, thread, pool.n_threads);
     long long now = clock_ns(CLOCK_MONOTONIC), lost = now - wall - (clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) - slept_ns;
     if (lost > LOST_NS && preemptions() > before) atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
