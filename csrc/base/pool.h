@@ -52,7 +52,7 @@ int oc_pool_enter(int thread);
 int oc_pool_is_away(int thread);
 
 /* Waits until something holds that another thread brings about: spins, then sleeps. Who brings it about does so by a
- * sequentially consistent store and then calls oc_pool_wake. */
+ * sequentially consistent store and then calls oc_pool_wake. In a loose run, oc_pool_is_away has to end a wait too. */
 typedef int (*oc_pool_test)(const void *context);
 void oc_pool_wait(oc_pool_test is_over, const void *context);
 void oc_pool_wake(void);

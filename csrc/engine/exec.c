@@ -698,11 +698,14 @@ static int is_last(const walker *w) {
     return w->n == 0 || (is_stop(w->op) && atomic_load(&w->engine->step.stop));
 }
 
-static int is_joined(const void *step) { return atomic_load(&((const oc_step_state *)step)->is_joined); }
+static int is_joined(const void *context) {
+    const walker *w = context;
+    return atomic_load(&w->engine->step.is_joined) || oc_pool_is_away(w->thread);
+}
 
 /* The caller may still look at the logits of the step before: nobody writes new ones until it has joined. 0: no need to. */
 static int may_begin_head(const walker *w) {
-    oc_pool_wait(is_joined, &w->engine->step);
+    oc_pool_wait(is_joined, w);
     return !atomic_load(&w->engine->step.stop);
 }
 
