@@ -40,6 +40,10 @@ class Pace:
         added = max(seconds - alone, 0.0) / prompt_tokens
         self._token = self._token + _NEWEST * (added - self._token) if self._token else added
 
+    def know(self, streams: int, seconds: float) -> None:
+        """So long a step without prompt tokens takes, by somebody's mean of many."""
+        self._alone[streams] = seconds
+
     def prompt_tokens(self, streams: int) -> int:
         """Prompt tokens that the next step may compute beside the streams."""
         step = self._step(streams)

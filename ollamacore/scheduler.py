@@ -349,7 +349,7 @@ class Scheduler:
             if self._waiting or self._calls or self._closing or run.generation.cancelled:
                 run.stream.give_up()
         if self._costs.single:
-            self._pace.note(1, 0, self._costs.single)
+            self._pace.know(1, self._costs.single)
 
     def _advance(self, run: _Run) -> None:
         """Take what the step under way brings, at a request's boundary."""

@@ -54,6 +54,12 @@ def test_chunk_shrinks_while_a_prompt_grows_deeper_and_recovers():
     assert LEAST <= deep < shallow == pace.prompt_tokens(1)
 
 
+def test_mean_of_a_lone_stream_counts_at_once():
+    pace = measured(1.0, 0.1, steps=80)
+    pace.know(1, 0.5)
+    assert pace.prompt_tokens(1) == int((SLOWDOWN - 1) * 0.5 / 0.1)
+
+
 def test_more_streams_allow_more():
     pace = measured(1.0, 0.1)
     pace.note(8, 0, 3.0)
