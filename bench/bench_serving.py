@@ -5,7 +5,8 @@
 streams     tokens per second of 8 streams at once over those of one
 second_turn time to the first token of a chat's second turn over that of the first, 1,000 tokens of history
 control     latency of GET /api/version while 8 streams run and a prompt of 4,000 tokens is computed
-pace        time between the tokens of a stream while such a prompt is computed, over its median alone
+pace        time between the tokens of a stream while such a prompt is computed, over the median of the same tokens
+            alone: a stream of some thousand tokens is slower by itself at its end
 cancel      time from a disconnect to the sequence's end, seen by the next request in a server with one slot
 clients     256 clients at temperature 0: texts that differ from those of single requests, and errors
 """
@@ -22,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +41,7 @@ LONG_PROMPT = 4000
 HISTORY = 1000
 CLIENTS = 256
 CONTEXT = 8192
+ENDLESS = 7000  # tokens of a stream that shall not end by itself
 WORDS = ("river", "stone", "lamp", "garden", "window", "paper", "horse", "silver",
          "evening", "bridge", "letter", "music", "harbour", "winter", "bread")  # fmt: skip
 
@@ -190,19 +193,31 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
+@asynccontextmanager
+async def running_streams(port: int, count: int, salt: int) -> AsyncIterator[list[Answer]]:
+    """Streams that go on for as long as the block lasts."""
+    running = [Answer(0) for _ in range(count)]
+    tasks = [asyncio.create_task(generate(port, endless(salt + n), ENDLESS, running[n])) for n in range(count)]
+    try:
+        yield running
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.3)
+
+
+async def reached(running: list[Answer], count: int) -> None:
+    """Wait until every stream has so many tokens."""
+    while not all(len(answer.times) > count for answer in running):  # noqa: ASYNC110  progress, not an event
+        await asyncio.sleep(0.01)
+
+
 async def beside_prompt(port: int, count: int, salt: int) -> tuple[list[Answer], tuple[float, float]]:
     """Streams that run while a long prompt is computed, and the time of that."""
-    running = [Answer(0) for _ in range(count)]
-    tasks = [
-        asyncio.create_task(generate(port, endless(salt + n), 2000, running[n])) for n in range(count)
-    ]
-    while not all(len(answer.times) > 60 for answer in running):  # noqa: ASYNC110  progress, not an event
-        await asyncio.sleep(0.01)
-    prompt = await generate(port, f"{salt} {words(LONG_PROMPT, salt)}", 1)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0.3)
+    async with running_streams(port, count, salt) as running:
+        await reached(running, 60)
+        prompt = await generate(port, f"{salt} {words(LONG_PROMPT, salt)}", 1)
     return running, (prompt.began, prompt.times[0])
 
 
@@ -237,11 +252,14 @@ async def pace(port: int, rounds: int) -> dict[str, Any]:
     for count, name in ((1, "one_stream"), (STREAMS, "eight_streams")):
         idle, busy, took = [], [], []
         for number in range(rounds):
-            running, (begin, end) = await beside_prompt(port, count, 9000 + 29 * number + 1000 * count)
+            salt = 9000 + 29 * number + 1000 * count
+            running, (begin, end) = await beside_prompt(port, count, salt)
             took.append(end - begin)
-            for answer in running:
-                idle += gaps(answer.times, answer.times[10], begin)
-                busy += gaps(answer.times, begin, end)
+            busy += [gap for answer in running for gap in gaps(answer.times, begin, end)]
+            last = min(sum(at <= end for at in answer.times) for answer in running)
+            async with running_streams(port, count, salt) as alone:
+                await reached(alone, last)
+            idle += [gap for answer in alone for gap in gaps(answer.times, answer.times[60], answer.times[last])]
         median, p99 = statistics.median(idle), percentile(busy, 0.99)
         figures[name] = {"idle_median_ms": median, "busy_median_ms": statistics.median(busy), "busy_p99_ms": p99,
                          "prompt_s": statistics.median(took), "ratio": p99 / median}  # fmt: skip

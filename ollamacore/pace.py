@@ -7,7 +7,7 @@ no number depends on how a prompt is cut into chunks.
 
 #: a step with prompt tokens may take this many times as long as one of the streams alone, in the mean: the slowest of a
 #: hundred take 1.6 to 1.8 times as long as that
-SLOWDOWN = 2.2
+SLOWDOWN = 1.9
 #: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every second of them (a step
 #: reads all keys of the prompt, however few its tokens are), and full GEMM tiles need no more
 LEAST, MOST = 1, 64

@@ -22,7 +22,7 @@ def test_nothing_is_known_at_first():
     assert pace.prompt_tokens(1) == FIRST, "a prompt alone says nothing about streams"
 
 
-@pytest.mark.parametrize(("token", "expected"), [(0.1, 8), (0.01, MOST), (0.25, 4), (0.5, 2), (100.0, LEAST)])
+@pytest.mark.parametrize(("token", "expected"), [(0.1, 8), (0.01, MOST), (0.25, 3), (0.4, 2), (100.0, LEAST)])
 def test_chunk_keeps_the_step_within_the_slowdown(token, expected):
     pace = measured(1.0, token, steps=80)
     assert pace.prompt_tokens(1) == expected
