@@ -5,8 +5,8 @@
 streams     tokens per second of 8 streams at once over those of one
 second_turn time to the first token of a chat's second turn over that of the first, 1,000 tokens of history
 control     latency of GET /api/version while 8 streams run and a prompt of 4,000 tokens is computed
-pace        time between the tokens of a stream while such a prompt is computed, over the median of the same tokens
-            alone: a stream of some thousand tokens is slower by itself at its end
+pace        time between the tokens of a stream while such a prompt is computed, over the median before the prompt came,
+            and over that of the same tokens alone: a stream of some thousand tokens is slower by itself at its end
 cancel      time from a disconnect to the sequence's end, seen by the next request in a server with one slot
 clients     256 clients at temperature 0: texts that differ from those of single requests, and errors
 """
@@ -250,19 +250,22 @@ def gaps(times: list[float], begin: float, end: float) -> list[float]:
 async def pace(port: int, rounds: int) -> dict[str, Any]:
     figures: dict[str, Any] = {"goal": "<= 4"}
     for count, name in ((1, "one_stream"), (STREAMS, "eight_streams")):
-        idle, busy, took = [], [], []
+        before, alone, busy, took = [], [], [], []
         for number in range(rounds):
             salt = 9000 + 29 * number + 1000 * count
             running, (begin, end) = await beside_prompt(port, count, salt)
             took.append(end - begin)
+            before += [gap for answer in running for gap in gaps(answer.times, answer.times[10], begin)]
             busy += [gap for answer in running for gap in gaps(answer.times, begin, end)]
             last = min(sum(at <= end for at in answer.times) for answer in running)
-            async with running_streams(port, count, salt) as alone:
-                await reached(alone, last)
-            idle += [gap for answer in alone for gap in gaps(answer.times, answer.times[60], answer.times[last])]
-        median, p99 = statistics.median(idle), percentile(busy, 0.99)
-        figures[name] = {"idle_median_ms": median, "busy_median_ms": statistics.median(busy), "busy_p99_ms": p99,
-                         "prompt_s": statistics.median(took), "ratio": p99 / median}  # fmt: skip
+            async with running_streams(port, count, salt) as again:
+                await reached(again, last)
+            alone += [gap for answer in again for gap in gaps(answer.times, answer.times[60], answer.times[last])]
+        medians = {"before_median_ms": statistics.median(before), "alone_median_ms": statistics.median(alone)}
+        p99 = percentile(busy, 0.99)
+        figures[name] = {**medians, "busy_median_ms": statistics.median(busy), "busy_p99_ms": p99,
+                         "prompt_s": statistics.median(took), "ratio": p99 / medians["before_median_ms"],
+                         "ratio_to_same_tokens": p99 / medians["alone_median_ms"]}  # fmt: skip
     return figures
 
 
