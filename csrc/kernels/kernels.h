@@ -97,7 +97,8 @@ size_t oc_kv_tile_size(oc_kv_type type, int64_t head_dim); /* bytes of a K tile,
  * The result can be joined with that of other keys: max[row] is the largest score, sum[row] the sum of
  * e^(score - max), out + row*out_stride the value_dim sums of e^(score - max) * v; -FLT_MAX, 0 and zeros without keys.
  * Without v_tiles v is the first value_dim elements of the key; with them value_dim is head_dim.
- * Online softmax in f32, tiles ascending from 32*(first/32): the result of a row depends on its own range only.
+ * Online softmax in f32, keys ascending in passes from OC_ATTENTION_KEYS*(first/OC_ATTENTION_KEYS), or tiles, on: the
+ * result of a row depends on its own range only.
  * softcap > 0: score = softcap * tanh(score / softcap). With `slope` (ALiBi) score -= slope[row] * |key - position[row]|.
  * scratch: oc_attention_scratch(head_dim) floats, private to the caller. Tolerance of out/sum: 1e-5 relative to
  * max|v|. */
@@ -113,6 +114,8 @@ typedef struct oc_attention_args {
 } oc_attention_args;
 typedef void oc_attention_row(const oc_attention_args *args);
 typedef oc_attention_row *oc_attention_fn;
+#define OC_ATTENTION_KEYS 256 /* positions that a variant takes in one pass */
+#define OC_ATTENTION_ROWS 48  /* rows of a pass */
 size_t oc_attention_scratch(int64_t head_dim); /* floats */
 
 /* Write one key / value row into slot `slot` of its tile; no value if v is NULL. Q8_0: scale = max|x| / 127 rounded to f16, code =

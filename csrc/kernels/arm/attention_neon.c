@@ -14,8 +14,6 @@ typedef float factor;
 #define LANES 4
 #define MAX_BLOCK 6
 #define MAX_WIDTH 8
-#define CHAINS 1
-#define WIDEN_ROWS 48
 /* Up to 24 sums, 6 factors and a vector fill the 32 registers. */
 #define FACTORS_FIRST(rows, width) 1
 #define SCORE_WIDTH(rows) ((rows) > 3 ? 4 : 8)

@@ -1,5 +1,5 @@
 /* attention.c - references of the attention rows, and what their variants share: the size of a tile, and of the
- * scratch, one tile of K and V as floats. */
+ * scratch, scores of a pass and one tile of K and V as floats. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -8,7 +8,9 @@
 #include "kernels/kernels.h"
 #include "kernels/vecmath.h"
 
-size_t oc_attention_scratch(int64_t head_dim) { return (size_t)(2 * OC_TILE * head_dim); }
+size_t oc_attention_scratch(int64_t head_dim) {
+    return (size_t)(OC_ATTENTION_ROWS * OC_ATTENTION_KEYS + 2 * OC_TILE * head_dim);
+}
 
 size_t oc_kv_tile_size(oc_kv_type type, int64_t head_dim) {
     const size_t elements = (size_t)head_dim * OC_TILE, blocks = ((size_t)head_dim + OC_KV_BLOCK - 1) / OC_KV_BLOCK;

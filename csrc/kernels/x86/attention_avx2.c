@@ -9,8 +9,6 @@ typedef __m256 vec, factor;
 #define LANES 8
 #define MAX_BLOCK 6
 #define MAX_WIDTH 4
-#define CHAINS 1
-#define WIDEN_ROWS 48
 /* What there are fewer of is held in registers: 12 sums, 3 factors and a vector, or 12 sums, 2 vectors and a
  * factor, fill the 16. */
 #define FACTORS_FIRST(rows, width) ((rows) <= (width))

@@ -7,13 +7,12 @@
 typedef __m512 vec, factor;
 
 #define LANES 16
-#define MAX_BLOCK 8
-#define MAX_WIDTH 4
-#define CHAINS 2 /* 3 rows of 2 vectors alone would wait for their sums */
-#define WIDEN_ROWS 48
+#define MAX_BLOCK 6
+#define MAX_WIDTH 8
+/* 24 sums, and 3 factors or 4 vectors, and one of the others, fit the 32 registers. */
 #define FACTORS_FIRST(rows, width) ((rows) <= (width))
-#define SCORE_WIDTH(rows) ((rows) > 6 ? 1 : 2)
-#define VALUE_WIDTH(rows) ((rows) > 6 ? 2 : 4)
+#define SCORE_WIDTH(rows) ((rows) > 3 ? 4 : 8)
+#define VALUE_WIDTH(rows) ((rows) > 3 ? 4 : 8)
 
 #define vec_zero _mm512_setzero_ps
 #define vec_set _mm512_set1_ps
