@@ -237,7 +237,16 @@ typedef struct oc_batch_item {
     int32_t n_tokens;
     int32_t n_outputs;     /* logits, and hidden states, of the last n_outputs tokens are computed */
     const int32_t *cancel; /* NULL, or a flag that ends the step within one layer when another thread sets it */
+    int32_t end_stage;     /* 0: all stages of the plan. Of the last item: only those before this one are computed, and its
+                              sequence stays as it is. If the next step ends with the same item, it goes on from there. */
 } oc_batch_item;
+
+/* A plan ends a stage behind each of its ATTENTIONs, the last one behind all. A prompt chunk that takes its stages in
+ * turns, some in every step, reads the keys in front of it once, and no step beside it gets long. */
+int32_t oc_engine_stages(const oc_engine *engine);
+/* Tokens behind the end of a sequence of which the last step has computed some stages: n_tokens of the item to give again,
+ * or 0. */
+int32_t oc_seq_staged(const oc_seq *seq, int32_t *end_stage);
 
 /* Appends the tokens of every item to its sequence in one pass. On success *logits points to
  * (sum of n_outputs, stride) floats in item order, valid until the next step; NULL for an encoder. On any error no

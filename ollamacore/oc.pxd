@@ -79,6 +79,7 @@ cdef extern from "oc.h" nogil:
         const int32_t *tokens
         int32_t n_tokens, n_outputs
         const int32_t *cancel
+        int32_t end_stage
     oc_status oc_engine_create(const oc_engine_params *params, oc_engine **engine, char *err) noexcept
     void oc_engine_destroy(oc_engine *engine) noexcept
     void oc_engine_set_threads(oc_engine *engine, int32_t n_threads) noexcept
@@ -122,6 +123,8 @@ cdef extern from "oc.h" nogil:
     int32_t oc_block_references(const oc_engine *engine, int32_t block) noexcept
     const void *oc_block_data(const oc_engine *engine, int32_t block) noexcept
     oc_status oc_block_add(oc_engine *engine, const void *data, int32_t *block) noexcept
+    int32_t oc_engine_stages(const oc_engine *engine) noexcept
+    int32_t oc_seq_staged(const oc_seq *seq, int32_t *end_stage) noexcept
     oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
                       int64_t *stride, char *err) noexcept
     const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) noexcept

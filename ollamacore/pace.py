@@ -1,16 +1,19 @@
-"""How many prompt tokens share a step with running streams, so that these keep their pace.
+"""How much of a prompt shares a step with running streams, so that these keep their pace.
 
-A prompt token costs more the deeper it stands in its context, and steps differ between machines and models by orders of
-magnitude: the size of a prompt's next chunk comes from the times of the steps before it. No result depends on it, as
-no number depends on how a prompt is cut into chunks.
+A prompt token costs more the deeper it stands in its context, and steps differ between machines and models by orders
+of magnitude: what the next step may compute comes from the times of the steps before it. Where that is less than a
+chunk of CHUNK tokens, a chunk takes several steps, some stages of the model in each: a few tokens at a time would read
+all keys of the prompt for little work. No result depends on it, as no number depends on how a prompt is cut.
 """
 
 #: a step with prompt tokens may take this many times as long as one of the streams alone, in the mean: the slowest of a
-#: hundred take 1.6 to 1.8 times as long as that
-SLOWDOWN = 1.9
-#: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every second of them (a step
-#: reads all keys of the prompt, however few its tokens are), and full GEMM tiles need no more
+#: hundred take 1.3 to 1.7 times as long as that. The less it is, the longer a prompt takes, and the more the streams,
+#: which grow meanwhile, take by themselves at its end
+SLOWDOWN = 2.3
+#: prompt tokens of one step: a prompt always moves on, and full GEMM tiles need no more
 LEAST, MOST = 1, 64
+#: tokens that go through the model together, where steps have room for fewer
+CHUNK = 32
 #: before anything was measured
 FIRST = 16
 #: weight of a new measurement in running means
@@ -20,14 +23,17 @@ _JUMP = 1.1
 
 
 class Pace:
-    """Step times of one engine. Used by its thread only."""
+    """Step times of one engine with so many stages. Used by its thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_stages: int) -> None:
+        self._n_stages = n_stages
         self._alone: dict[int, float] = {}  # streams -> seconds of a step without prompt tokens
         self._token = 0.0  # seconds that one prompt token adds
 
-    def note(self, streams: int, prompt_tokens: int, seconds: float) -> None:
-        """A step has taken so long. A pause of the machine counts little."""
+    def note(self, streams: int, prompt_tokens: float, seconds: float) -> None:
+        """A step has taken so long; of tokens that went through some stages only, their part. A pause of the machine
+        counts little.
+        """
         if not streams:
             return
         if not prompt_tokens:
@@ -44,15 +50,22 @@ class Pace:
         """So long a step without prompt tokens takes, by somebody's mean of many."""
         self._alone[streams] = seconds
 
-    def prompt_tokens(self, streams: int) -> int:
-        """Prompt tokens that the next step may compute beside the streams."""
+    def chunk(self, room: float) -> int:
+        """Tokens of a prompt's next chunk where steps have room for so many."""
+        if room >= CHUNK:
+            return int(room / 8) * 8
+        return max(1, min(CHUNK, int(room * self._n_stages)))
+
+    def stages(self, room: float, tokens: int) -> int:
+        """Stages through which a chunk of so many tokens goes in a step."""
+        return max(1, min(self._n_stages, int(room * self._n_stages / tokens)))
+
+    def room(self, streams: int) -> float:
+        """Prompt tokens for which the next step has room beside the streams."""
         step = self._step(streams)
         if not step or not self._token:
             return FIRST
-        tokens = int((SLOWDOWN - 1) * step / self._token)
-        if tokens > 8:
-            tokens -= tokens % 8
-        return min(max(tokens, LEAST, streams // 2), MOST)
+        return min(max((SLOWDOWN - 1) * step / self._token, LEAST), MOST)
 
     def _step(self, streams: int) -> float:
         """Seconds of a step of so many streams alone: measured, or that of the nearest number that was."""

@@ -79,8 +79,18 @@ class _Run:
         return len(self.tokens) - len(self.sequence)
 
     @property
+    def until_mark(self) -> int:
+        """Tokens to compute before somebody has to look at the sequence."""
+        return min([self.left, *(mark - len(self.sequence) for mark in self.marks[:1])])
+
+    @property
     def is_decoding(self) -> bool:
         return self.first_ns != 0 and self.left == 1
+
+    def item(self, take: int, *, is_last: bool = True) -> tuple[Sequence, array[int], int]:
+        """The next tokens for a step, with logits if they are the last, and it computes all their stages."""
+        done = len(self.sequence)
+        return self.sequence, self.tokens[done : done + take], int(is_last and take == self.left)
 
 
 class Scheduler:
@@ -108,7 +118,7 @@ class Scheduler:
         self._threads = threads  # of requests that do not choose
         self._blocks = engine.kv_blocks_free
         self._counters = Counters()
-        self._pace = Pace()
+        self._pace = Pace(engine.n_stages)
         self._has_lookup = lookup and not engine.has_state  # a draft that fails needs a way back
         self._costs = StepCosts()
         self._wake = threading.Condition()
@@ -307,8 +317,8 @@ class Scheduler:
         )
 
     def _compose(self) -> list[_Run]:
-        """All runs in the order in which the next step serves them: streams first, then prompts by age."""
-        return sorted(self._active, key=lambda run: not run.is_decoding)
+        """All runs in the order in which the next step serves them: streams, what they lack, then prompts by age."""
+        return sorted(self._active, key=lambda run: (run.first_ns == 0, not run.is_decoding))
 
     def _pass(self) -> None:
         run = self._active[0]
@@ -316,21 +326,32 @@ class Scheduler:
             self._stream_alone(run)
             return
         batch: _Batch = []
-        runs: list[tuple[_Run, int]] = []
-        budget = self._max_tokens
+        runs: list[tuple[_Run, float]] = []
         streams = sum(run.is_decoding for run in self._active)
-        if streams:
-            budget = min(budget, streams + self._pace.prompt_tokens(streams))
+        budget, stages = self._max_tokens, self._engine.n_stages
+        room = self._pace.room(streams) if streams else budget  # for tokens of prompts
+        begin, end = 0, stages
         for run in self._compose():
-            take = min(budget, run.left, *(mark - len(run.sequence) for mark in run.marks[:1]))
-            if take == 0:
+            take = min(budget, run.until_mark)
+            is_prompt = not run.is_decoding
+            if take == 0 or (is_prompt and room <= 0 and not run.sequence.staged[0]):
                 break
+            if is_prompt and take > room:
+                take, begin, end = self._prompt_part(run, room, take)
             budget -= take
-            done = len(run.sequence)
-            batch.append((run.sequence, run.tokens[done : done + take], int(take == run.left)))
-            runs.append((run, take))
-        self._engine.n_threads = max(run.threads for run, _ in runs)
-        self._step(batch, runs)
+            room -= take * is_prompt
+            batch.append(run.item(take, is_last=end == stages))
+            runs.append((run, take * (end - begin) / stages))
+            if end - begin < stages:
+                break
+        self._step(batch, runs, end)
+
+    def _prompt_part(self, run: _Run, room: float, most: int) -> tuple[int, int, int]:
+        """A chunk of a prompt that a step has no room for, and its stages that it has: (tokens, from, to)."""
+        tokens, begin = run.sequence.staged
+        if not 0 < tokens <= most:
+            tokens, begin = min(self._pace.chunk(room), most), 0
+        return tokens, begin, min(begin + self._pace.stages(room, tokens), self._engine.n_stages)
 
     def _stream_alone(self, run: _Run) -> None:
         """One stream, until there is something else to do.
@@ -360,10 +381,12 @@ class Scheduler:
         except BaseException as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
-    def _step(self, batch: _Batch, runs: list[tuple[_Run, int]]) -> None:
+    def _step(self, batch: _Batch, runs: list[tuple[_Run, float]], end_stage: int) -> None:
+        """A step of runs, and how many tokens of each it computes; of the last run, stages before `end_stage` only."""
         streams = sum(run.is_decoding for run, _ in runs)
+        self._engine.n_threads = max(run.threads for run, _ in runs)
         began = time.perf_counter()
-        if not self._compute(lambda: self._engine.step(batch), [run for run, _ in runs]):
+        if not self._compute(lambda: self._engine.step(batch, end_stage), [run for run, _ in runs]):
             return
         self._counters.steps += 1
         self._pace.note(streams, sum(take for _, take in runs) - streams, time.perf_counter() - began)

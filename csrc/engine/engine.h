@@ -103,7 +103,7 @@ typedef struct oc_span {
 
 /* Keys are summed up in parts of OC_PART positions and the parts joined in ascending order, always: so the parts may be
  * shared by threads or not, and the result is the same. */
-#define OC_PART 256
+#define OC_PART OC_ATTENTION_KEYS
 
 /* What attention makes of some keys, to be joined with what it makes of others (see oc_attention_args). */
 typedef struct oc_partial {
@@ -132,10 +132,25 @@ typedef struct oc_routes {
     atomic_int n_routed; /* columns */
 } oc_routes;
 
+/* The last item of a step, where that computes some of its stages only: what is done of it, in its columns. */
+typedef struct oc_staged {
+    oc_seq *seq; /* NULL: nothing is */
+    int32_t n_tokens, column, stage; /* its first column, and the first stage that is not done */
+} oc_staged;
+
+/* What part of the columns, items and work of a step an op works on. */
+typedef struct oc_extent {
+    int32_t n_columns, n_items, n_work;
+} oc_extent;
+
 typedef struct oc_step_state {
     int is_begun; /* and not finished */
     const oc_batch_item *items;
-    int32_t n_items, n_columns, n_outputs, n_spans;
+    int32_t n_outputs, n_spans;
+    oc_extent all, rest; /* all: of the ops [staged_begin, staged_end); rest: of others, without the staged item */
+    const oc_op *staged_begin, *staged_end;
+    oc_staged staged;
+    int is_solo;         /* one column, all stages */
     int decode_only;     /* every item has one token: attention stores its key and value itself */
     int32_t *token;      /* (max_tokens) */
     int32_t *item;       /* (max_tokens) batch item of a column */
@@ -146,7 +161,6 @@ typedef struct oc_step_state {
     int64_t n_partials;  /* rows that partials has room for, of value_dim + 2 floats */
     float *partials;     /* parts of the spans that are split, until the last one arrives */
     oc_attention_work *work; /* (max_tokens + parts of all positions in the pool) */
-    int32_t n_work;
     atomic_int *arrived; /* (max_tokens, slices of all kv heads) parts of a span that are done */
     oc_lane *lanes;      /* (n_ops, n_threads): work sharing inside one op */
     unsigned epoch;      /* of the step, for the lanes */
@@ -177,7 +191,7 @@ typedef struct oc_thread {
 #define OC_MAX_USED 256   /* experts of a token */
 #define OC_MAX_STREAMS 8  /* of a token, in AltUp */
 #define OC_EXPERT_ROWS 64 /* rows of one expert that are multiplied at a time */
-#define OC_ROWS 48 /* query rows of one attention call */
+#define OC_ROWS OC_ATTENTION_ROWS /* query rows of one attention call */
 #define OC_SOURCE_PANEL 65536 /* bytes of a panel, if that holds a group: small beside any second-level cache */
 
 struct oc_engine {
@@ -240,6 +254,11 @@ void oc_seq_give_states(oc_seq *seq);
 /* Before and after a step: a sequence without positions begins with zeros; what the step wrote is the state. */
 void oc_seq_begin_state(oc_seq *seq);
 void oc_seq_commit_state(oc_seq *seq);
+
+/* stages.c: before room is made for a step, which parts of the plan its last item takes. */
+void oc_stages_begin(struct oc_engine *engine, const oc_batch_item *items, int32_t n_items);
+/* What was computed behind the end of a sequence is gone. */
+void oc_stages_forget(const oc_seq *seq);
 
 /* Makes room for `length` positions; on OC_ERR_FULL the sequence is as before. */
 oc_status oc_seq_reserve(oc_seq *seq, int64_t length);

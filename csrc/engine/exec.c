@@ -369,13 +369,13 @@ static int is_stored_late(const walker *w) {
 /* True when another thread gave up a prompt chunk, or every sequence of the step. */
 static int should_stop(const oc_step_state *step) {
     int cancelled = 0;
-    for (int32_t i = 0; i < step->n_items; i++) {
+    for (int32_t i = 0; i < step->all.n_items; i++) {
         const oc_batch_item *item = &step->items[i];
         if (!item->cancel || !__atomic_load_n(item->cancel, __ATOMIC_RELAXED)) continue;
         if (item->n_tokens > 1) return 1;
         cancelled++;
     }
-    return cancelled == step->n_items;
+    return cancelled == step->all.n_items;
 }
 
 void oc_check_cancel(const walker *w) {
@@ -576,13 +576,13 @@ static void attend(const walker *w, const oc_attention_work *work, const slice *
 
 static void run_attention(walker *w) {
     const oc_step_state *step = &w->engine->step;
-    long slices = (long)w->op->n_kv_head * oc_slices_of(w->op).n, n = step->n_work * slices;
+    long slices = (long)w->op->n_kv_head * oc_slices_of(w->op).n, n = w->extent->n_work * slices;
     oc_share items = share(w, n, 1);
     items.n_ranges = 1; /* its items differ in length */
     /* Later spans of a prompt see more keys: the long ones go first. */
     while (oc_share_next(&items)) {
         const slice heads = slice_at(w->op, (int32_t)(items.begin % slices));
-        attend(w, &step->work[step->n_work - 1 - items.begin / slices], &heads);
+        attend(w, &step->work[w->extent->n_work - 1 - items.begin / slices], &heads);
     }
 }
 
@@ -724,9 +724,20 @@ static void walk_alone(walker *w) {
     come_to_phase(w);
 }
 
+static void work_on(walker *w, const oc_extent *extent) {
+    w->extent = extent;
+    w->n = extent->n_columns;
+}
+
 static void walk_together(walker *w) {
-    const oc_op *end = w->engine->ops + w->engine->n_ops;
+    const oc_step_state *step = &w->engine->step;
+    const int is_whole = step->rest.n_columns > 0;
+    const oc_op *end = is_whole ? w->engine->ops + w->engine->n_ops : step->staged_end;
+    w->op = is_whole ? w->engine->ops : step->staged_begin;
+    work_on(w, &step->rest);
     for (; w->op < end; w->op++) {
+        if (w->op == step->staged_begin) work_on(w, &step->all);
+        if (w->op == step->staged_end) work_on(w, &step->rest);
         run_op[w->op->kind](w);
         if (w->n > 0 && is_phase(w) && !(w->op->flags & OC_FLAG_JOIN)) oc_pool_barrier();
         if (is_last(w)) return;
@@ -735,8 +746,9 @@ static void walk_together(walker *w) {
 
 static void walk(void *context, int thread, int n_threads) {
     oc_engine *engine = context;
-    const int n = engine->step.n_columns;
-    walker w = {.engine = engine, .op = engine->ops, .thread = thread, .n_threads = n_threads, .n = n, .is_solo = n == 1, .epoch = engine->step.epoch};
+    const oc_step_state *step = &engine->step;
+    walker w = {.engine = engine, .op = engine->ops, .thread = thread, .n_threads = n_threads, .n = step->all.n_columns,
+                .extent = &step->all, .is_solo = step->is_solo, .epoch = step->epoch};
     if (w.is_solo) walk_alone(&w);
     else walk_together(&w);
 }
@@ -747,7 +759,7 @@ oc_status oc_exec_begin(oc_engine *engine) {
     atomic_store(&step->front, (unsigned long long)step->epoch << 32);
     atomic_store(&step->stop, 0);
     atomic_store(&step->is_joined, 0);
-    return oc_pool_begin(engine->n_threads, walk, engine, step->n_columns == 1) == 0 ? OC_OK : OC_ERR_THREAD;
+    return oc_pool_begin(engine->n_threads, walk, engine, step->is_solo) == 0 ? OC_OK : OC_ERR_THREAD;
 }
 
 oc_status oc_exec_finish(oc_engine *engine, int give_up) {

@@ -91,6 +91,7 @@ static int64_t blocks_for(int64_t length) { return (length + OC_TILE - 1) / OC_T
 
 void oc_seq_truncate(oc_seq *seq, int64_t length) {
     if (length < 0) length = 0;
+    oc_stages_forget(seq);
     if (length < seq->length) seq->length = seq->state < 0 ? length : 0;
     while (seq->n_blocks > blocks_for(seq->length)) release(&seq->engine->kv, seq->blocks[--seq->n_blocks]);
 }

@@ -42,7 +42,7 @@ static void conv_strip(const walker *w, int32_t item, int64_t strip) {
 void oc_run_conv(walker *w) {
     oc_check_cancel(w);
     long strips = (w->engine->buffers[w->op->dst].width + CONV_STRIP - 1) / CONV_STRIP;
-    oc_share items = share(w, w->engine->step.n_items * strips, 1);
+    oc_share items = share(w, w->extent->n_items * strips, 1);
     while (oc_share_next(&items)) conv_strip(w, (int32_t)(items.begin / strips), items.begin % strips);
 }
 
@@ -128,6 +128,6 @@ static void delta_head(const walker *w, int32_t item, int64_t head) {
 
 void oc_run_delta(walker *w) {
     const long n = w->op->n_head;
-    oc_share items = share(w, w->engine->step.n_items * n, 1);
+    oc_share items = share(w, w->extent->n_items * n, 1);
     while (oc_share_next(&items)) delta_head(w, (int32_t)(items.begin / n), items.begin % n);
 }

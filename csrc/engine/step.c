@@ -25,11 +25,17 @@ static oc_status check_batch(const oc_engine *engine, const oc_batch_item *items
     for (int32_t i = 0; i < n_items; i++) {
         oc_status status = check_item(engine, &items[i], err);
         if (status != OC_OK) return status;
+        if (items[i].end_stage < 0 || items[i].end_stage > (i == n_items - 1 ? oc_engine_stages(engine) : 0))
+            return oc_fail(OC_ERR_ARGUMENT, err, "the last item may end before stage %a, not before %b",
+                           oc_engine_stages(engine), items[i].end_stage);
         for (int32_t j = 0; j < i; j++)
             if (items[j].seq == items[i].seq) return oc_fail(OC_ERR_ARGUMENT, err, "sequence twice in a batch", 0, 0);
         tokens += items[i].n_tokens;
         outputs += items[i].n_outputs;
     }
+    const oc_batch_item *last = &items[n_items - 1];
+    if (last->end_stage > 0 && last->end_stage < oc_engine_stages(engine) && last->n_outputs > 0)
+        return oc_fail(OC_ERR_ARGUMENT, err, "there are no outputs before stage %a of %b", oc_engine_stages(engine), last->end_stage);
     if (tokens > p->max_tokens) return oc_fail(OC_ERR_ARGUMENT, err, "batch of %a tokens, the limit is %b", tokens, p->max_tokens);
     if (outputs > p->max_outputs) return oc_fail(OC_ERR_ARGUMENT, err, "batch of %a outputs, the limit is %b", outputs, p->max_outputs);
     return OC_OK;
@@ -60,7 +66,7 @@ static void lay_attention(oc_engine *engine) {
     const oc_engine_params *p = &engine->params;
     const oc_slices most = oc_most_slices(engine);
     int64_t used = 0, rows_per_token = (int64_t)most.n * most.rows * engine->n_kv_head;
-    step->n_work = 0;
+    step->all.n_work = step->rest.n_work = 0;
     for (int32_t i = 0; i < step->n_spans; i++) {
         oc_span *span = &step->spans[i];
         const oc_batch_item *item = &step->items[span->item];
@@ -71,8 +77,9 @@ static void lay_attention(oc_engine *engine) {
         span->partials = is_split ? used : -1;
         if (is_split) used += rows;
         for (int32_t part = 0; is_split && part < parts; part++)
-            step->work[step->n_work++] = (oc_attention_work){.span = i, .part = part};
-        if (!is_split) step->work[step->n_work++] = (oc_attention_work){.span = i, .part = -1};
+            step->work[step->all.n_work++] = (oc_attention_work){.span = i, .part = part};
+        if (!is_split) step->work[step->all.n_work++] = (oc_attention_work){.span = i, .part = -1};
+        if (span->item < step->rest.n_items) step->rest.n_work = step->all.n_work;
     }
 }
 
@@ -80,7 +87,6 @@ static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n
     oc_step_state *step = &engine->step;
     int32_t column = 0, per_span = OC_ROWS / oc_most_slices(engine).rows;
     step->items = items;
-    step->n_items = n_items;
     step->n_outputs = step->n_spans = 0;
     step->decode_only = 1;
     for (int32_t i = 0; i < n_items; i++) {
@@ -98,10 +104,15 @@ static void lay_columns(oc_engine *engine, const oc_batch_item *items, int32_t n
             if (t >= item->n_tokens - item->n_outputs) step->output[step->n_outputs++] = column;
         }
     }
-    step->n_columns = column;
+    step->all.n_items = n_items;
+    step->all.n_columns = column;
+    step->rest.n_items = n_items - 1;
+    step->rest.n_columns = step->first[n_items - 1];
+    step->is_solo = column == 1 && !step->staged.seq && step->staged_begin == engine->ops;
 }
 
 static oc_status lay_out(oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err) {
+    oc_stages_begin(engine, items, n_items);
     for (int32_t i = 0; i < n_items; i++) {
         oc_status status = oc_seq_reserve(items[i].seq, items[i].seq->length + items[i].n_tokens);
         if (status != OC_OK) return oc_fail(status, err, "the KV pool is full: %a blocks free", engine->kv.n_free, 0);
@@ -132,12 +143,14 @@ oc_status oc_step_finish(oc_engine *engine, int give_up, const float **logits, i
     oc_status status = oc_exec_finish(engine, give_up);
     engine->step.is_begun = 0;
     if (status != OC_OK) {
-        roll_back(step->items, step->n_items);
+        roll_back(step->items, step->all.n_items);
         return oc_fail(status, err, oc_status_text(status), 0, 0);
     }
-    for (int32_t i = 0; i < step->n_items; i++) {
-        step->items[i].seq->length += step->items[i].n_tokens;
-        oc_seq_commit_state(step->items[i].seq);
+    for (int32_t i = 0; i < step->all.n_items; i++) {
+        oc_seq *seq = step->items[i].seq;
+        if (seq == step->staged.seq) continue;
+        seq->length += step->items[i].n_tokens;
+        oc_seq_commit_state(seq);
     }
     const oc_op *last = &engine->ops[engine->n_ops - 1];
     const oc_buffer *out = &engine->buffers[last->dst];
@@ -156,7 +169,7 @@ const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *
     const oc_buffer *hidden = &engine->buffers[engine->hidden];
     *width = hidden->n;
     *stride = hidden->width;
-    return engine->step.n_columns == 1 ? hidden->own[0].f32 : hidden->shared.f32;
+    return engine->step.is_solo ? hidden->own[0].f32 : hidden->shared.f32;
 }
 
 void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean) {

@@ -11,7 +11,8 @@ typedef struct walker {
     oc_engine *engine;
     const oc_op *op;
     int thread, n_threads;
-    int n;       /* columns in work: all of the step, after SELECT those with outputs */
+    int n;       /* columns in work: those of the extent, after SELECT those with outputs */
+    const oc_extent *extent;
     int is_solo; /* one column: private buffers are computed by every thread for itself */
     uint32_t epoch; /* of the step */
 } walker;

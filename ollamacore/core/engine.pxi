@@ -339,11 +339,20 @@ cdef class Engine:
         """KV blocks that no sequence holds."""
         return oc_engine_kv_blocks_free(self._engine) if self._engine != NULL else 0
 
-    def step(self, list batch) -> int:
+    @property
+    def n_stages(self) -> int:
+        """Parts of the plan that a step can compute of its last item, and later ones the rest."""
+        self._need_open()
+        return oc_engine_stages(self._engine)
+
+    def step(self, list batch, int end_stage=0) -> int:
         """Append tokens to sequences in one pass.
 
         `batch` holds (sequence, tokens, n_outputs) with tokens an array of C ints ('i') or one int. Returns STEP_OK,
         STEP_CANCELLED or STEP_FULL; after the latter two no sequence has changed. Other failures raise.
+
+        With `end_stage`, 1 to n_stages, the last item goes through the stages before that only, and its sequence does not
+        grow until it has gone through all: the next step goes on, if it has the same last item (Sequence.staged).
         """
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
@@ -368,6 +377,7 @@ cdef class Engine:
                 views.append(view)
                 self._items[i].n_tokens = <int32_t>view.shape[0]
                 self._items[i].tokens = &view[0] if view.shape[0] else NULL
+            self._items[i].end_stage = end_stage if i == n - 1 else 0
         err[0] = 0
         with nogil:
             status = oc_step(self._engine, self._items, n, &self._logits, &self._stride, err)
@@ -517,6 +527,13 @@ cdef class Sequence:
         if self._seq == NULL or not blocks.shape[0]:
             raise InvalidOptionError("a sequence resumes from blocks and a state")
         _check(oc_seq_resume(self._seq, &blocks[0], blocks.shape[0], length, state))
+
+    @property
+    def staged(self) -> tuple[int, int]:
+        """(tokens, stages) behind its end that the last step computed, (0, 0) if none: see Engine.step."""
+        cdef int32_t tokens, stages = 0
+        tokens = oc_seq_staged(self._seq, &stages) if self._seq != NULL else 0
+        return tokens, stages
 
     def cancel(self) -> None:
         """End a step that works on this sequence within one layer."""

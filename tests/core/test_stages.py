@@ -1,0 +1,187 @@
+"""A prompt chunk that goes through the model in several steps, some stages in each: the same bits, whatever the cuts."""
+
+from array import array
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ollamacore import InvalidOptionError, _core
+from ollamacore.arch import build_plan
+from ollamacore.gguf import GGUFFile
+from tests.generate import recurrent
+from tests.generate.deepseek import deepseek_model
+from tests.generate.gemmas import GEMMAS, gemma_model
+from tests.generate.moe import MOE_SHAPES, moe_model
+from tests.generate.recurrent import recurrent_model
+from tests.generate.tiny import tiny_model
+
+PROMPT = array("i", [(11 * i * i + 5 * i + 1) % 300 for i in range(330)])
+#: models whose layers carry state; here with attention in every other one of six, so that there are three stages
+HYBRIDS = {"lfm2": {}, "qwen35": {"says_which": True}}
+MODELS = ["llama", "gemma3", "qwen2moe", "gemma3n", "gemma4-26b-a4b", "v3", *HYBRIDS]
+
+
+def make_model(path, name):
+    if name in HYBRIDS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recurrent, "N_LAYER", 6)
+            patch.setitem(recurrent.HYBRIDS, name, replace(recurrent.HYBRIDS[name], attention=(1, 3, 5), n_dense=6))
+            return recurrent_model(path, name, "Q8_0", **HYBRIDS[name])
+    if name == "v3":
+        return deepseek_model(path, name, tensor_type="Q8_0")
+    if name in GEMMAS:
+        return gemma_model(path, name, "Q8_0")
+    return (moe_model if name in MOE_SHAPES else tiny_model)(path, name, tensor_type="Q8_0")
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def path(request, tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("stages") / "m.gguf", request.param)
+
+
+def open_engine(path, n_threads=2):
+    plan = build_plan(GGUFFile.open(path))
+    engine = _core.Engine(
+        n_threads=n_threads, max_tokens=128, max_outputs=8, max_seqs=8, kv=plan.kv, kv_type="f16", kv_blocks=40,
+        state_size=plan.state_size, n_sequences=6,
+    )  # fmt: skip
+    plan.install(engine)
+    engine.load()
+    return engine
+
+
+@pytest.fixture
+def engine(path):
+    return open_engine(path)
+
+
+def row(engine, index):
+    out = np.empty(engine.n_vocab, np.float32)
+    engine.copy_logits(index, out)
+    return out
+
+
+def feed(engine, tokens):
+    """A sequence of these tokens, in whole steps of up to 64, and the logits of the last."""
+    sequence = _core.Sequence(engine)
+    for start in range(0, len(tokens), 64):
+        part = tokens[start : start + 64]
+        assert engine.step([(sequence, part, int(start + 64 >= len(tokens)))]) == _core.STEP_OK
+    return sequence, row(engine, 0)
+
+
+def test_logits_do_not_depend_on_stages_or_streams(path):
+    """A prompt in chunks and cuts of all kinds, while streams come and go; theirs and its logits are those alone."""
+    _, expected = feed(open_engine(path), PROMPT)
+    alone, begin = open_engine(path), 40
+    tokens = array("i", range(50, 150))
+    stream, _ = feed(alone, PROMPT[:begin])
+    alone_rows = []
+    for token in tokens:
+        alone.step([(stream, int(token), 1)])
+        alone_rows.append(row(alone, 0))
+    for n_threads in (1, 2, 3):
+        engine = open_engine(path, n_threads)
+        streams = [feed(engine, PROMPT[:begin])[0] for _ in range(3)]
+        prompt, steps, chunk = _core.Sequence(engine), 0, 1
+        while len(prompt) < len(PROMPT):
+            part = PROMPT[len(prompt) : len(prompt) + chunk]
+            done = prompt.staged[1]
+            end = min(done + (1, 1, 1, 2, 1, 3, 2)[steps % 7], engine.n_stages)
+            is_last = end == engine.n_stages and len(prompt) + len(part) == len(PROMPT)
+            running = streams[: steps % 4]  # columns of the chunk move
+            batch = [(s, int(tokens[len(s) - begin]), 1) for s in running]
+            assert engine.step([*batch, (prompt, part, int(is_last))], end) == _core.STEP_OK
+            for i, s in enumerate(running):
+                assert np.array_equal(row(engine, i), alone_rows[len(s) - begin - 1]), "a stream beside stages"
+            chunk = {1: 30, 30: 100, 100: 2, 2: 90}.get(chunk, 64) if prompt.staged == (0, 0) else chunk
+            steps += 1
+        assert np.array_equal(row(engine, len(running)), expected), f"{n_threads} threads"
+        assert steps >= 6, "several chunks of several steps"
+
+
+def test_sequence_does_not_grow_before_the_last_stage(engine):
+    sequence = _core.Sequence(engine)
+    for stage in range(1, engine.n_stages):
+        engine.step([(sequence, PROMPT[:40], 0)], stage)
+        assert (len(sequence), sequence.staged) == (0, (40, stage))
+    engine.step([(sequence, PROMPT[:40], 1)], engine.n_stages)
+    assert (len(sequence), sequence.staged) == (40, (0, 0))
+
+
+def other_tokens(engine, sequence):
+    engine.step([(sequence, PROMPT[1:41], 0)], 1)
+
+
+def fewer_tokens(engine, sequence):
+    engine.step([(sequence, PROMPT[:39], 0)], 1)
+
+
+def stage_before(engine, sequence):
+    engine.step([(sequence, PROMPT[:40], 0)], 1)
+
+
+@pytest.mark.parametrize("step", [other_tokens, fewer_tokens, stage_before])
+def test_another_item_begins_at_the_first_stage(engine, step):
+    _, expected = feed(engine, PROMPT[:40])
+    sequence = _core.Sequence(engine)
+    engine.step([(sequence, PROMPT[:40], 0)], engine.n_stages - 1)
+    step(engine, sequence)
+    engine.step([(sequence, PROMPT[:40], 1)])
+    assert np.array_equal(row(engine, 0), expected)
+
+
+def another_step(engine, sequence):
+    other = _core.Sequence(engine)
+    engine.step([(other, PROMPT[100:160], 1)])
+    other.close()
+
+
+def truncated(engine, sequence):
+    sequence.truncate(0)
+
+
+def refused_for_room(engine, sequence):
+    others = [_core.Sequence(engine) for _ in range(4)]
+    for _ in range(12):
+        if engine.step([(other, PROMPT[:32], 0) for other in others]) != _core.STEP_OK:
+            break
+    for other in others:
+        other.close()
+
+
+def cancelled(engine, sequence):
+    other = _core.Sequence(engine)
+    other.cancel()
+    assert engine.step([(other, PROMPT[:9], 0), (sequence, PROMPT[:40], 0)], 2) == _core.STEP_CANCELLED
+
+
+@pytest.mark.parametrize("event", [another_step, truncated, refused_for_room, cancelled])
+def test_what_comes_between_loses_the_stages_and_nothing_else(engine, event):
+    _, expected = feed(engine, PROMPT[:40])
+    free = engine.kv_blocks_free
+    sequence = _core.Sequence(engine)
+    engine.step([(sequence, PROMPT[:40], 0)], 1)
+    event(engine, sequence)
+    assert (len(sequence), sequence.staged, engine.kv_blocks_free) == (0, (0, 0), free)
+    engine.step([(sequence, PROMPT[:40], 1)])
+    assert np.array_equal(row(engine, 0), expected)
+
+
+def test_closed_sequence_leaves_nothing(engine):
+    free = engine.kv_blocks_free
+    sequence = _core.Sequence(engine)
+    engine.step([(sequence, PROMPT[:40], 0)], 1)
+    sequence.close()
+    assert (sequence.staged, engine.kv_blocks_free) == ((0, 0), free)
+    feed(engine, PROMPT[:40])
+
+
+@pytest.mark.parametrize(("outputs", "end"), [(1, 1), (0, -1), (0, 99)])
+def test_stages_that_do_not_exist_and_outputs_before_the_last_are_refused(engine, outputs, end):
+    sequence = _core.Sequence(engine)
+    with pytest.raises(InvalidOptionError, match="stage"):
+        engine.step([(sequence, PROMPT[:40], outputs)], end)
+    assert (len(sequence), sequence.staged) == (0, (0, 0))
+    assert engine.step([(sequence, PROMPT[:40], 1)]) == _core.STEP_OK
