@@ -203,6 +203,7 @@ struct oc_engine {
     oc_rope *ropes;
     oc_op *ops;
     int32_t n_matrices, n_tables, n_vectors, n_buffers, n_ropes, n_ops;
+    int32_t n_stages; /* ATTENTIONs, at least 1 */
     int is_finished, is_loaded;
     int32_t n_threads; /* at work, of the params.n_threads that there is room for */
     int32_t n_kv_head, head_dim, value_dim; /* the most of any layer of the KV cache */
@@ -255,7 +256,9 @@ void oc_seq_give_states(oc_seq *seq);
 void oc_seq_begin_state(oc_seq *seq);
 void oc_seq_commit_state(oc_seq *seq);
 
-/* stages.c: before room is made for a step, which parts of the plan its last item takes. */
+/* stages.c: whether only the last item ends early, and without outputs. */
+oc_status oc_stages_check(const struct oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err);
+/* Before room is made for a step: which part of the plan its last item takes. */
 void oc_stages_begin(struct oc_engine *engine, const oc_batch_item *items, int32_t n_items);
 /* What was computed behind the end of a sequence is gone. */
 void oc_stages_forget(const oc_seq *seq);

@@ -729,11 +729,12 @@ static void work_on(walker *w, const oc_extent *extent) {
     w->n = extent->n_columns;
 }
 
+/* All ops, or those of its stages if the step has nothing but a staged item. */
 static void walk_together(walker *w) {
     const oc_step_state *step = &w->engine->step;
-    const int is_whole = step->rest.n_columns > 0;
-    const oc_op *end = is_whole ? w->engine->ops + w->engine->n_ops : step->staged_end;
-    w->op = is_whole ? w->engine->ops : step->staged_begin;
+    const int is_staged_alone = step->rest.n_columns == 0;
+    const oc_op *end = is_staged_alone ? step->staged_end : w->engine->ops + w->engine->n_ops;
+    if (is_staged_alone) w->op = step->staged_begin;
     work_on(w, &step->rest);
     for (; w->op < end; w->op++) {
         if (w->op == step->staged_begin) work_on(w, &step->all);

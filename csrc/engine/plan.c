@@ -767,10 +767,13 @@ oc_status oc_engine_finish(oc_engine *engine, char *err) {
     check c = {.engine = engine};
     if (engine->is_finished) return oc_fail(OC_ERR_ARGUMENT, err, "the plan is already finished", 0, 0);
     engine->embedding = -1;
+    engine->n_stages = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
         c.op = &engine->ops[i];
         if (!check_op(&c)) return oc_fail(OC_ERR_ARGUMENT, err, "op %a of kind %b does not fit its operands", i, c.op->kind);
+        engine->n_stages += c.op->kind == OC_OP_ATTENTION;
     }
+    if (engine->n_stages == 0) engine->n_stages = 1;
     if (engine->embedding < 0 || !c.n_selected || !is_last(c.op) || !check_roles(engine))
         return oc_fail(OC_ERR_ARGUMENT, err, "a plan starts with EMBED and ends with NORM + SELECT and perhaps LINEAR", 0, 0);
     if (!check_readers(engine)) return oc_fail(OC_ERR_ARGUMENT, err, "an op writes what the norm before it reads", 0, 0);

@@ -12,23 +12,30 @@
 /* The op behind stage `stage`. */
 static const oc_op *stage_end(const oc_engine *engine, int32_t stage) {
     const oc_op *op = engine->ops, *end = op + engine->n_ops;
-    if (stage == oc_engine_stages(engine) - 1) return end;
+    if (stage == engine->n_stages - 1) return end;
     for (; op < end; op++)
         if (op->kind == OC_OP_ATTENTION && stage-- == 0) return op + 1;
     return end;
 }
 
-int32_t oc_engine_stages(const oc_engine *engine) {
-    int32_t n = 0;
-    for (int32_t i = 0; i < engine->n_ops; i++) n += engine->ops[i].kind == OC_OP_ATTENTION;
-    return n > 0 ? n : 1;
-}
+int32_t oc_engine_stages(const oc_engine *engine) { return engine->n_stages; }
 
 int32_t oc_seq_staged(const oc_seq *seq, int32_t *end_stage) {
     const oc_staged *staged = &seq->engine->step.staged;
     if (staged->seq != seq) return 0;
     *end_stage = staged->stage;
     return staged->n_tokens;
+}
+
+oc_status oc_stages_check(const oc_engine *engine, const oc_batch_item *items, int32_t n_items, char *err) {
+    const oc_batch_item *last = &items[n_items - 1];
+    for (int32_t i = 0; i < n_items - 1; i++)
+        if (items[i].end_stage != 0) return oc_fail(OC_ERR_ARGUMENT, err, "only the last item may have an end stage", 0, 0);
+    if (last->end_stage < 0 || last->end_stage > engine->n_stages)
+        return oc_fail(OC_ERR_ARGUMENT, err, "end stage %a of %b stages", last->end_stage, engine->n_stages);
+    if (last->end_stage > 0 && last->end_stage < engine->n_stages && last->n_outputs > 0)
+        return oc_fail(OC_ERR_ARGUMENT, err, "outputs before the last stage", 0, 0);
+    return OC_OK;
 }
 
 /* Whether a step goes on with an item: the columns still have its tokens and positions. */
@@ -64,7 +71,7 @@ static void move_columns(oc_engine *engine, int64_t from, int64_t to, int64_t n)
 void oc_stages_begin(oc_engine *engine, const oc_batch_item *items, int32_t n_items) {
     oc_step_state *step = &engine->step;
     const oc_batch_item *last = &items[n_items - 1];
-    const int32_t end_stage = last->end_stage > 0 ? last->end_stage : oc_engine_stages(engine);
+    const int32_t end_stage = last->end_stage > 0 ? last->end_stage : engine->n_stages;
     const oc_staged was = step->staged;
     const int goes_on = is_staged(step, last);
     int32_t column = 0;
@@ -73,7 +80,7 @@ void oc_stages_begin(oc_engine *engine, const oc_batch_item *items, int32_t n_it
     if (was.seq && !goes_on) oc_seq_truncate(was.seq, was.seq->length);
     step->staged_begin = goes_on ? stage_end(engine, was.stage - 1) : engine->ops;
     step->staged_end = stage_end(engine, end_stage - 1);
-    step->staged = (oc_staged){.seq = end_stage < oc_engine_stages(engine) ? last->seq : NULL,
+    step->staged = (oc_staged){.seq = end_stage < engine->n_stages ? last->seq : NULL,
                                .n_tokens = last->n_tokens, .column = column, .stage = end_stage};
 }
 

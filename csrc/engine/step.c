@@ -25,20 +25,14 @@ static oc_status check_batch(const oc_engine *engine, const oc_batch_item *items
     for (int32_t i = 0; i < n_items; i++) {
         oc_status status = check_item(engine, &items[i], err);
         if (status != OC_OK) return status;
-        if (items[i].end_stage < 0 || items[i].end_stage > (i == n_items - 1 ? oc_engine_stages(engine) : 0))
-            return oc_fail(OC_ERR_ARGUMENT, err, "the last item may end before stage %a, not before %b",
-                           oc_engine_stages(engine), items[i].end_stage);
         for (int32_t j = 0; j < i; j++)
             if (items[j].seq == items[i].seq) return oc_fail(OC_ERR_ARGUMENT, err, "sequence twice in a batch", 0, 0);
         tokens += items[i].n_tokens;
         outputs += items[i].n_outputs;
     }
-    const oc_batch_item *last = &items[n_items - 1];
-    if (last->end_stage > 0 && last->end_stage < oc_engine_stages(engine) && last->n_outputs > 0)
-        return oc_fail(OC_ERR_ARGUMENT, err, "there are no outputs before stage %a of %b", oc_engine_stages(engine), last->end_stage);
     if (tokens > p->max_tokens) return oc_fail(OC_ERR_ARGUMENT, err, "batch of %a tokens, the limit is %b", tokens, p->max_tokens);
     if (outputs > p->max_outputs) return oc_fail(OC_ERR_ARGUMENT, err, "batch of %a outputs, the limit is %b", outputs, p->max_outputs);
-    return OC_OK;
+    return oc_stages_check(engine, items, n_items, err);
 }
 
 /* Gives back the blocks that hold no committed position. */
