@@ -9,7 +9,7 @@ all keys of the prompt for little work. No result depends on it, as no number de
 #: a step with prompt tokens may take this many times as long as one of the streams alone, in the mean: the slowest of a
 #: hundred take 1.3 to 1.7 times as long as that. The less it is, the longer a prompt takes, and the more the streams,
 #: which grow meanwhile, take by themselves at its end
-SLOWDOWN = 2.3
+SLOWDOWN = 2.4
 #: prompt tokens of one step: a prompt always moves on, and full GEMM tiles need no more
 LEAST, MOST = 1, 64
 #: tokens that go through the model together, where steps have room for fewer

@@ -12,7 +12,8 @@
  * whole time slice to whoever asks for one, and that may be a busy process of somebody else. */
 #define SPIN_NS 200000         /* longer than the gap between two steps */
 #define BRIEF_SPINS 64         /* while cores are contended: a core that waits is a core for the thread waited for */
-#define LOST_NS 400000         /* off its core for so long in one run, a thread has lost a time slice to another process */
+#define LOST_NS 400000         /* off its core for so long in one run, a thread has lost a time slice to another process, */
+#define LOST_SHARE 8           /* if that is more than an eighth of the run: in long ones clients get their moments as well */
 #define CONTENDED_NS 50000000  /* for so long after that, more of the kind is expected */
 
 /* Every word that threads poll has a cache line of its own. */
@@ -184,7 +185,8 @@ static void take_part(int thread) {
     if (pool.n_threads > 1) oc_spread(thread, is_contended(wall));
     pool.fn(pool.context, thread, pool.n_threads);
     long long now = clock_ns(CLOCK_MONOTONIC), lost = now - wall - (clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) - slept_ns;
-    if (lost > LOST_NS && preemptions() > before) atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
+    if (lost > LOST_NS && lost * LOST_SHARE > now - wall && preemptions() > before)
+        atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
 }
 
 static void *worker(void *argument) {

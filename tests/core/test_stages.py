@@ -1,4 +1,4 @@
-"""A prompt chunk that goes through the model in several steps, some stages in each: the same bits, whatever the cuts."""
+"""A prompt chunk that takes several steps, some stages of the model in each: the same bits, whatever the cuts."""
 
 from array import array
 from dataclasses import replace
