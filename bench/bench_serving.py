@@ -42,6 +42,7 @@ HISTORY = 1000
 CLIENTS = 256
 CONTEXT = 8192
 ENDLESS = 7000  # tokens of a stream that shall not end by itself
+TRIAL = 200  # tokens after which a stream that has not ended is taken for one of these
 WORDS = ("river", "stone", "lamp", "garden", "window", "paper", "horse", "silver",
          "evening", "bridge", "letter", "music", "harbour", "winter", "bread")  # fmt: skip
 
@@ -52,7 +53,7 @@ def words(count: int, start: int) -> str:
 
 
 def endless(start: int) -> str:
-    """A prompt that a greedy model repeats for ever."""
+    """A prompt that a greedy model repeats, mostly for ever."""
     return f"{start}: " + f"{WORDS[start % 15]} {WORDS[start * 7 % 15]} and " * 12
 
 
@@ -193,11 +194,23 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
+async def endless_prompts(port: int, count: int, salt: int) -> list[str]:
+    """The first prompts from a number on that the model does repeat."""
+    found: list[str] = []
+    while len(found) < count:
+        prompts = [endless(salt + n) for n in range(count)]
+        answers = await asyncio.gather(*(generate(port, prompt, TRIAL) for prompt in prompts))
+        found += [p for p, answer in zip(prompts, answers, strict=True) if answer.final["done_reason"] == "length"]
+        salt += count
+    return found[:count]
+
+
 @asynccontextmanager
 async def running_streams(port: int, count: int, salt: int) -> AsyncIterator[list[Answer]]:
     """Streams that go on for as long as the block lasts."""
+    prompts = await endless_prompts(port, count, salt)
     running = [Answer(0) for _ in range(count)]
-    tasks = [asyncio.create_task(generate(port, endless(salt + n), ENDLESS, running[n])) for n in range(count)]
+    tasks = [asyncio.create_task(generate(port, prompts[n], ENDLESS, running[n])) for n in range(count)]
     try:
         yield running
     finally:
@@ -209,7 +222,9 @@ async def running_streams(port: int, count: int, salt: int) -> AsyncIterator[lis
 
 async def reached(running: list[Answer], count: int) -> None:
     """Wait until every stream has so many tokens."""
-    while not all(len(answer.times) > count for answer in running):  # noqa: ASYNC110  progress, not an event
+    while not all(len(answer.times) > count for answer in running):
+        if any(answer.final for answer in running):
+            raise RuntimeError("a stream has ended before the measurement")
         await asyncio.sleep(0.01)
 
 

@@ -10,7 +10,8 @@ all keys of the prompt for little work. No result depends on it, as no number de
 #: hundred take 1.3 to 1.7 times as long as that. The less it is, the longer a prompt takes, and the more the streams,
 #: which grow meanwhile, take by themselves at its end
 SLOWDOWN = 2.4
-#: prompt tokens of one step: a prompt always moves on, and full GEMM tiles need no more
+#: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every fourth of them, which
+#: all grow meanwhile; and full GEMM tiles need no more
 LEAST, MOST = 1, 64
 #: tokens that go through the model together, where steps have room for fewer
 CHUNK = 32
@@ -65,7 +66,7 @@ class Pace:
         step = self._step(streams)
         if not step or not self._token:
             return FIRST
-        return min(max((SLOWDOWN - 1) * step / self._token, LEAST), MOST)
+        return min(max((SLOWDOWN - 1) * step / self._token, LEAST, streams / 4), MOST)
 
     def _step(self, streams: int) -> float:
         """Seconds of a step of so many streams alone: measured, or that of the nearest number that was."""

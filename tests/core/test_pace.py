@@ -50,6 +50,10 @@ def test_end_of_a_prompt_goes_through_in_as_few_steps_as_there_is_room_for():
     assert (pace.stages(3.0, 6), pace.stages(3.0, 3), pace.stages(3.0, 1)) == (12, 24, 24)
 
 
+def test_prompt_among_many_streams_moves_on_by_more():
+    assert measured(1.0, 100.0, streams=8).room(8) == 2
+
+
 def test_pause_of_the_machine_counts_little():
     pace = measured(1.0, 0.1, steps=80)
     before = pace.room(1)
