@@ -9,8 +9,7 @@ import pytest
 
 import ollamacore
 from ollamacore import InvalidOptionError, _core
-from ollamacore.arch import build_plan
-from ollamacore.gguf import GGUFFile
+from tests.core.engines import feed, open_engine, row
 from tests.generate.recurrent import CONTEXT, HYBRIDS, KEPT, TOKENS, recurrent_model
 
 GOLDENS = Path(__file__).parents[1] / "data" / "recurrent.npz"
@@ -25,31 +24,6 @@ def name(request):
 @pytest.fixture(scope="module")
 def path(name, tmp_path_factory):
     return recurrent_model(tmp_path_factory.mktemp("recurrent") / "m.gguf", name, "Q8_0")
-
-
-def open_engine(path, n_threads=2, sequences=3, saved=2):
-    plan = build_plan(GGUFFile.open(path))
-    engine = _core.Engine(
-        n_threads=n_threads, max_tokens=64, max_outputs=4, max_seqs=4, kv=plan.kv,
-        kv_type="f16", kv_blocks=40,
-        state_size=plan.state_size, n_sequences=sequences, n_saved=saved,
-    )  # fmt: skip
-    plan.install(engine)
-    engine.load()
-    return engine
-
-
-def row(engine, index=0):
-    out = np.empty(engine.n_vocab, np.float32)
-    engine.copy_logits(index, out)
-    return out
-
-
-def feed(engine, sequence, tokens, chunk=64):
-    for start in range(0, len(tokens), chunk):
-        part = tokens[start : start + chunk]
-        assert engine.step([(sequence, part, int(start + chunk >= len(tokens)))]) == _core.STEP_OK
-    return row(engine)
 
 
 def test_logits_equal_transformers(tmp_path, name):
@@ -128,7 +102,7 @@ def test_a_sequence_with_state_goes_back_to_its_start_only(path):
 
 
 def test_states_are_as_many_as_the_pool_has(path):
-    engine = open_engine(path, sequences=1, saved=1)
+    engine = open_engine(path, n_sequences=1, n_saved=1)
     sequence = _core.Sequence(engine)
     with pytest.raises(ollamacore.OllamaCoreError):
         _core.Sequence(engine)

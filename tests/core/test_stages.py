@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from ollamacore import InvalidOptionError, _core
-from ollamacore.arch import build_plan
-from ollamacore.gguf import GGUFFile
+from tests.core.engines import feed, open_engine, row
 from tests.generate import recurrent
 from tests.generate.deepseek import deepseek_model
 from tests.generate.gemmas import GEMMAS, gemma_model
@@ -40,50 +39,30 @@ def path(request, tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("stages") / "m.gguf", request.param)
 
 
-def open_engine(path, n_threads=2):
-    plan = build_plan(GGUFFile.open(path))
-    engine = _core.Engine(
-        n_threads=n_threads, max_tokens=128, max_outputs=8, max_seqs=8, kv=plan.kv, kv_type="f16", kv_blocks=40,
-        state_size=plan.state_size, n_sequences=6,
-    )  # fmt: skip
-    plan.install(engine)
-    engine.load()
-    return engine
-
-
 @pytest.fixture
 def engine(path):
-    return open_engine(path)
+    return open_engine(path, max_tokens=128)
 
 
-def row(engine, index):
-    out = np.empty(engine.n_vocab, np.float32)
-    engine.copy_logits(index, out)
-    return out
-
-
-def feed(engine, tokens):
-    """A sequence of these tokens, in whole steps of up to 64, and the logits of the last."""
+def begin(engine, tokens):
+    """A sequence of these tokens, in whole steps, and the logits of the last."""
     sequence = _core.Sequence(engine)
-    for start in range(0, len(tokens), 64):
-        part = tokens[start : start + 64]
-        assert engine.step([(sequence, part, int(start + 64 >= len(tokens)))]) == _core.STEP_OK
-    return sequence, row(engine, 0)
+    return sequence, feed(engine, sequence, tokens)
 
 
 def test_logits_do_not_depend_on_stages_or_streams(path):
     """A prompt in chunks and cuts of all kinds, while streams come and go; theirs and its logits are those alone."""
-    _, expected = feed(open_engine(path), PROMPT)
-    alone, begin = open_engine(path), 40
+    _, expected = begin(open_engine(path), PROMPT)
+    alone, start = open_engine(path, max_tokens=128), 40
     tokens = array("i", range(50, 150))
-    stream, _ = feed(alone, PROMPT[:begin])
+    stream, _ = begin(alone, PROMPT[:start])
     alone_rows = []
     for token in tokens:
         alone.step([(stream, int(token), 1)])
         alone_rows.append(row(alone, 0))
     for n_threads in (1, 2, 3):
-        engine = open_engine(path, n_threads)
-        streams = [feed(engine, PROMPT[:begin])[0] for _ in range(3)]
+        engine = open_engine(path, n_threads, max_tokens=128)
+        streams = [begin(engine, PROMPT[:start])[0] for _ in range(3)]
         prompt, steps, chunk = _core.Sequence(engine), 0, 1
         while len(prompt) < len(PROMPT):
             part = PROMPT[len(prompt) : len(prompt) + chunk]
@@ -91,10 +70,10 @@ def test_logits_do_not_depend_on_stages_or_streams(path):
             end = min(done + (1, 1, 1, 2, 1, 3, 2)[steps % 7], engine.n_stages)
             is_last = end == engine.n_stages and len(prompt) + len(part) == len(PROMPT)
             running = streams[: steps % 4]  # columns of the chunk move
-            batch = [(s, int(tokens[len(s) - begin]), 1) for s in running]
+            batch = [(s, int(tokens[len(s) - start]), 1) for s in running]
             assert engine.step([*batch, (prompt, part, int(is_last))], end) == _core.STEP_OK
             for i, s in enumerate(running):
-                assert np.array_equal(row(engine, i), alone_rows[len(s) - begin - 1]), "a stream beside stages"
+                assert np.array_equal(row(engine, i), alone_rows[len(s) - start - 1]), "a stream beside stages"
             chunk = {1: 30, 30: 100, 100: 2, 2: 90}.get(chunk, 64) if prompt.staged == (0, 0) else chunk
             steps += 1
         assert np.array_equal(row(engine, len(running)), expected), f"{n_threads} threads"
@@ -124,7 +103,7 @@ def stage_before(engine, sequence):
 
 @pytest.mark.parametrize("step", [other_tokens, fewer_tokens, stage_before])
 def test_another_item_begins_at_the_first_stage(engine, step):
-    _, expected = feed(engine, PROMPT[:40])
+    _, expected = begin(engine, PROMPT[:40])
     sequence = _core.Sequence(engine)
     engine.step([(sequence, PROMPT[:40], 0)], engine.n_stages - 1)
     step(engine, sequence)
@@ -159,7 +138,7 @@ def cancelled(engine, sequence):
 
 @pytest.mark.parametrize("event", [another_step, truncated, refused_for_room, cancelled])
 def test_what_comes_between_loses_the_stages_and_nothing_else(engine, event):
-    _, expected = feed(engine, PROMPT[:40])
+    _, expected = begin(engine, PROMPT[:40])
     free = engine.kv_blocks_free
     sequence = _core.Sequence(engine)
     engine.step([(sequence, PROMPT[:40], 0)], 1)
@@ -175,7 +154,7 @@ def test_closed_sequence_leaves_nothing(engine):
     engine.step([(sequence, PROMPT[:40], 0)], 1)
     sequence.close()
     assert (sequence.staged, engine.kv_blocks_free) == ((0, 0), free)
-    feed(engine, PROMPT[:40])
+    begin(engine, PROMPT[:40])
 
 
 @pytest.mark.parametrize(("outputs", "end"), [(1, 1), (0, -1), (0, 99)])
