@@ -17,6 +17,7 @@ from ollamacore import (
 )
 from ollamacore.arch import build_plan, supports
 from ollamacore.gguf import GGUFFile
+from tests.core.engines import feed, open_engine
 from tests.generate.deepseek import deepseek_model
 from tests.generate.gemmas import GEMMAS, gemma_model
 from tests.generate.moe import MOE_SHAPES, moe_model
@@ -43,38 +44,12 @@ def path(request, tmp_path_factory):
 LONG = array("i", [(11 * i * i + 5 * i + 1) % 300 for i in range(600)])
 
 
-def open_engine(path, *, n_threads=2, kv_blocks=64, max_tokens=64, kv_type="f16"):
-    plan = build_plan(GGUFFile.open(path))
-    engine = _core.Engine(
-        n_threads=n_threads,
-        max_tokens=max_tokens,
-        max_outputs=8,
-        max_seqs=8,
-        kv=plan.kv,
-        kv_type=kv_type,
-        kv_blocks=kv_blocks,
-    )
-    plan.install(engine)
-    engine.load()
-    return engine, plan.n_vocab
-
-
-def feed(engine, sequence, tokens, n_vocab, chunk):
-    """Feed tokens in chunks; the logits of the last one."""
-    for start in range(0, len(tokens), chunk):
-        part = tokens[start : start + chunk]
-        assert engine.step([(sequence, part, int(start + chunk >= len(tokens)))]) == _core.STEP_OK
-    out = np.empty(n_vocab, np.float32)
-    engine.copy_logits(0, out)
-    return out
-
-
 def test_logits_do_not_depend_on_chunks_or_threads(path):
     reference = None
     for n_threads in (1, 2, 3):
-        engine, n_vocab = open_engine(path, n_threads=n_threads)
+        engine = open_engine(path, n_threads=n_threads)
         for chunk in (1, 7, 64):
-            logits = feed(engine, _core.Sequence(engine), TOKENS, n_vocab, chunk)
+            logits = feed(engine, _core.Sequence(engine), TOKENS, chunk)
             reference = logits if reference is None else reference
             assert np.array_equal(logits, reference), f"{n_threads} threads, chunks of {chunk}"
 
@@ -83,12 +58,12 @@ def test_logits_do_not_depend_on_chunks_or_threads(path):
 def test_logits_of_long_context_do_not_depend_on_chunks_or_threads(path, kv_type):
     reference = None
     for n_threads, chunk, one_by_one in ((1, 64, 0), (2, 59, 0), (1, 64, 100), (3, 50, 100)):
-        engine, n_vocab = open_engine(path, n_threads=n_threads, kv_type=kv_type)
+        engine = open_engine(path, n_threads=n_threads, kv_type=kv_type)
         sequence = _core.Sequence(engine)
         prompt = len(LONG) - one_by_one
-        logits = feed(engine, sequence, LONG[:prompt], n_vocab, chunk)
+        logits = feed(engine, sequence, LONG[:prompt], chunk)
         if one_by_one:
-            logits = feed(engine, sequence, LONG[prompt:], n_vocab, 1)
+            logits = feed(engine, sequence, LONG[prompt:], 1)
         reference = logits if reference is None else reference
         assert np.array_equal(logits, reference), f"{n_threads} threads, chunks of {chunk}"
     assert np.isfinite(reference).all()
@@ -97,14 +72,14 @@ def test_logits_of_long_context_do_not_depend_on_chunks_or_threads(path, kv_type
 @pytest.mark.parametrize("kv_type", _core.KV_TYPES)
 def test_logits_do_not_depend_on_room_to_split_the_keys(path, kv_type):
     """Eight sequences share the blocks of one, so their parts are more than the pool alone could hold."""
-    engine, n_vocab = open_engine(path, kv_blocks=40, kv_type=kv_type)
+    engine = open_engine(path, kv_blocks=40, kv_type=kv_type)
     first = _core.Sequence(engine)
-    alone = feed(engine, first, LONG, n_vocab, 64)
+    alone = feed(engine, first, LONG, 64)
     first.truncate(512)
     sequences = [first, *(_core.Sequence(engine) for _ in range(7))]
     for sequence in sequences[1:]:
         sequence.share(first.blocks())
-    together = np.empty((8, n_vocab), np.float32)
+    together = np.empty((8, engine.n_vocab), np.float32)
     for position in range(512, 543):
         assert engine.step([(s, LONG[position], 1) for s in sequences]) == _core.STEP_OK
     for row in range(8):
@@ -124,8 +99,8 @@ def test_logits_do_not_depend_on_threads_that_lose_their_cores(path):
     """
 
     def every_row(n_threads):
-        engine, n_vocab = open_engine(path, n_threads=n_threads)
-        sequence, row, at = _core.Sequence(engine), np.empty(n_vocab, np.float32), 0
+        engine = open_engine(path, n_threads=n_threads)
+        sequence, row, at = _core.Sequence(engine), np.empty(engine.n_vocab, np.float32), 0
         while at < len(LONG):
             chunk = LONG[at : at + (2 if at % 5 == 0 else 1)]
             assert engine.step([(sequence, chunk, 1)]) == _core.STEP_OK
@@ -138,14 +113,14 @@ def test_logits_do_not_depend_on_threads_that_lose_their_cores(path):
 
 
 def test_logits_do_not_depend_on_neighbours(path):
-    engine, n_vocab = open_engine(path)
-    alone = feed(engine, _core.Sequence(engine), TOKENS, n_vocab, 40)
+    engine = open_engine(path)
+    alone = feed(engine, _core.Sequence(engine), TOKENS, 40)
     ours, decoding, other = (_core.Sequence(engine) for _ in range(3))
     engine.step([(decoding, TOKENS[:5], 0)])
     engine.step([(decoding, 9, 1), (ours, TOKENS[:40], 0), (other, TOKENS[3:20], 1)])
     engine.step([(ours, TOKENS[40:80], 0), (decoding, 11, 1)])
     engine.step([(other, TOKENS[20:30], 1), (ours, TOKENS[80:], 1)])
-    together = np.empty(n_vocab, np.float32)
+    together = np.empty(engine.n_vocab, np.float32)
     engine.copy_logits(1, together)
     assert np.array_equal(alone, together)
 
@@ -153,9 +128,9 @@ def test_logits_do_not_depend_on_neighbours(path):
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_sampling_a_step_equals_sampling_its_logits(path, n_threads):
     """The maxima that the head leaves for the sampler are those of the logits, in every row."""
-    engine, n_vocab = open_engine(path, n_threads=n_threads)
+    engine = open_engine(path, n_threads=n_threads)
     assert engine.step([(_core.Sequence(engine), TOKENS[:60], 4)]) == _core.STEP_OK
-    logits = np.empty(n_vocab, np.float32)
+    logits = np.empty(engine.n_vocab, np.float32)
     for row in range(4):
         engine.copy_logits(row, logits)
         for options in (SamplingOptions(seed=row, top_k=5), SamplingOptions(temperature=0.0)):
@@ -166,27 +141,27 @@ def test_sampling_a_step_equals_sampling_its_logits(path, n_threads):
 
 
 def test_truncated_sequence_continues_as_if_new(path):
-    engine, n_vocab = open_engine(path)
+    engine = open_engine(path)
     sequence = _core.Sequence(engine)
-    feed(engine, sequence, TOKENS, n_vocab, 64)
+    feed(engine, sequence, TOKENS, 64)
     sequence.truncate(33)
     assert len(sequence) == 33
-    again = feed(engine, sequence, TOKENS[33:], n_vocab, 64)
-    assert np.array_equal(again, feed(engine, _core.Sequence(engine), TOKENS, n_vocab, 64))
+    again = feed(engine, sequence, TOKENS[33:], 64)
+    assert np.array_equal(again, feed(engine, _core.Sequence(engine), TOKENS, 64))
 
 
 def test_blocks_return_to_the_pool(path):
-    engine, n_vocab = open_engine(path, kv_blocks=8)
+    engine = open_engine(path, kv_blocks=8)
     for _ in range(5):
         sequence = _core.Sequence(engine)
-        feed(engine, sequence, TOKENS, n_vocab, 64)
+        feed(engine, sequence, TOKENS, 64)
         assert engine.kv_blocks_free == 8 - 3
         sequence.close()
         assert engine.kv_blocks_free == 8
 
 
 def test_full_pool_changes_no_sequence(path):
-    engine, _n_vocab = open_engine(path, kv_blocks=3)
+    engine = open_engine(path, kv_blocks=3)
     first, second = _core.Sequence(engine), _core.Sequence(engine)
     assert engine.step([(first, TOKENS[:32], 0)]) == _core.STEP_OK
     assert engine.step([(first, TOKENS[32:60], 1), (second, TOKENS[:36], 1)]) == _core.STEP_FULL
@@ -196,7 +171,7 @@ def test_full_pool_changes_no_sequence(path):
 
 
 def test_cancelled_prompt_changes_no_sequence(path):
-    engine, _n_vocab = open_engine(path)
+    engine = open_engine(path, kv_blocks=64)
     leaving, staying = _core.Sequence(engine), _core.Sequence(engine)
     leaving.cancel()
     batch = [(staying, TOKENS[:5], 1), (leaving, TOKENS[:20], 1)]
@@ -210,7 +185,7 @@ def test_cancelled_prompt_changes_no_sequence(path):
     [([-1], 0), ([1 << 30], 0), ([1, 2], 3), ([], 0), (list(range(65)), 0)],
 )
 def test_bad_batch_is_refused_and_the_engine_lives(path, tokens, outputs):
-    engine, _ = open_engine(path)
+    engine = open_engine(path)
     sequence = _core.Sequence(engine)
     with pytest.raises(InvalidOptionError):
         engine.step([(sequence, array("i", tokens), outputs)])
@@ -219,15 +194,15 @@ def test_bad_batch_is_refused_and_the_engine_lives(path, tokens, outputs):
 
 
 def test_sequence_twice_in_a_batch_is_refused(path):
-    engine, _ = open_engine(path)
+    engine = open_engine(path)
     sequence = _core.Sequence(engine)
     with pytest.raises(InvalidOptionError, match="twice"):
         engine.step([(sequence, 1, 0), (sequence, 2, 0)])
 
 
 def test_foreign_sequence_is_refused(path):
-    engine, _ = open_engine(path)
-    other, _ = open_engine(path)
+    engine = open_engine(path)
+    other = open_engine(path)
     with pytest.raises(InvalidOptionError):
         engine.step([(_core.Sequence(other), 1, 0)])
 
@@ -301,7 +276,7 @@ def test_plan_that_does_not_fit_is_refused(spoil):
 
 
 def test_closed_engine_refuses_and_has_no_memory(path):
-    engine, _ = open_engine(path)
+    engine = open_engine(path)
     sequence = _core.Sequence(engine)
     with pytest.raises(EngineError, match="1 sequences are open"):
         engine.close()
