@@ -198,8 +198,11 @@ const void *oc_engine_packed_weights(const oc_engine *engine, size_t *n_bytes);
 /* Bytes that the engine has reserved: packed weights, KV pool, scratch. */
 size_t oc_engine_weight_bytes(const oc_engine *engine);
 size_t oc_engine_kv_bytes(const oc_engine *engine);
-/* Of the KV pool, the bytes of blocks that were ever handed out: the others have no memory behind them yet. */
+/* Of the KV pool, the bytes of blocks that were ever handed out, or committed: the others have no memory behind them. */
 size_t oc_engine_kv_bytes_used(const oc_engine *engine);
+/* Asks the system for memory of the next `n_blocks` free blocks, 2 MiB at most in a call; 0: they have it. Without this
+ * the step that takes them waits for it, for the memory of all of them. */
+int oc_engine_commit(oc_engine *engine, int64_t n_blocks);
 size_t oc_engine_scratch_bytes(const oc_engine *engine);
 int64_t oc_engine_kv_blocks_free(const oc_engine *engine);
 int64_t oc_engine_kv_block_bytes(const oc_engine_params *params);

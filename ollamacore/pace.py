@@ -61,12 +61,12 @@ class Pace:
         """Stages through which a chunk of so many tokens goes in a step."""
         return max(1, min(self._n_stages, int(room * self._n_stages / tokens)))
 
-    def room(self, streams: int) -> float:
-        """Prompt tokens for which the next step has room beside the streams."""
+    def room(self, streams: int, spent: float = 0.0) -> float:
+        """Prompt tokens for which the next step has room beside the streams, if so many seconds of it are spent."""
         step = self._step(streams)
         if not step or not self._token:
             return FIRST
-        return min(max((SLOWDOWN - 1) * step / self._token, LEAST, streams / 4), MOST)
+        return min(max(((SLOWDOWN - 1) * step - spent) / self._token, LEAST, streams / 4), MOST)
 
     def _step(self, streams: int) -> float:
         """Seconds of a step of so many streams alone: measured, or that of the nearest number that was."""

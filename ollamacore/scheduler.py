@@ -329,7 +329,7 @@ class Scheduler:
         runs: list[tuple[_Run, float]] = []
         streams = sum(run.is_decoding for run in self._active)
         budget, stages = self._max_tokens, self._engine.n_stages
-        room = self._pace.room(streams) if streams else budget  # for tokens of prompts
+        room = self._pace.room(streams, self._commit()) if streams else budget  # for tokens of prompts
         begin, end = 0, stages
         for run in self._compose():
             take = min(budget, run.until_mark)
@@ -345,6 +345,11 @@ class Scheduler:
             if end - begin < stages:
                 break
         self._step(batch, runs, end)
+
+    def _commit(self) -> float:
+        """Get memory for blocks that the next step may take, a little before each; returns the seconds that it took."""
+        began = time.perf_counter()
+        return time.perf_counter() - began if self._engine.commit(len(self._active) + 1) else 0.0
 
     def _prompt_part(self, run: _Run, room: float, most: int) -> tuple[int, int, int]:
         """A chunk of a prompt that a step has no room for, and its stages that it has: (tokens, from, to)."""

@@ -51,6 +51,13 @@ void *oc_arena_take(oc_arena *arena, size_t size) {
     return taken;
 }
 
+size_t oc_arena_commit(oc_arena *arena, size_t from) {
+    size_t end = (from / HUGE_PAGE + 1) * HUGE_PAGE;
+    if (end > arena->size) end = arena->size;
+    for (size_t at = (from + PAGE - 1) / PAGE * PAGE; at < end; at += PAGE) *(volatile unsigned char *)(arena->base + at) = 0;
+    return end;
+}
+
 void oc_pages_want(const void *data, size_t size) {
     uintptr_t first = (uintptr_t)data / PAGE * PAGE, last = (uintptr_t)data + size;
 #ifdef MADV_POPULATE_READ

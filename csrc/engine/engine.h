@@ -69,6 +69,7 @@ typedef struct oc_kv {
     int64_t n_blocks;
     _Atomic int64_t n_free;    /* as n_touched and n_saved, other threads look at it */
     _Atomic int64_t n_touched; /* blocks that were handed out at least once: the lowest indices */
+    _Atomic size_t committed;  /* bytes behind which memory was not asked for, except by use */
     int32_t *free;      /* (n_free) indices */
     int32_t *references; /* (n_blocks) */
     oc_kv_place *layers; /* (n_layer) */

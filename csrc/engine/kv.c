@@ -103,6 +103,24 @@ static int32_t take_block(oc_kv *kv) {
     return block;
 }
 
+static size_t used_bytes(const oc_kv *kv) { return (size_t)kv->n_touched * kv->block_bytes; }
+
+size_t oc_engine_kv_bytes_used(const oc_engine *engine) {
+    const size_t used = used_bytes(&engine->kv), committed = engine->kv.committed;
+    return used > committed ? used : committed;
+}
+
+int oc_engine_commit(oc_engine *engine, int64_t n_blocks) {
+    oc_kv *kv = &engine->kv;
+    const int64_t used_before = kv->n_free - (kv->n_blocks - kv->n_touched);
+    int64_t end = kv->n_touched + n_blocks - used_before;
+    if (end > kv->n_blocks) end = kv->n_blocks;
+    const size_t from = oc_engine_kv_bytes_used(engine);
+    if (end <= kv->n_touched || (size_t)end * kv->block_bytes <= from) return 0;
+    kv->committed = oc_arena_commit(&kv->arena, from);
+    return 1;
+}
+
 oc_status oc_seq_reserve(oc_seq *seq, int64_t length) {
     oc_kv *kv = &seq->engine->kv;
     int64_t partial = seq->length % OC_TILE ? seq->n_blocks - 1 : -1;

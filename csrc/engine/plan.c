@@ -794,7 +794,6 @@ oc_status oc_engine_finish(oc_engine *engine, char *err) {
 
 size_t oc_engine_weight_bytes(const oc_engine *engine) { return engine->weights.size; }
 size_t oc_engine_kv_bytes(const oc_engine *engine) { return engine->kv.arena.size; }
-size_t oc_engine_kv_bytes_used(const oc_engine *engine) { return (size_t)engine->kv.n_touched * engine->kv.block_bytes; }
 size_t oc_engine_scratch_bytes(const oc_engine *engine) { return engine->scratch.size; }
 size_t oc_engine_state_bytes(const oc_engine *engine) { return engine->states.arena.size; }
 int64_t oc_engine_states_saved(const oc_engine *engine) { return engine->states.n_saved; }

@@ -345,6 +345,17 @@ cdef class Engine:
         self._need_open()
         return oc_engine_stages(self._engine)
 
+    def commit(self, int64_t n_blocks) -> bool:
+        """Ask the system for memory of the next `n_blocks` free KV blocks, 2 MiB at most; False: they have it.
+
+        Steps that take blocks without memory wait for all of it.
+        """
+        cdef bint was_needed
+        self._need_open()
+        with nogil:
+            was_needed = oc_engine_commit(self._engine, n_blocks)
+        return was_needed
+
     def step(self, list batch, int end_stage=0) -> int:
         """Append tokens to sequences in one pass.
 

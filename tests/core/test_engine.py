@@ -2,6 +2,8 @@
 
 import os
 from array import array
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,6 +160,59 @@ def test_blocks_return_to_the_pool(path):
         assert engine.kv_blocks_free == 8 - 3
         sequence.close()
         assert engine.kv_blocks_free == 8
+
+
+HUGE_PAGE = 2 << 20
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_committed_blocks_have_their_memory_before_a_step_takes_them(path):
+    engine = open_engine(path, kv_blocks=2000)
+    block_bytes = engine.kv_bytes / 2000
+    n_blocks = int(9 * HUGE_PAGE / block_bytes)
+    before, used = resident(), [0]
+    while engine.commit(n_blocks):
+        used.append(engine.kv_bytes_used)
+    assert max(b - a for a, b in pairwise(used)) == HUGE_PAGE, "a call takes no longer than one page does"
+    assert n_blocks * block_bytes <= used[-1] < n_blocks * block_bytes + HUGE_PAGE
+    assert resident() - before >= used[-1]
+    sequence = _core.Sequence(engine)
+    feed(engine, sequence, TOKENS, 64)
+    assert (engine.kv_bytes_used, engine.commit(n_blocks - 3)) == (used[-1], False), "the step took of them"
+    assert engine.commit(n_blocks + int(HUGE_PAGE / block_bytes)), "there is less than this in front of the next one"
+    sequence.close()
+
+
+def test_blocks_that_were_used_before_need_no_memory(path):
+    engine = open_engine(path, kv_blocks=2000)
+    sequence = _core.Sequence(engine)
+    feed(engine, sequence, TOKENS, 64)
+    sequence.close()
+    assert not engine.commit(3)
+    assert engine.commit(4)
+
+
+def test_commit_ends_with_the_pool(path):
+    engine = open_engine(path, kv_blocks=300)
+    while engine.commit(10**9):
+        pass
+    assert 0 <= engine.kv_bytes - engine.kv_bytes_used < HUGE_PAGE
+    feed(engine, _core.Sequence(engine), TOKENS, 64)
+
+
+def test_commit_between_steps_changes_no_result(path):
+    engine = open_engine(path, kv_blocks=2000)
+    expected = feed(engine, _core.Sequence(engine), TOKENS, 64)
+    engine = open_engine(path, kv_blocks=2000)
+    sequence = _core.Sequence(engine)
+    for token in TOKENS[:-1]:
+        engine.commit(len(sequence))
+        assert engine.step([(sequence, token, 0)]) == _core.STEP_OK
+    assert np.array_equal(feed(engine, sequence, TOKENS[-1:]), expected)
 
 
 def test_full_pool_changes_no_sequence(path):

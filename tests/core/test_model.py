@@ -189,6 +189,17 @@ def test_memory_in_use_grows_with_blocks_in_use(tmp_path):
         assert model.memory_bytes - used <= used - empty
 
 
+def test_blocks_have_their_memory_before_streams_take_them(tmp_path):
+    path = tiny_model(tmp_path / "tiny.gguf", "llama", tensor_type="Q8_0")
+    with ollamacore.load(path) as model:
+        model.generate([5] * 40, num_predict=8).text()
+        assert model._engine.kv_bytes_used < 1 << 20, "a stream alone takes what it needs"
+        streams = [model.generate([5 + i] * 40, num_predict=8) for i in range(3)]
+        assert all(stream.text() for stream in streams)
+        assert model._engine.kv_bytes_used == model._engine.kv_bytes < 2 << 20
+        assert not model._scheduler.call(lambda engine: engine.commit(1))
+
+
 def test_threads_may_share_a_model(hello):
     texts = []
     threads = [

@@ -32,6 +32,12 @@ def test_room_keeps_the_step_within_the_slowdown(token, expected):
         assert 1.0 + token * pace.room(1) == pytest.approx(SLOWDOWN)
 
 
+def test_time_that_is_spent_leaves_less_room():
+    pace = measured(1.0, 0.1, steps=80)
+    assert 0.5 + 1.0 + 0.1 * pace.room(1, 0.5) == pytest.approx(SLOWDOWN)
+    assert pace.room(1, 5.0) == LEAST, "a prompt always moves on"
+
+
 @pytest.mark.parametrize("room", [0.01, 0.5, 1, 1.9, 3.6, 15, 31.9, 32, 33, 50, 64])
 @pytest.mark.parametrize("n_stages", [1, 2, 6, 24, 80])
 def test_chunk_and_its_stages_are_no_more_than_there_is_room_for(room, n_stages):
