@@ -241,7 +241,8 @@ typedef struct oc_batch_item {
     int32_t n_outputs;     /* logits, and hidden states, of the last n_outputs tokens are computed */
     const int32_t *cancel; /* NULL, or a flag that ends the step within one layer when another thread sets it */
     int32_t end_stage;     /* 0: all stages of the plan. Of the last item: only those before this one are computed, and its
-                              sequence stays as it is. If the next step ends with the same item, it goes on from there. */
+                              sequence stays as it is. If the next step ends with the same item, it goes on from there;
+                              with the same end_stage it waits in that step. */
 } oc_batch_item;
 
 /* A plan ends a stage behind each of its ATTENTIONs, the last one behind all. A prompt chunk that takes its stages in

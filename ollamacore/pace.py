@@ -6,10 +6,12 @@ chunk of CHUNK tokens, a chunk takes several steps, some stages of the model in 
 all keys of the prompt for little work. No result depends on it, as no number depends on how a prompt is cut.
 """
 
-#: a step with prompt tokens may take this many times as long as one of the streams alone, in the mean: the slowest of a
-#: hundred take 1.3 to 1.7 times as long as that. The less it is, the longer a prompt takes, and the more the streams,
-#: which grow meanwhile, take by themselves at its end
-SLOWDOWN = 2.4
+#: a step with prompt tokens may take SLOWDOWN times as long as one of the streams alone less PAUSE seconds, in the mean.
+#: The slowest of a hundred take a quarter more, and what clients and the system take of a core now and then. The less
+#: it is, the longer a prompt takes, and the more the streams, which grow meanwhile, take by themselves at its end
+SLOWDOWN, PAUSE = 3.2, 0.003
+#: and for so many times as long in any case: steps may be shorter than pauses
+SHORTEST = 2.0
 #: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every fourth of them, which
 #: all grow meanwhile; and full GEMM tiles need no more
 LEAST, MOST = 1, 64
@@ -58,15 +60,17 @@ class Pace:
         return max(1, min(CHUNK, int(room * self._n_stages)))
 
     def stages(self, room: float, tokens: int) -> int:
-        """Stages through which a chunk of so many tokens goes in a step."""
-        return max(1, min(self._n_stages, int(room * self._n_stages / tokens)))
+        """Stages through which a chunk of so many tokens goes in a step: at least one, if there is any room."""
+        return max(int(room > 0), min(self._n_stages, int(room * self._n_stages / tokens)))
 
     def room(self, streams: int, spent: float = 0.0) -> float:
-        """Prompt tokens for which the next step has room beside the streams, if so many seconds of it are spent."""
+        """Prompt tokens for which the next step has room beside the streams; none, if seconds that are spent need it."""
         step = self._step(streams)
         if not step or not self._token:
             return FIRST
-        return min(max(((SLOWDOWN - 1) * step - spent) / self._token, LEAST, streams / 4), MOST)
+        longest, least = max(SLOWDOWN * step - PAUSE, SHORTEST * step), max(LEAST, streams / 4)
+        room = (longest - step - spent) / self._token
+        return 0.0 if spent and room < least else min(max(room, least), MOST)
 
     def _step(self, streams: int) -> float:
         """Seconds of a step of so many streams alone: measured, or that of the nearest number that was."""

@@ -119,6 +119,7 @@ class Scheduler:
         self._blocks = engine.kv_blocks_free
         self._counters = Counters()
         self._pace = Pace(engine.n_stages)
+        self._has_committed = False  # before the last step
         self._has_lookup = lookup and not engine.has_state  # a draft that fails needs a way back
         self._costs = StepCosts()
         self._wake = threading.Condition()
@@ -334,7 +335,7 @@ class Scheduler:
         for run in self._compose():
             take = min(budget, run.until_mark)
             is_prompt = not run.is_decoding
-            if take == 0 or (is_prompt and room <= 0 and not run.sequence.staged[0]):
+            if take == 0 or (is_prompt and room <= 0 and not 0 < run.sequence.staged[0] <= take):
                 break
             if is_prompt and take > room:
                 take, begin, end = self._prompt_part(run, room, take)
@@ -347,12 +348,16 @@ class Scheduler:
         self._step(batch, runs, end)
 
     def _commit(self) -> float:
-        """Get memory for blocks that the next step may take, a little before each; returns the seconds that it took."""
+        """Get memory for blocks that the next step may take, a little at a time; returns the seconds that it took.
+
+        Not before two steps in a row: the first may have no room for a prompt.
+        """
         began = time.perf_counter()
-        return time.perf_counter() - began if self._engine.commit(len(self._active) + 1) else 0.0
+        self._has_committed = not self._has_committed and self._engine.commit(len(self._active) + 1)
+        return time.perf_counter() - began if self._has_committed else 0.0
 
     def _prompt_part(self, run: _Run, room: float, most: int) -> tuple[int, int, int]:
-        """A chunk of a prompt that a step has no room for, and its stages that it has: (tokens, from, to)."""
+        """A chunk of a prompt that a step has no room for, and its stages that it has, maybe none: (tokens, from, to)."""
         tokens, begin = run.sequence.staged
         if not 0 < tokens <= most:
             tokens, begin = min(self._pace.chunk(room), most), 0
@@ -394,7 +399,9 @@ class Scheduler:
         if not self._compute(lambda: self._engine.step(batch, end_stage), [run for run, _ in runs]):
             return
         self._counters.steps += 1
-        self._pace.note(streams, sum(take for _, take in runs) - streams, time.perf_counter() - began)
+        computed = sum(take for _, take in runs) - streams
+        if computed or len(runs) == streams:  # streams have grown beside a prompt that waits: their pace is that before
+            self._pace.note(streams, computed, time.perf_counter() - began)
         row = 0
         for run, _ in runs:
             if run.marks and run.marks[0] == len(run.sequence):

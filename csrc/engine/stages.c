@@ -42,7 +42,7 @@ oc_status oc_stages_check(const oc_engine *engine, const oc_batch_item *items, i
 static int is_staged(const oc_step_state *step, const oc_batch_item *item) {
     const oc_staged *staged = &step->staged;
     return staged->seq == item->seq && staged->n_tokens == item->n_tokens &&
-           (item->end_stage == 0 || item->end_stage > staged->stage) &&
+           (item->end_stage == 0 || item->end_stage >= staged->stage) &&
            step->position[staged->column] == item->seq->length &&
            memcmp(step->token + staged->column, item->tokens, (size_t)item->n_tokens * sizeof *item->tokens) == 0;
 }

@@ -363,7 +363,8 @@ cdef class Engine:
         STEP_CANCELLED or STEP_FULL; after the latter two no sequence has changed. Other failures raise.
 
         With `end_stage`, 1 to n_stages, the last item goes through the stages before that only, and its sequence does not
-        grow until it has gone through all: the next step goes on, if it has the same last item (Sequence.staged).
+        grow until it has gone through all: the next step goes on, if it has the same last item (Sequence.staged). With
+        the same `end_stage` again, the item waits in that step.
         """
         cdef char err[OC_ERR_LEN]
         cdef oc_status status

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ollamacore.pace import CHUNK, FIRST, LEAST, MOST, SLOWDOWN, Pace
+from ollamacore.pace import CHUNK, FIRST, LEAST, MOST, PAUSE, SLOWDOWN, Pace
 
 STAGES = 24
 
@@ -24,18 +24,28 @@ def test_nothing_is_known_at_first():
     assert pace.room(1) == FIRST, "a prompt alone says nothing about streams"
 
 
-@pytest.mark.parametrize(("token", "expected"), [(0.1, 14), (0.01, MOST), (0.25, 5.6), (0.4, 3.5), (100.0, LEAST)])
+@pytest.mark.parametrize(("token", "expected"), [(0.1, 21.97), (0.01, MOST), (0.4, 5.4925), (100.0, LEAST)])
 def test_room_keeps_the_step_within_the_slowdown(token, expected):
     pace = measured(1.0, token, steps=80)
     assert pace.room(1) == pytest.approx(expected)
     if LEAST < expected < MOST:
-        assert 1.0 + token * pace.room(1) == pytest.approx(SLOWDOWN)
+        assert 1.0 + token * pace.room(1) == pytest.approx(SLOWDOWN - PAUSE)
 
 
 def test_time_that_is_spent_leaves_less_room():
     pace = measured(1.0, 0.1, steps=80)
-    assert 0.5 + 1.0 + 0.1 * pace.room(1, 0.5) == pytest.approx(SLOWDOWN)
-    assert pace.room(1, 5.0) == LEAST, "a prompt always moves on"
+    assert 0.5 + 1.0 + 0.1 * pace.room(1, 0.5) == pytest.approx(SLOWDOWN - PAUSE)
+    assert pace.room(1, 5.0) == 0
+    assert pace.stages(0, CHUNK) == 0, "what was begun waits"
+
+
+def test_prompt_moves_on_even_if_steps_are_long():
+    assert measured(1.0, 100.0).room(1) == LEAST
+    assert Pace(STAGES).stages(0.01, CHUNK) == 1
+
+
+def test_short_steps_may_take_twice_as_long():
+    assert measured(0.002, 0.0005, steps=80).room(1) == pytest.approx(4)
 
 
 @pytest.mark.parametrize("room", [0.01, 0.5, 1, 1.9, 3.6, 15, 31.9, 32, 33, 50, 64])
@@ -83,7 +93,7 @@ def test_chunk_shrinks_while_a_prompt_grows_deeper_and_recovers():
 def test_mean_of_a_lone_stream_counts_at_once():
     pace = measured(1.0, 0.1, steps=80)
     pace.know(1, 0.5)
-    assert pace.room(1) == pytest.approx((SLOWDOWN - 1) * 0.5 / 0.1)
+    assert pace.room(1) == pytest.approx(((SLOWDOWN - 1) * 0.5 - PAUSE) / 0.1)
 
 
 def test_more_streams_allow_more():
