@@ -6,9 +6,9 @@ chunk of CHUNK tokens, a chunk takes several steps, some stages of the model in 
 all keys of the prompt for little work. No result depends on it, as no number depends on how a prompt is cut.
 """
 
-#: a step with prompt tokens may take SLOWDOWN times as long as one of the streams alone less PAUSE seconds, in the mean.
-#: The slowest of a hundred take a quarter more, and what clients and the system take of a core now and then. The less
-#: it is, the longer a prompt takes, and the more the streams, which grow meanwhile, take by themselves at its end
+#: a step with prompt tokens may take SLOWDOWN times as long as one of the streams alone, less PAUSE seconds, in the
+#: mean. The slowest of a hundred take a quarter more, and what clients and the system take of a core now and then. The
+#: less it is, the longer a prompt takes, and the more the streams, which grow meanwhile, take by themselves at its end
 SLOWDOWN, PAUSE = 3.2, 0.003
 #: and for so many times as long in any case: steps may be shorter than pauses
 SHORTEST = 2.0
@@ -64,7 +64,7 @@ class Pace:
         return max(int(room > 0), min(self._n_stages, int(room * self._n_stages / tokens)))
 
     def room(self, streams: int, spent: float = 0.0) -> float:
-        """Prompt tokens for which the next step has room beside the streams; none, if seconds that are spent need it."""
+        """Prompt tokens for which the next step has room beside the streams; none, if `spent` seconds of it need it."""
         step = self._step(streams)
         if not step or not self._token:
             return FIRST

@@ -357,7 +357,7 @@ class Scheduler:
         return time.perf_counter() - began if self._has_committed else 0.0
 
     def _prompt_part(self, run: _Run, room: float, most: int) -> tuple[int, int, int]:
-        """A chunk of a prompt that a step has no room for, and its stages that it has, maybe none: (tokens, from, to)."""
+        """A chunk of a prompt for which a step has no room, and its stages, maybe none, for which it has."""
         tokens, begin = run.sequence.staged
         if not 0 < tokens <= most:
             tokens, begin = min(self._pace.chunk(room), most), 0
