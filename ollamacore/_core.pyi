@@ -192,6 +192,7 @@ LONGEST_DRAFT: int
 
 class StepCosts:
     single: float
+    usual: float
     extra: float
     def __init__(self, *, extra: float = ..., weight: float = ...) -> None: ...
     def observe(self, columns: int, seconds: float) -> None: ...

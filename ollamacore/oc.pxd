@@ -189,7 +189,7 @@ cdef extern from "oc.h" nogil:
     # ---- decoding ----
     enum: OC_LONGEST_DRAFT
     ctypedef struct oc_costs:
-        double single, extra, weight
+        double single, usual, extra, weight
     ctypedef struct oc_lookup:
         pass
     ctypedef struct oc_stream:

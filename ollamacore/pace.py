@@ -21,8 +21,8 @@ CHUNK = 32
 FIRST = 16
 #: weight of a new measurement in running means
 _NEWEST = 0.1
-#: a step without prompt tokens counts as at most so many times as slow as those before
-_JUMP = 1.1
+#: what is known of steps without prompt tokens moves so far with each: to what half of them take
+_MOVE = 1.02
 
 
 class Pace:
@@ -40,8 +40,8 @@ class Pace:
         if not streams:
             return
         if not prompt_tokens:
-            known = self._alone.get(streams, seconds)
-            self._alone[streams] = known + _NEWEST * (min(seconds, _JUMP * known) - known)
+            known = self._alone.get(streams)
+            self._alone[streams] = seconds if known is None else known * (_MOVE if seconds > known else 1 / _MOVE)
             return
         alone = self._step(streams)
         if self._token:
@@ -50,7 +50,7 @@ class Pace:
         self._token = self._token + _NEWEST * (added - self._token) if self._token else added
 
     def know(self, streams: int, seconds: float) -> None:
-        """So long a step without prompt tokens takes, by somebody's mean of many."""
+        """So long a step without prompt tokens takes, by somebody's measurement of many."""
         self._alone[streams] = seconds
 
     def chunk(self, room: float) -> int:

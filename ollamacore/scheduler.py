@@ -379,8 +379,8 @@ class Scheduler:
             self._advance(run)
             if self._waiting or self._calls or self._closing or run.generation.cancelled:
                 run.stream.give_up()
-        if self._costs.single:
-            self._pace.know(1, self._costs.single)
+        if self._costs.usual:
+            self._pace.know(1, self._costs.usual)
 
     def _advance(self, run: _Run) -> None:
         """Take what the step under way brings, at a request's boundary."""

@@ -14,8 +14,7 @@
 #define BRIEF_SPINS 64         /* while cores are contended: a core that waits is a core for the thread waited for */
 #define LOST_NS 1500000        /* kept off its core for so long in one run, a thread has lost a time slice to another process, */
 #define LOST_SHARE 4           /* if that is more than a quarter of the run: in long ones clients get their moments as well */
-#define AGAIN_NS 200000000     /* a second one that soon shows that more will come: single ones go to tasks of the system */
-#define CONTENDED_NS 50000000  /* for so long */
+#define CONTENDED_NS 50000000  /* for so long after that, more of the kind is expected */
 
 /* Every word that threads poll has a cache line of its own. */
 #define OWN_LINE _Alignas(64)
@@ -51,7 +50,7 @@ static struct {
     OWN_LINE atomic_ullong generation; /* barriers passed */
     OWN_LINE atomic_int arrived;       /* threads in the current barrier */
     OWN_LINE atomic_int sleepers;
-    OWN_LINE atomic_llong contended_until, last_loss; /* on the monotonic clock */
+    OWN_LINE atomic_llong contended_until; /* on the monotonic clock */
 } pool = {.run_lock = PTHREAD_MUTEX_INITIALIZER, .sleep_lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static inline void cpu_relax(void) {
@@ -167,8 +166,7 @@ static void take_part(int thread) {
     if (pool.n_threads > 1) oc_spread(thread, is_contended(from));
     pool.fn(pool.context, thread, pool.n_threads);
     const long long now = clock_ns(CLOCK_MONOTONIC), lost = oc_delay_ns(thread) - before;
-    if (lost <= LOST_NS || lost * LOST_SHARE <= now - from) return;
-    if (now - atomic_exchange_explicit(&pool.last_loss, now, memory_order_relaxed) < AGAIN_NS)
+    if (lost > LOST_NS && lost * LOST_SHARE > now - from)
         atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
 }
 

@@ -9,7 +9,7 @@ cdef class StepCosts:
     cdef oc_costs _c
 
     def __cinit__(self, *, double extra=0.25, double weight=0.15):
-        self._c.single, self._c.extra, self._c.weight = 0, extra, weight
+        self._c.single, self._c.usual, self._c.extra, self._c.weight = 0, 0, extra, weight
 
     def observe(self, int columns, double seconds) -> None:
         """A step of one sequence with so many tokens took so long. A pause of the machine counts little."""
@@ -19,6 +19,11 @@ cdef class StepCosts:
     def single(self) -> float:
         """Seconds of a step of one token; 0: none was measured."""
         return self._c.single
+
+    @property
+    def usual(self) -> float:
+        """Half of those steps take less, pauses or not; 0: none was measured."""
+        return self._c.usual
 
     @property
     def extra(self) -> float:

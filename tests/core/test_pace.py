@@ -78,6 +78,14 @@ def test_pause_of_the_machine_counts_little():
     assert pace.room(1) >= before // 4
 
 
+def test_pauses_do_not_make_steps_of_streams_seem_longer():
+    pace = measured(1.0, 0.1, steps=80)
+    before = pace.room(1)
+    for i in range(300):
+        pace.note(1, 0, (0.95, 1.0, 1.0, 1.05, 3.0)[i % 5])
+    assert pace.room(1) == pytest.approx(before, rel=0.1)
+
+
 def test_chunk_shrinks_while_a_prompt_grows_deeper_and_recovers():
     pace = measured(1.0, 0.04, steps=200)
     shallow = pace.room(1)

@@ -212,6 +212,16 @@ def test_pause_of_the_machine_counts_little():
     assert costs.extra - before < 0.2
 
 
+def test_usual_time_is_that_of_half_of_the_steps():
+    costs = StepCosts()
+    for i in range(400):
+        costs.observe(1, (0.009, 0.01, 0.01, 0.011, 0.08)[i % 5])
+    assert costs.usual == pytest.approx(0.01, rel=0.05)
+    assert costs.single == pytest.approx(0.0102, rel=0.05)
+    costs.observe(5, 45.0)
+    assert costs.usual == pytest.approx(0.01, rel=0.05), "of one token"
+
+
 def test_drafts_that_were_too_dear_are_tried_again():
     costs = StepCosts(extra=1.0)
     lookup = fed(range(100), range(30))
