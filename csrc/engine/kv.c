@@ -112,11 +112,10 @@ size_t oc_engine_kv_bytes_used(const oc_engine *engine) {
 
 int oc_engine_commit(oc_engine *engine, int64_t n_blocks) {
     oc_kv *kv = &engine->kv;
-    const int64_t used_before = kv->n_free - (kv->n_blocks - kv->n_touched);
-    int64_t end = kv->n_touched + n_blocks - used_before;
-    if (end > kv->n_blocks) end = kv->n_blocks;
+    const int64_t unused = kv->n_blocks - kv->n_touched, used_before = kv->n_free - unused;
+    const int64_t fresh = n_blocks < kv->n_free ? n_blocks - used_before : unused, end = kv->n_touched + fresh;
     const size_t from = oc_engine_kv_bytes_used(engine);
-    if (end <= kv->n_touched || (size_t)end * kv->block_bytes <= from) return 0;
+    if (fresh <= 0 || (size_t)end * kv->block_bytes <= from) return 0;
     kv->committed = oc_arena_commit(&kv->arena, from);
     return 1;
 }
