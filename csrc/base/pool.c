@@ -3,17 +3,17 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <time.h>
 
-#include "base/delay.h"
 #include "base/spread.h"
 
 /* A thread that waits spins as long as the others may be expected at any moment. sched_yield is no help: it gives a
  * whole time slice to whoever asks for one, and that may be a busy process of somebody else. */
 #define SPIN_NS 200000         /* longer than the gap between two steps */
 #define BRIEF_SPINS 64         /* while cores are contended: a core that waits is a core for the thread waited for */
-#define LOST_NS 1500000        /* kept off its core for so long in one run, a thread has lost a time slice to another process, */
-#define LOST_SHARE 4           /* if that is more than a quarter of the run: in long ones clients get their moments as well */
+#define LOST_NS 400000         /* off its core for so long in one run, a thread has lost a time slice to another process, */
+#define LOST_SHARE 8           /* if that is more than an eighth of the run: in long ones clients get their moments as well */
 #define CONTENDED_NS 50000000  /* for so long after that, more of the kind is expected */
 
 /* Every word that threads poll has a cache line of its own. */
@@ -69,6 +69,8 @@ static long long clock_ns(clockid_t clock) {
 
 static int is_contended(long long now) { return now < atomic_load_explicit(&pool.contended_until, memory_order_relaxed); }
 
+static _Thread_local long long slept_ns; /* of this thread, on purpose, or in a lock, in the run in work */
+
 int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns) {
     long long from = 0;
     for (;;) {
@@ -85,21 +87,26 @@ int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns) {
 
 void oc_pool_wait(oc_pool_test is_over, const void *context) {
     if (oc_pool_spin(is_over, context, 0)) return;
-    if (!is_contended(clock_ns(CLOCK_MONOTONIC)) && oc_pool_spin(is_over, context, SPIN_NS)) return;
+    long long now = clock_ns(CLOCK_MONOTONIC);
+    if (!is_contended(now) && oc_pool_spin(is_over, context, SPIN_NS)) return;
+    now = clock_ns(CLOCK_MONOTONIC);
     pthread_mutex_lock(&pool.sleep_lock);
     atomic_fetch_add(&pool.sleepers, 1);
     while (!is_over(context)) pthread_cond_wait(&pool.wake, &pool.sleep_lock);
     atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.sleep_lock);
+    slept_ns += clock_ns(CLOCK_MONOTONIC) - now;
 }
 
 /* Both sides use sequentially consistent accesses: either the sleeper sees the new value before it sleeps, or we see
  * the sleeper. */
 void oc_pool_wake(void) {
     if (atomic_load(&pool.sleepers) == 0) return;
+    long long from = clock_ns(CLOCK_MONOTONIC);
     pthread_mutex_lock(&pool.sleep_lock);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.sleep_lock);
+    slept_ns += clock_ns(CLOCK_MONOTONIC) - from;
 }
 
 typedef struct change {
@@ -159,14 +166,26 @@ int oc_pool_is_away(int thread) {
 
 /* ---- runs ---- */
 
-/* One thread's part of a run. A hypervisor that takes the whole core does not count: to sleep would leave the core to
- * nobody, and two virtual cores whose threads take turns look to it like one that is enough for both. */
+/* How often this thread was put off its core for another one. A hypervisor that takes the whole core does not count:
+ * to sleep would leave the core to nobody. */
+static long preemptions(void) {
+#ifdef RUSAGE_THREAD
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
+#else
+    return 0;
+#endif
+}
+
+/* One thread's part of a run. Time that it neither computed nor slept was taken from it. */
 static void take_part(int thread) {
-    const long long from = clock_ns(CLOCK_MONOTONIC), before = oc_delay_ns(thread);
-    if (pool.n_threads > 1) oc_spread(thread, is_contended(from));
+    long long wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    long before = preemptions();
+    slept_ns = 0;
+    if (pool.n_threads > 1) oc_spread(thread, is_contended(wall));
     pool.fn(pool.context, thread, pool.n_threads);
-    const long long now = clock_ns(CLOCK_MONOTONIC), lost = oc_delay_ns(thread) - before;
-    if (lost > LOST_NS && lost * LOST_SHARE > now - from)
+    long long now = clock_ns(CLOCK_MONOTONIC), lost = now - wall - (clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) - slept_ns;
+    if (lost > LOST_NS && lost * LOST_SHARE > now - wall && preemptions() > before)
         atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
 }
 
