@@ -67,7 +67,7 @@ def test_logits_do_not_depend_on_stages_or_streams(path):
         while len(prompt) < len(PROMPT):
             part = PROMPT[len(prompt) : len(prompt) + chunk]
             done = prompt.staged[1]
-            end = min(max(done + (1, 1, 0, 2, 0, 3, 2)[steps % 7], 1), engine.n_stages)
+            end = min(max(done + (1, 1, 1, 0, 2, 1, 0, 3, 2)[steps % 9], 1), engine.n_stages)
             is_last = end == engine.n_stages and len(prompt) + len(part) == len(PROMPT)
             running = streams[: steps % 4]  # columns of the chunk move
             batch = [(s, int(tokens[len(s) - start]), 1) for s in running]
@@ -91,16 +91,17 @@ def test_sequence_does_not_grow_before_the_last_stage(engine):
 
 def test_item_waits_in_steps_that_compute_none_of_its_stages(engine):
     _, expected = begin(engine, PROMPT[:40])
-    stream, _ = begin(engine, PROMPT[40:50])
+    stream, _ = begin(engine, PROMPT[40:69])
     sequence = _core.Sequence(engine)
     engine.step([(stream, 7, 1), (sequence, PROMPT[:40], 0)], 1)
     for token in range(5):
         engine.step([(stream, token, 1), (sequence, PROMPT[:40], 0)], 1)
-        assert (len(stream), len(sequence), sequence.staged) == (12 + token, 0, (40, 1))
+        assert (len(stream), len(sequence), sequence.staged) == (31 + token, 0, (40, 1))
     engine.step([(sequence, PROMPT[:40], 0)], 1)
     assert (len(sequence), sequence.staged) == (0, (40, 1)), "nor alone"
     engine.step([(stream, 7, 1), (sequence, PROMPT[:40], 1)])
     assert np.array_equal(row(engine, 1), expected)
+    assert stream.blocks()[1] > max(sequence.blocks()), "it kept those it had, and did not begin again"
 
 
 def other_tokens(engine, sequence):
