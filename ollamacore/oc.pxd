@@ -104,7 +104,7 @@ cdef extern from "oc.h" nogil:
     size_t oc_engine_weight_bytes(const oc_engine *engine) noexcept
     size_t oc_engine_kv_bytes(const oc_engine *engine) noexcept
     size_t oc_engine_kv_bytes_used(const oc_engine *engine) noexcept
-    int oc_engine_commit(oc_engine *engine, int64_t n_blocks) noexcept nogil
+    int oc_engine_commit(oc_engine *engine, int64_t n_blocks) noexcept
     size_t oc_engine_scratch_bytes(const oc_engine *engine) noexcept
     int64_t oc_engine_kv_blocks_free(const oc_engine *engine) noexcept
     int64_t oc_engine_kv_block_bytes(const oc_engine_params *params) noexcept

@@ -54,7 +54,8 @@ void *oc_arena_take(oc_arena *arena, size_t size) {
 size_t oc_arena_commit(oc_arena *arena, size_t from) {
     size_t end = (from / HUGE_PAGE + 1) * HUGE_PAGE;
     if (end > arena->size) end = arena->size;
-    for (size_t at = (from + PAGE - 1) / PAGE * PAGE; at < end; at += PAGE) *(volatile unsigned char *)(arena->base + at) = 0;
+    volatile unsigned char *base = arena->base;
+    for (size_t at = (from + PAGE - 1) / PAGE * PAGE; at < end; at += PAGE) base[at] = 0;
     return end;
 }
 

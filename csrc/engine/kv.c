@@ -103,19 +103,17 @@ static int32_t take_block(oc_kv *kv) {
     return block;
 }
 
-static size_t used_bytes(const oc_kv *kv) { return (size_t)kv->n_touched * kv->block_bytes; }
-
 size_t oc_engine_kv_bytes_used(const oc_engine *engine) {
-    const size_t used = used_bytes(&engine->kv), committed = engine->kv.committed;
-    return used > committed ? used : committed;
+    const size_t touched = (size_t)engine->kv.n_touched * engine->kv.block_bytes, committed = engine->kv.committed;
+    return touched > committed ? touched : committed;
 }
 
 int oc_engine_commit(oc_engine *engine, int64_t n_blocks) {
     oc_kv *kv = &engine->kv;
-    const int64_t unused = kv->n_blocks - kv->n_touched, used_before = kv->n_free - unused;
-    const int64_t fresh = n_blocks < kv->n_free ? n_blocks - used_before : unused, end = kv->n_touched + fresh;
+    const int64_t untouched = kv->n_blocks - kv->n_touched, returned = kv->n_free - untouched; /* these are taken first */
+    const int64_t fresh = n_blocks < kv->n_free ? n_blocks - returned : untouched;
     const size_t from = oc_engine_kv_bytes_used(engine);
-    if (fresh <= 0 || (size_t)end * kv->block_bytes <= from) return 0;
+    if (fresh <= 0 || (size_t)(kv->n_touched + fresh) * kv->block_bytes <= from) return 0;
     kv->committed = oc_arena_commit(&kv->arena, from);
     return 1;
 }
