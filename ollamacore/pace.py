@@ -7,8 +7,9 @@ all keys of the prompt for little work. No result depends on it, as no number de
 """
 
 #: a step with prompt tokens may take SLOWDOWN times as long as one of the streams alone, less PAUSE seconds, in the
-#: mean. The slowest of a hundred take a quarter more, and what clients and the system take of a core now and then. The
-#: less it is, the longer a prompt takes, and the more the streams, which grow meanwhile, take by themselves at its end
+#: mean. The slowest of a hundred take about a quarter more, and what clients and the system take of a core now and
+#: then. The less it is, the longer a prompt takes, and the more the streams, which grow meanwhile, take by themselves
+#: at its end
 SLOWDOWN, PAUSE = 3.2, 0.003
 #: and for so many times as long in any case: steps may be shorter than pauses
 SHORTEST = 2.0

@@ -335,10 +335,10 @@ class Scheduler:
         for run in self._compose():
             take = min(budget, run.until_mark)
             is_prompt = not run.is_decoding
-            if take == 0 or (is_prompt and room <= 0 and not 0 < run.sequence.staged[0] <= take):
-                break
             if is_prompt and take > room:
                 take, begin, end = self._prompt_part(run, room, take)
+            if take == 0:
+                break
             budget -= take
             room -= take * is_prompt
             batch.append(run.item(take, is_last=end == stages))
@@ -357,10 +357,15 @@ class Scheduler:
         return time.perf_counter() - began if self._has_committed else 0.0
 
     def _prompt_part(self, run: _Run, room: float, most: int) -> tuple[int, int, int]:
-        """A chunk of a prompt for which a step has no room, and its stages, maybe none, for which it has."""
+        """A chunk of a prompt for which a step has no room, and its stages for which it has: (tokens, from, to).
+
+        What was begun waits where there is room for none; nothing new begins there, which is a chunk of no tokens.
+        """
         tokens, begin = run.sequence.staged
         if not 0 < tokens <= most:
-            tokens, begin = min(self._pace.chunk(room), most), 0
+            tokens, begin = min(self._pace.chunk(room), most) if room > 0 else 0, 0
+        if tokens == 0:
+            return 0, 0, self._engine.n_stages
         return tokens, begin, min(begin + self._pace.stages(room, tokens), self._engine.n_stages)
 
     def _stream_alone(self, run: _Run) -> None:
