@@ -106,7 +106,7 @@ typedef enum oc_op_kind {
 
 enum {
     OC_FLAG_QUANTIZE = 1, /* dst also gets its quantised form, for matmuls that read it */
-    OC_FLAG_JOIN = 2,     /* the next op does not read dst: no barrier in between */
+    OC_FLAG_JOIN = 2,     /* LINEAR: one phase with the next op, if that is a LINEAR of the same src */
     OC_FLAG_NEOX = 4,     /* rope pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
     OC_FLAG_GELU = 8,     /* GLU and LINEAR: GELU in its tanh form */
     OC_FLAG_SELECT = 16,  /* NORM: only the columns whose outputs are wanted go on; the ops after it see no others */

@@ -47,8 +47,6 @@ static struct {
     void *context;
     int n_threads, is_loose; /* of the run in work */
     seat seats[OC_MAX_THREADS];
-    OWN_LINE atomic_ullong generation; /* barriers passed */
-    OWN_LINE atomic_int arrived;       /* threads in the current barrier */
     OWN_LINE atomic_int sleepers;
     OWN_LINE atomic_llong contended_until; /* on the monotonic clock */
 } pool = {.run_lock = PTHREAD_MUTEX_INITIALIZER, .sleep_lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -67,6 +65,8 @@ static long long clock_ns(clockid_t clock) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+long long oc_pool_now(void) { return clock_ns(CLOCK_MONOTONIC); }
+
 static int is_contended(long long now) { return now < atomic_load_explicit(&pool.contended_until, memory_order_relaxed); }
 
 static _Thread_local long long slept_ns; /* of this thread, on purpose, or in a lock, in the run in work */
@@ -79,7 +79,7 @@ int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns) {
             cpu_relax();
         }
         if (ns == 0) return 0;
-        long long now = clock_ns(CLOCK_MONOTONIC);
+        long long now = oc_pool_now();
         if (from == 0) from = now;
         if (now - from >= ns) return 0;
     }
@@ -87,26 +87,26 @@ int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns) {
 
 void oc_pool_wait(oc_pool_test is_over, const void *context) {
     if (oc_pool_spin(is_over, context, 0)) return;
-    long long now = clock_ns(CLOCK_MONOTONIC);
+    long long now = oc_pool_now();
     if (!is_contended(now) && oc_pool_spin(is_over, context, SPIN_NS)) return;
-    now = clock_ns(CLOCK_MONOTONIC);
+    now = oc_pool_now();
     pthread_mutex_lock(&pool.sleep_lock);
     atomic_fetch_add(&pool.sleepers, 1);
     while (!is_over(context)) pthread_cond_wait(&pool.wake, &pool.sleep_lock);
     atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.sleep_lock);
-    slept_ns += clock_ns(CLOCK_MONOTONIC) - now;
+    slept_ns += oc_pool_now() - now;
 }
 
 /* Both sides use sequentially consistent accesses: either the sleeper sees the new value before it sleeps, or we see
  * the sleeper. */
 void oc_pool_wake(void) {
     if (atomic_load(&pool.sleepers) == 0) return;
-    long long from = clock_ns(CLOCK_MONOTONIC);
+    long long from = oc_pool_now();
     pthread_mutex_lock(&pool.sleep_lock);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.sleep_lock);
-    slept_ns += clock_ns(CLOCK_MONOTONIC) - from;
+    slept_ns += oc_pool_now() - from;
 }
 
 typedef struct change {
@@ -121,18 +121,6 @@ static int has_changed(const void *context) {
 
 static void wait_change(atomic_ullong *word, unsigned long long old) {
     oc_pool_wait(has_changed, &(change){word, old});
-}
-
-void oc_pool_barrier(void) {
-    if (pool.n_threads == 1) return;
-    unsigned long long generation = atomic_load(&pool.generation);
-    if (atomic_fetch_add(&pool.arrived, 1) + 1 == pool.n_threads) {
-        atomic_store(&pool.arrived, 0);
-        atomic_store(&pool.generation, generation + 1);
-        oc_pool_wake();
-    } else {
-        wait_change(&pool.generation, generation);
-    }
 }
 
 /* ---- what a thread holds ---- */
@@ -179,12 +167,12 @@ static long preemptions(void) {
 
 /* One thread's part of a run. Time that it neither computed nor slept was taken from it. */
 static void take_part(int thread) {
-    long long wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    long long wall = oc_pool_now(), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     long before = preemptions();
     slept_ns = 0;
     if (pool.n_threads > 1) oc_spread(thread, is_contended(wall));
     pool.fn(pool.context, thread, pool.n_threads);
-    long long now = clock_ns(CLOCK_MONOTONIC), lost = now - wall - (clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) - slept_ns;
+    long long now = oc_pool_now(), lost = now - wall - (clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) - slept_ns;
     if (lost > LOST_NS && lost * LOST_SHARE > now - wall && preemptions() > before)
         atomic_store_explicit(&pool.contended_until, now + CONTENDED_NS, memory_order_relaxed);
 }
@@ -211,7 +199,6 @@ static void forget_workers(void) {
         atomic_store(&pool.seats[i].state, IDLE);
         atomic_store(&pool.seats[i].context, NULL);
     }
-    atomic_store(&pool.arrived, 0);
     atomic_store(&pool.sleepers, 0);
     pthread_mutex_init(&pool.run_lock, NULL);
     pthread_mutex_init(&pool.sleep_lock, NULL);
@@ -255,7 +242,7 @@ static void close_for(int thread) {
     oc_pool_wake(); /* a thread that is away may sleep in what it will leave */
 }
 
-int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
+static int begin(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
     if (n_threads < 1) n_threads = 1;
     if (n_threads > OC_MAX_THREADS) n_threads = OC_MAX_THREADS;
     pthread_mutex_lock(&pool.run_lock);
@@ -275,6 +262,8 @@ int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context, int is_loose) {
     return 0;
 }
 
+int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context) { return begin(n_threads, fn, context, 1); }
+
 void oc_pool_finish(void) {
     take_part(0);
     for (int t = 1; t < pool.n_threads; t++) pool.is_loose ? close_for(t) : await_idle(t);
@@ -282,7 +271,7 @@ void oc_pool_finish(void) {
 }
 
 int oc_pool_run(int n_threads, oc_pool_fn fn, void *context) {
-    if (oc_pool_begin(n_threads, fn, context, 0) != 0) return -1;
+    if (begin(n_threads, fn, context, 0) != 0) return -1;
     oc_pool_finish();
     return 0;
 }

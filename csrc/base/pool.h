@@ -1,4 +1,4 @@
-/* pool.h - the process's worker threads: runs, their barrier, and runs that go on without a thread.
+/* pool.h - the process's worker threads: runs, and runs that go on without a thread.
  *
  * One pool serves every engine: two models on two cores take turns step by step instead of fighting for the cores.
  * A waiting worker spins for some microseconds, then sleeps: an idle server uses no CPU. Where other processes want the
@@ -20,14 +20,11 @@ int oc_pool_run(int n_threads, oc_pool_fn fn, void *context);
 
 /* The same in two halves: the workers begin, and the caller, who still is thread 0, joins them in the second one.
  *
- * A loose run has no barrier, and goes on without those who are not there: it ends when fn has returned on the caller's
- * thread and no other one is at work - not one that has not begun because its core is taken, nor one that has left, or
- * was robbed of what it holds. Such a thread may still read what it was reading: oc_pool_settle before that goes. */
-int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context, int is_loose);
+ * Such a run is loose: it goes on without those who are not there. It ends when fn has returned on the caller's thread
+ * and no other one is at work - not one that has not begun because its core is taken, nor one that has left, or was
+ * robbed of what it holds. Such a thread may still read what it was reading: oc_pool_settle before that goes. */
+int oc_pool_begin(int n_threads, oc_pool_fn fn, void *context);
 void oc_pool_finish(void);
-
-/* Inside fn: returns when every thread of the run has called it. Writes before it are visible after it. */
-void oc_pool_barrier(void);
 
 /* Returns when every thread has left the runs with this context, all of which must have ended. */
 void oc_pool_settle(const void *context);
@@ -57,7 +54,8 @@ typedef int (*oc_pool_test)(const void *context);
 void oc_pool_wait(oc_pool_test is_over, const void *context);
 void oc_pool_wake(void);
 
-/* Waits for so long at most; 1 if it holds. */
+/* Waits for so many nanoseconds of oc_pool_now at most; 1 if it holds. */
 int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns);
+long long oc_pool_now(void);
 
 #endif

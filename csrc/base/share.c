@@ -3,9 +3,10 @@
 
 #include "base/pool.h"
 
-/* So long the last chunks may take after a thread has run out of its own: more than one needs, and much less than a
- * thread is off its core for. */
+/* So long the last chunks may take after a thread has run out of its own, or as long as PATIENCE_CHUNKS of these took:
+ * more than one needs, and much less than a thread is off its core for. */
 #define PATIENCE_NS 30000
+#define PATIENCE_CHUNKS 3
 
 static long chunks_of(const oc_share *share) { return (share->n + share->chunk - 1) / share->chunk; }
 
@@ -63,9 +64,15 @@ static int can_go_on(const void *share) {
     return is_over(share) || find_holder(share, &held) >= 0;
 }
 
+static long long patience(const oc_share *share) {
+    if (!share->n_done) return PATIENCE_NS;
+    const long long ns = (oc_pool_now() - share->begun) / share->n_done * PATIENCE_CHUNKS;
+    return ns > PATIENCE_NS ? ns : PATIENCE_NS;
+}
+
 /* Every chunk is taken, but not all are done: waits, or takes one over. */
 static int await_others(oc_share *share) {
-    while (!oc_pool_spin(is_over, share, PATIENCE_NS)) {
+    while (!oc_pool_spin(is_over, share, patience(share))) {
         share->holder = find_holder(share, &share->held);
         if (share->holder >= 0) {
             show_chunk(share, (long)(share->held & 0xFFFFFFFFu));

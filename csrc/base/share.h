@@ -15,8 +15,8 @@ typedef struct oc_lane {
 /* `n` work items of a phase. Each thread takes chunks of a contiguous range of its own, one long stream of memory, and
  * then of the ranges of others: one that loses its core delays the phase by one chunk.
  *
- * In a loose run (see pool.h) there is no barrier behind a phase: it ends for a thread when all chunks are done. If the
- * last ones do not come, because who took them has lost its core, and the phase may be done over, they are. */
+ * In a loose run (see pool.h) a phase ends for a thread when all chunks are done. If the last ones do not come, because
+ * who took them has lost its core, and the phase may be done over, they are. */
 typedef struct oc_share {
     long n, chunk;
     int thread, n_threads;
@@ -26,6 +26,7 @@ typedef struct oc_share {
     int is_loose;
     int may_redo;    /* a chunk is computed aside and written down after oc_share_keep */
     uint32_t number; /* of the phase in the run */
+    long long begun; /* when this thread came to it, for phases that may be done over: see oc_pool_now */
 
     long begin, end; /* the chunk that oc_share_next took */
     int visited;     /* ranges that are used up: one's own, the next thread's, ... */

@@ -39,7 +39,7 @@ typedef struct oc_columns {
 } oc_columns;
 
 /* A private buffer is written by EMBED, NORM and AltUp only: in a step of one token every thread computes its own
- * copy, which costs a microsecond and saves a barrier. */
+ * copy, which costs a microsecond and saves a phase. */
 typedef struct oc_buffer {
     int32_t n;     /* values per column */
     int32_t width; /* floats from one column to the next: n rounded up to whole groups of rows, which matmul writes */
@@ -165,7 +165,7 @@ typedef struct oc_step_state {
     atomic_int *arrived; /* (max_tokens, slices of all kv heads) parts of a span that are done */
     oc_lane *lanes;      /* (n_ops, n_threads): work sharing inside one op */
     unsigned epoch;      /* of the step, for the lanes */
-    atomic_ullong front; /* of a step of one token: the last phase that a thread has come to, and which: see exec.c */
+    atomic_ullong front; /* the last phase that a thread has come to, and which: see exec.c */
     atomic_int stop, is_joined; /* given up; the caller has come to the second half of the step */
     oc_routes routes;
 } oc_step_state;
@@ -179,7 +179,7 @@ typedef struct oc_thread {
     const void **k_tiles, **v_tiles;     /* (kv.n_blocks) */
     oc_columns gathered;                 /* (OC_SLICE) columns that go to one expert or head */
     float *rows;                         /* (OC_SLICE, OC_EXPERT_ROWS) products of an expert */
-    float *product;                      /* rows of a chunk, of GLU twice, until they may be written down */
+    float *product;                      /* of a chunk, of GLU twice, until it may be written down */
     atomic_ullong settled;               /* the phase in front of which its private buffers stand still, or 0 */
     void *panel;                         /* groups of weights that stay in their file, packed for one call */
 } oc_thread;
@@ -211,6 +211,7 @@ struct oc_engine {
     float *maxima;     /* (max_outputs, runs of OC_RUN logits): see oc_logits */
     int32_t embedding; /* the matrix of EMBED: its rows bound the token ids */
     int32_t positions; /* the matrix2 of EMBED, or -1: its rows bound the length of a sequence */
+    const oc_op *select; /* the first NORM with SELECT */
     int32_t hidden;    /* the buffer that the NORM with SELECT writes */
     int looks_ahead;   /* some ATTENTION looks both ways: the keys of a token end with its sequence */
     oc_arena weights, scratch;

@@ -1,5 +1,5 @@
-/* exec.c - runs the plan. Every thread walks the same list; an op is a phase whose items the threads share. A step of one
- * token goes on without threads that have lost their cores; others have a barrier after each op that needs one.
+/* exec.c - runs the plan. Every thread walks the same list; an op is a phase whose items the threads share. A step goes
+ * on without threads that have lost their cores.
  *
  * Determinism: which thread computes an item, and what else is in the batch, never changes the bits of the item.
  */
@@ -118,10 +118,10 @@ static long groups_of(const walker *w, int32_t matrix) {
     return (long)((w->engine->matrices[matrix].n_rows + OC_GROUP - 1) / OC_GROUP);
 }
 
-/* Chunks are as large as rows of this matrix ask for. Of one token they are multiplied aside: see multiply. */
+/* Chunks of a step of one token are as large as rows of this matrix ask for. */
 static oc_share share_groups(const walker *w, int32_t matrix, long groups, long chunk) {
     oc_share own = share(w, groups, w->is_solo ? oc_gemv_chunk(&w->engine->matrices[matrix], chunk) : chunk);
-    own.may_redo = w->is_solo;
+    own.may_redo = 1, own.begun = oc_pool_now();
     return own;
 }
 
@@ -143,21 +143,12 @@ void oc_matmul(const walker *w, const oc_matrix *m, const oc_act *x, float *y, i
     else matmul_source(w, m, x, y, ldy, g0, g1);
 }
 
-/* Groups [g0, g1) of a matrix times x: to their place in dst, or of one token to `aside`, from where place_product takes
- * them when the chunk is the thread's to write. */
-static void multiply(const walker *w, int32_t matrix, const oc_act *x, int32_t dst, long g0, long g1, float *aside) {
-    const oc_buffer *buffer = &w->engine->buffers[dst];
+/* Groups [g0, g1) of a matrix times x, aside: (n, rows of the groups). They go to their place when the chunk is the
+ * thread's to write. */
+static void multiply(const walker *w, int32_t matrix, const oc_act *x, long g0, long g1, float *aside) {
     const oc_matrix *m = &w->engine->matrices[matrix];
-    if (w->is_solo) {
-        const oc_matrix rows = oc_rows_of(m, g0 * OC_GROUP, m->n_rows - g0 * OC_GROUP);
-        oc_matmul(w, &rows, x, aside, buffer->width, 0, g1 - g0);
-    } else {
-        oc_matmul(w, m, x, buffer->shared.f32, buffer->width, g0, g1);
-    }
-}
-
-static void place_product(const walker *w, int32_t dst, long g0, long g1, const float *aside) {
-    if (w->is_solo) memcpy(column(w, dst, 0) + g0 * OC_GROUP, aside, (size_t)(g1 - g0) * OC_GROUP * sizeof(float));
+    const oc_matrix rows = oc_rows_of(m, g0 * OC_GROUP, m->n_rows - g0 * OC_GROUP);
+    oc_matmul(w, &rows, x, aside, (g1 - g0) * OC_GROUP, 0, g1 - g0);
 }
 
 _Static_assert(OC_RUN == OC_ROW_CHUNK * OC_GROUP, "chunks of rows hold whole runs of logits");
@@ -187,12 +178,14 @@ static void finish_linear(const walker *w, const oc_op *op, int64_t c, int64_t f
     if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
 }
 
-/* Groups [g0, g1) of a LINEAR, multiplied: what follows; of the head the maxima. */
+/* Groups [g0, g1) of a LINEAR, multiplied: to their place, and what follows; of the head the maxima. */
 static void finish_groups(const walker *w, const oc_op *op, long g0, long g1, const float *aside) {
-    const int64_t n_rows = w->engine->matrices[op->matrix].n_rows, first = g0 * OC_GROUP;
-    const int64_t rows = g1 * OC_GROUP < n_rows ? g1 * OC_GROUP - first : n_rows - first;
-    place_product(w, op->dst, g0, g1, aside);
-    for (int64_t c = 0; c < w->n; c++) finish_linear(w, op, c, first, rows);
+    const int64_t n_rows = w->engine->matrices[op->matrix].n_rows, first = g0 * OC_GROUP, all = (g1 - g0) * OC_GROUP;
+    const int64_t rows = g1 * OC_GROUP < n_rows ? all : n_rows - first;
+    for (int64_t c = 0; c < w->n; c++) {
+        memcpy(column(w, op->dst, c) + first, aside + c * all, (size_t)all * sizeof(float));
+        finish_linear(w, op, c, first, rows);
+    }
     if (is_head(w, op)) find_maxima(w, op, first, rows);
 }
 
@@ -203,9 +196,9 @@ static void linear_chunk(const walker *w, const oc_op *last, const oc_share *own
     for (const oc_op *op = w->op; op <= last; op++) {
         long n = groups_of(w, op->matrix);
         long g0 = own->begin > base ? own->begin - base : 0, g1 = own->end < base + n ? own->end - base : n;
-        float *aside = product + (base + g0 - own->begin) * OC_GROUP;
+        float *aside = product + (base + g0 - own->begin) * OC_GROUP * w->n;
         if (g0 < g1 && is_finish) finish_groups(w, op, g0, g1, aside);
-        else if (g0 < g1) multiply(w, op->matrix, x, op->dst, g0, g1, aside);
+        else if (g0 < g1) multiply(w, op->matrix, x, g0, g1, aside);
         base += n;
     }
 }
@@ -236,14 +229,11 @@ static void geglu_erf(const float *gate, const float *up, float *y, int64_t n) {
 static void finish_glu(const walker *w, long g0, long g1, const float *gates, const float *ups) {
     const oc_op *op = w->op;
     int64_t first = g0 * OC_GROUP, rows = (g1 - g0) * OC_GROUP;
-    place_product(w, op->dst, g0, g1, gates);
-    place_product(w, op->dst2, g0, g1, ups);
     oc_glu_fn glu = oc_kernels.swiglu;
     if (op->flags & OC_FLAG_GELU) glu = oc_kernels.geglu;
     if (op->flags & OC_FLAG_ERF) glu = geglu_erf;
     for (int64_t c = 0; c < w->n; c++) {
-        float *gate = column(w, op->dst, c) + first;
-        glu(gate, column(w, op->dst2, c) + first, gate, rows);
+        glu(gates + c * rows, ups + c * rows, column(w, op->dst, c) + first, rows);
         if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
     }
 }
@@ -252,10 +242,10 @@ static void run_glu(walker *w) {
     const oc_op *op = w->op;
     oc_act x = activations(w, op->src);
     oc_share groups = share_groups(w, op->matrix, groups_of(w, op->matrix), OC_PANEL_GROUPS);
-    float *gates = w->engine->threads[w->thread].product, *ups = gates + groups.chunk * OC_GROUP;
+    float *gates = w->engine->threads[w->thread].product, *ups = gates + groups.chunk * OC_GROUP * w->n;
     while (oc_share_next(&groups)) {
-        multiply(w, op->matrix, &x, op->dst, groups.begin, groups.end, gates);
-        multiply(w, op->matrix2, &x, op->dst2, groups.begin, groups.end, ups);
+        multiply(w, op->matrix, &x, groups.begin, groups.end, gates);
+        multiply(w, op->matrix2, &x, groups.begin, groups.end, ups);
         if (oc_share_keep(&groups)) finish_glu(w, groups.begin, groups.end, gates, ups);
     }
 }
@@ -617,11 +607,12 @@ static int is_phase(const walker *w) {
     }
 }
 
-/* ---- a step of one token ----
+/* ---- phases ----
  *
  * No thread waits for one that has lost its core: a phase is over when its chunks are done, and chunks of matrices are
- * done over (base/share.h). Whoever comes back late finds the others phases ahead, and may have normed what was no longer
- * there: it takes over the private buffers of the thread in front, and goes on from where that one is. */
+ * done over (base/share.h). Whoever comes back late finds the others phases ahead, and in a step of one token may have
+ * normed what was no longer there: it takes over the private buffers of the thread in front, and goes on from where that
+ * one is. */
 
 /* Epoch and number of a phase, in one ascending number: over 0, and with room for a thread below. */
 static unsigned long long place_of(const walker *w) {
@@ -679,7 +670,7 @@ static void catch_up(walker *w) {
         const atomic_ullong *settled = &engine->threads[front & 255].settled;
         if (atomic_load(settled) != front >> 8) continue;
         leave_phase(w); /* its own copies change: nobody may take them */
-        copy_private(engine, (int)(front & 255), w->thread);
+        if (w->is_solo) copy_private(engine, (int)(front & 255), w->thread);
         atomic_thread_fence(memory_order_acquire);
         if (atomic_load_explicit(settled, memory_order_relaxed) != front >> 8) continue;
         w->op = engine->ops + ((front >> 8) & 0xFFFFFF) - 1;
@@ -690,12 +681,9 @@ static void catch_up(walker *w) {
 
 /* ---- all steps ---- */
 
-/* Ops whose barrier is the first behind a look at the cancel flags, and has another before the next look. */
-static int is_stop(const oc_op *op) { return op->kind == OC_OP_ATTENTION || op->kind == OC_OP_CONV; }
-
 /* Nothing is left to do behind an op: no logits are wanted, or the step was given up. */
 static int is_last(const walker *w) {
-    return w->n == 0 || (is_stop(w->op) && atomic_load(&w->engine->step.stop));
+    return w->n == 0 || atomic_load(&w->engine->step.stop);
 }
 
 static int is_joined(const void *context) {
@@ -709,49 +697,33 @@ static int may_begin_head(const walker *w) {
     return !atomic_load(&w->engine->step.stop);
 }
 
-static void walk_alone(walker *w) {
-    const oc_op *end = w->engine->ops + w->engine->n_ops;
-    oc_pool_leave(w->thread);
+/* What part of the step the op works on: outside of its stages without the staged item, behind SELECT the outputs. */
+static void find_columns(walker *w) {
+    const oc_step_state *step = &w->engine->step;
+    w->extent = w->op >= step->staged_begin && w->op < step->staged_end ? &step->all : &step->rest;
+    w->n = w->op > w->engine->select ? step->n_outputs : w->extent->n_columns;
+}
+
+/* The step's ops: all, or those of its stages if it has nothing but a staged item. */
+static void walk(void *context, int thread, int n_threads) {
+    oc_engine *engine = context;
+    const oc_step_state *step = &engine->step;
+    const int is_staged_alone = step->rest.n_columns == 0;
+    const oc_op *end = is_staged_alone ? step->staged_end : engine->ops + engine->n_ops;
+    walker own = {.engine = engine, .op = is_staged_alone ? step->staged_begin : engine->ops, .thread = thread,
+                  .n_threads = n_threads, .is_solo = step->is_solo, .epoch = step->epoch}, *w = &own;
+    oc_pool_leave(thread);
     while (w->op < end) {
         if (is_head(w, w->op) && !may_begin_head(w)) break;
         if (!is_phase(w)) leave_phase(w);
         else if (!come_to_phase(w)) catch_up(w);
-        if (w->op == end || oc_pool_is_away(w->thread)) return;
+        if (w->op == end || oc_pool_is_away(thread)) return;
+        find_columns(w);
         run_op[w->op->kind](w);
         w->op = is_last(w) ? end : w->op + 1;
     }
     w->op = end; /* a phase as well: a place to take those to who are late */
     come_to_phase(w);
-}
-
-static void work_on(walker *w, const oc_extent *extent) {
-    w->extent = extent;
-    w->n = extent->n_columns;
-}
-
-/* All ops, or those of its stages if the step has nothing but a staged item. */
-static void walk_together(walker *w) {
-    const oc_step_state *step = &w->engine->step;
-    const int is_staged_alone = step->rest.n_columns == 0;
-    const oc_op *end = is_staged_alone ? step->staged_end : w->engine->ops + w->engine->n_ops;
-    if (is_staged_alone) w->op = step->staged_begin;
-    work_on(w, &step->rest);
-    for (; w->op < end; w->op++) {
-        if (w->op == step->staged_begin) work_on(w, &step->all);
-        if (w->op == step->staged_end) work_on(w, &step->rest);
-        run_op[w->op->kind](w);
-        if (w->n > 0 && is_phase(w) && !(w->op->flags & OC_FLAG_JOIN)) oc_pool_barrier();
-        if (is_last(w)) return;
-    }
-}
-
-static void walk(void *context, int thread, int n_threads) {
-    oc_engine *engine = context;
-    const oc_step_state *step = &engine->step;
-    walker w = {.engine = engine, .op = engine->ops, .thread = thread, .n_threads = n_threads, .n = step->all.n_columns,
-                .extent = &step->all, .is_solo = step->is_solo, .epoch = step->epoch};
-    if (w.is_solo) walk_alone(&w);
-    else walk_together(&w);
 }
 
 oc_status oc_exec_begin(oc_engine *engine) {
@@ -760,7 +732,7 @@ oc_status oc_exec_begin(oc_engine *engine) {
     atomic_store(&step->front, (unsigned long long)step->epoch << 32);
     atomic_store(&step->stop, 0);
     atomic_store(&step->is_joined, 0);
-    return oc_pool_begin(engine->n_threads, walk, engine, step->is_solo) == 0 ? OC_OK : OC_ERR_THREAD;
+    return oc_pool_begin(engine->n_threads, walk, engine) == 0 ? OC_OK : OC_ERR_THREAD;
 }
 
 oc_status oc_exec_finish(oc_engine *engine, int give_up) {

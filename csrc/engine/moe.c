@@ -165,9 +165,12 @@ static void glu_slice(const walker *w, int32_t expert, int64_t row, int64_t n, i
     }
 }
 
-/* The most experts that have a token. Of one token it is the op's own number: a thread that comes late finds the routes of
- * a later layer, perhaps unfinished ones, and must not wait for items that nobody has had. */
-static long most_active(const walker *w) { return w->is_solo ? w->op->n_used : w->engine->step.routes.n_active; }
+/* The most experts that may have a token, whatever the routes are: a thread that comes late finds those of a later layer,
+ * perhaps unfinished ones, and must not wait for items that nobody has had. */
+static long most_active(const walker *w) {
+    const long pairs = (long)w->n * w->op->n_used;
+    return pairs < w->op->n_expert ? pairs : w->op->n_expert;
+}
 
 void oc_run_expert_glu(walker *w) {
     const oc_routes *routes = &w->engine->step.routes;

@@ -290,11 +290,11 @@ static int check_linear(check *c) {
 static int check_glu(check *c) {
     const oc_op *op = c->op;
     const oc_matrix *gate = matrix_at(c, op->matrix), *up = matrix_at(c, op->matrix2);
-    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst), *scratch = buffer_at(c, op->dst2);
-    if (!gate || !up || !src || !dst || !scratch || src == dst || src == scratch || dst == scratch || c->n_selected) return 0;
-    if (gate->n_rows != up->n_rows || gate->n_rows > dst->n || scratch->n != dst->n) return 0;
-    if (!matrix_reads(gate, src, dst) || !matrix_reads(up, src, scratch)) return 0;
-    dst->is_private = scratch->is_private = 0;
+    oc_buffer *src = buffer_at(c, op->src), *dst = buffer_at(c, op->dst);
+    if (!gate || !up || !src || !dst || src == dst || c->n_selected) return 0;
+    if (gate->n_rows != up->n_rows || gate->n_rows > dst->n) return 0;
+    if (!matrix_reads(gate, src, dst) || !matrix_reads(up, src, dst)) return 0;
+    dst->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
     return !dst->is_quantized || aligned32(dst);
 }
@@ -386,8 +386,6 @@ static int check_conv(check *c) {
     if (!src || !dst || src == dst || src->is_private || c->n_selected) return 0;
     if (op->window < 2 || op->window > OC_CONV_WIDTH || op->vector < 0) return 0;
     if (src->width < dst->width * (op->flags & OC_FLAG_GATED ? 3 : 1)) return 0;
-    /* exec.c: a barrier lies between the look at the cancel flags of the op before, if it is one, and this one's */
-    if (op == c->engine->ops || op[-1].kind != OC_OP_LINEAR || op[-1].flags & OC_FLAG_JOIN) return 0;
     dst->is_private = 0;
     if (op->flags & OC_FLAG_QUANTIZE) dst->is_quantized = 1;
     if (dst->is_quantized && !aligned32(dst)) return 0;
@@ -681,14 +679,16 @@ static void lay_experts(layout *l, oc_engine *engine) {
         engine->threads[t].rows = take(l, OC_SLICE * OC_EXPERT_ROWS, sizeof(float));
 }
 
-/* Rows of the largest chunk of a step of one token, of GLU those of both matrices. */
-static int64_t chunk_rows(const oc_engine *engine) {
+/* Products of the largest chunk, of GLU those of both matrices. */
+static int64_t chunk_products(const oc_engine *engine) {
+    const int64_t n = engine->params.max_tokens;
     int64_t most = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
         const oc_op *op = &engine->ops[i];
         if (op->kind != OC_OP_LINEAR && op->kind != OC_OP_GLU) continue;
         const oc_matrix *m = &engine->matrices[op->matrix];
-        int64_t groups = op->kind == OC_OP_GLU ? 2 * oc_gemv_chunk(m, OC_PANEL_GROUPS) : oc_gemv_chunk(m, OC_ROW_CHUNK);
+        const int is_glu = op->kind == OC_OP_GLU, least = is_glu ? OC_PANEL_GROUPS : OC_ROW_CHUNK;
+        const int64_t solo = oc_gemv_chunk(m, least), groups = (1 + is_glu) * (solo > least * n ? solo : least * n);
         if (groups * OC_GROUP > most) most = groups * OC_GROUP;
     }
     return most;
@@ -707,7 +707,7 @@ static void lay_thread(layout *l, const oc_engine *engine, oc_thread *thread, in
     thread->slope = take(l, OC_ROWS, sizeof(float));
     thread->k_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
     thread->v_tiles = take(l, engine->kv.n_blocks, sizeof(void *));
-    thread->product = take(l, chunk_rows(engine), sizeof(float));
+    thread->product = take(l, chunk_products(engine), sizeof(float));
 }
 
 static size_t lay_scratch(oc_engine *engine) {
@@ -770,6 +770,7 @@ oc_status oc_engine_finish(oc_engine *engine, char *err) {
     engine->n_stages = 0;
     for (int32_t i = 0; i < engine->n_ops; i++) {
         c.op = &engine->ops[i];
+        if (!engine->select && c.op->flags & OC_FLAG_SELECT) engine->select = c.op;
         if (!check_op(&c)) return oc_fail(OC_ERR_ARGUMENT, err, "op %a of kind %b does not fit its operands", i, c.op->kind);
         engine->n_stages += c.op->kind == OC_OP_ATTENTION;
     }

@@ -48,7 +48,7 @@ static inline oc_share share(const walker *w, long n, long chunk) {
     const uint32_t number = (uint32_t)(w->op - engine->ops);
     return (oc_share){.n = n, .chunk = chunk, .thread = w->thread, .n_threads = w->n_threads, .n_ranges = w->n_threads,
                       .epoch = w->epoch, .lanes = engine->step.lanes + number * engine->params.n_threads,
-                      .is_loose = w->is_solo, .number = number};
+                      .is_loose = 1, .number = number};
 }
 
 static inline oc_share share_columns(const walker *w) { return share(w, w->n, 1); }
@@ -73,7 +73,7 @@ void oc_run_predict(walker *w);
 void oc_run_correct(walker *w);
 void oc_run_match(walker *w);
 
-/* Thread 0 looks at the cancel flags of the step; all see what it found behind the next barrier. */
+/* Thread 0 looks at the cancel flags of the step; all see what it found behind their next ops. */
 void oc_check_cancel(const walker *w);
 
 /* recurrent.c */

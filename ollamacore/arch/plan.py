@@ -539,7 +539,6 @@ class Plan:
             flags=(*self._quantize(gate.n), *(("gelu",) if gelu else ()), *(("erf",) if erf else ())),
             src=src,
             dst=self.buffer(dst, gate.n),
-            dst2=self.buffer(f"{dst}_up", up.n),
             matrix=self.matrix(gate, k),
             matrix2=self.matrix(up, k),
         )
