@@ -179,6 +179,14 @@ def test_attention_thousands_of_keys(row, kind):
 
 
 @pytest.mark.parametrize(("row", "kind"), ROWS)
+@pytest.mark.parametrize("head_dim", [64, 128, 136])
+def test_attention_many_rows_and_parts(row, kind, head_dim):
+    case = Case(kind, head_dim, [(7 * i, 600 + i) for i in range(40)], seed=16)
+    out = case.check(row)
+    assert case.run(row, slice(30, 31))[0].tobytes() == out[30].tobytes()
+
+
+@pytest.mark.parametrize(("row", "kind"), ROWS)
 @pytest.mark.parametrize("softcap", [1.0, 30.0, 50.0])
 def test_attention_softcap(row, kind, softcap):
     Case(kind, 64, [(0, 100), (5, 77)], seed=9, q_scale=40, softcap=softcap).check(row)
