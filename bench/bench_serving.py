@@ -231,7 +231,7 @@ async def reached(running: list[Answer], count: int) -> None:
 async def beside_prompt(port: int, count: int, salt: int) -> tuple[list[Answer], tuple[float, float]]:
     """Streams that run while a long prompt is computed, and the time of that."""
     async with running_streams(port, count, salt) as running:
-        await reached(running, 60)
+        await reached(running, 160)
         prompt = await generate(port, f"{salt} {words(LONG_PROMPT, salt)}", 1)
     return running, (prompt.began, prompt.times[0])
 
