@@ -24,7 +24,9 @@ def test_nothing_is_known_at_first():
     assert pace.room(1) == FIRST, "a prompt alone says nothing about streams"
 
 
-@pytest.mark.parametrize(("token", "expected"), [(0.1, 21.97), (0.01, MOST), (0.25, 8.788), (0.4, 5.4925), (100.0, LEAST)])
+@pytest.mark.parametrize(
+    ("token", "expected"), [(0.1, 21.97), (0.01, MOST), (0.25, 8.788), (0.4, 5.4925), (100.0, LEAST)]
+)
 def test_room_keeps_the_step_within_the_slowdown(token, expected):
     pace = measured(1.0, token, steps=80)
     assert pace.room(1) == pytest.approx(expected)

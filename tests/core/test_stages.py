@@ -1,5 +1,6 @@
 """A prompt chunk that takes several steps, some stages of the model in each: the same bits, whatever the cuts."""
 
+import os
 from array import array
 from dataclasses import replace
 
@@ -78,6 +79,26 @@ def test_logits_do_not_depend_on_stages_or_streams(path):
             steps += 1
         assert np.array_equal(row(engine, len(running)), expected), f"{n_threads} threads"
         assert steps >= 6, "several chunks of several steps"
+
+
+def test_logits_do_not_depend_on_threads_that_lose_their_cores(path):
+    """More threads than cores, in steps of streams, of stages and of whole chunks."""
+
+    def every_row(n_threads):
+        engine = open_engine(path, n_threads, max_tokens=128)
+        streams = [begin(engine, PROMPT[n : n + 30])[0] for n in range(3)]
+        for start in range(0, 96, 16):
+            prompt = _core.Sequence(engine)
+            for end in (1, engine.n_stages, engine.n_stages):
+                chunk = PROMPT[len(prompt) : len(prompt) + 16 + start]
+                token = int(PROMPT[len(streams[0])])
+                is_whole = end == engine.n_stages
+                engine.step([*((s, token, 1) for s in streams), (prompt, chunk, int(is_whole))], end)
+                yield [row(engine, n).copy() for n in range(3 + is_whole)]
+            prompt.close()
+
+    for ours, reference in zip(every_row(2 * os.cpu_count() + 1), every_row(1), strict=True):
+        assert np.array_equal(ours, reference)
 
 
 def test_sequence_does_not_grow_before_the_last_stage(engine):
