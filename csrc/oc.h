@@ -362,7 +362,7 @@ int32_t oc_logprobs(const oc_logits *logits, int32_t token, int32_t n_top, float
 /* What steps of one sequence cost on an engine: of one token, and more for each further one. */
 typedef struct oc_costs {
     double single; /* seconds of a step of one token; 0: none was measured */
-    double usual;  /* half of those steps take less; moves by a fiftieth with each */
+    double usual;  /* half of those steps take less; moves by a hundredth with each */
     double extra;  /* what a further column costs, as a part of that */
     double weight; /* of a new observation in these running means */
 } oc_costs;

@@ -7,10 +7,9 @@ all keys of the prompt for little work. No result depends on it, as no number de
 """
 
 #: a step with prompt tokens may take SLOWDOWN times as long as one of the streams alone, less PAUSE seconds, in the
-#: mean. The slowest of a hundred take about a quarter more, and what clients and the system take of a core now and
-#: then. The less it is, the longer a prompt takes, and the more the streams, which grow meanwhile, take by themselves
-#: at its end
-SLOWDOWN, PAUSE = 3.2, 0.003
+#: mean. The slowest of a hundred take half as long again, by what others take of the cores now and then. The less it
+#: is, the longer a prompt takes, and the more the streams, which grow meanwhile, take by themselves at its end
+SLOWDOWN, PAUSE = 2.7, 0.0015
 #: and for so many times as long in any case: steps may be shorter than pauses
 SHORTEST = 2.0
 #: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every fourth of them, which
@@ -23,7 +22,7 @@ FIRST = 16
 #: weight of a new measurement in running means
 _NEWEST = 0.1
 #: what is known of steps without prompt tokens moves so far with each: to what half of them take
-_MOVE = 1.02
+_MOVE = 1.01
 
 
 class Pace:

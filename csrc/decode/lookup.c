@@ -40,7 +40,7 @@ static double within(double x, double least, double most) { return x < least ? l
 void oc_costs_observe(oc_costs *costs, int32_t columns, double seconds) {
     if (columns == 1) {
         if (costs->single == 0) costs->single = costs->usual = seconds;
-        else costs->usual *= seconds > costs->usual ? 1.02 : 1 / 1.02;
+        else costs->usual *= seconds > costs->usual ? 1.01 : 1 / 1.01;
         costs->single += costs->weight * (within(seconds, 0, 1.1 * costs->single) - costs->single);
     } else if (costs->single > 0) {
         double extra = (seconds / costs->single - 1) / (columns - 1);
