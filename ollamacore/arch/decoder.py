@@ -237,15 +237,15 @@ def _parallel(stream: _Stream, block: Block, layer: int) -> None:
     stream.added = attended, _feed_forward(stream, block, layer, normed, "projected_ff")
 
 
-def attention(plan: Plan, hyper: Hyper, blocks: Sequence[Block], layer: int, normed: str, *, join: bool = False) -> str:
-    """Emit the attention of a block, or what it has in its place, projected. `join`: the next op does not read it."""
+def attention(plan: Plan, hyper: Hyper, blocks: Sequence[Block], layer: int, normed: str) -> str:
+    """Emit the attention of a block, or what it has in its place, projected."""
     block = blocks[layer]
     if block.mixer:
         return block.mixer(plan, hyper, f"blk.{layer}.", normed)
     attend = block.attention or partial(_grouped_query, blocks)
     attended = attend(plan, hyper, layer, normed)
     output = Rows(f"blk.{layer}.attn_output", hyper.n_embd)
-    return plan.linear(attended, output, "projected", scale=block.residual_scale, join=join)
+    return plan.linear(attended, output, "projected", scale=block.residual_scale)
 
 
 def _grouped_query(blocks: Sequence[Block], plan: Plan, hyper: Hyper, layer: int, normed: str) -> str:
@@ -256,7 +256,7 @@ def _grouped_query(blocks: Sequence[Block], plan: Plan, hyper: Hyper, layer: int
     q, k = made["q"], made.get("k")
     v = made.get("v", k)
     if block.width_norms and k:
-        plan.norm_buffer(q, f"{name}q_norm", hyper.eps, join=True)
+        plan.norm_buffer(q, f"{name}q_norm", hyper.eps)
         plan.norm_buffer(k, f"{name}k_norm", hyper.eps)
     return plan.attention(
         q,

@@ -55,13 +55,13 @@ class ExpertFeedForward:
         is_gated = plan.has(f"{name}gate_inp_shexp.weight")
         router = plan.linear(normed, Rows(f"{name}gate_inp", n_expert), "router", join=is_gated)
         share = plan.linear(normed, Rows(f"{name}gate_inp_shexp", 1), "share") if is_gated else None
-        plan.route(router, self.routing, f"{name.removesuffix('ffn_')}exp_probs_b.bias", scale, join=has_shared)
+        plan.route(router, self.routing, f"{name.removesuffix('ffn_')}exp_probs_b.bias", scale)
         shared = None
         if has_shared:
             n_shared = plan.rows(f"{name}gate_shexp.weight")
             gate, up = Rows(f"{name}gate_shexp", n_shared), Rows(f"{name}up_shexp", n_shared)
             gated = plan.glu(normed, gate, up, dst="ff_shared")
-            shared = plan.linear(gated, Rows(f"{name}down_shexp", n_embd), "shared", scale=scale, join=True)
+            shared = plan.linear(gated, Rows(f"{name}down_shexp", n_embd), "shared", scale=scale)
         down = Experts(f"{name}down_exps", n_expert, n_embd)
         if self.gated:
             gates, ups = gate_and_up(plan, name, n_expert, self.n_ff)

@@ -111,7 +111,7 @@ def _join(plan: Plan, hyper: Hyper, streams: list[str]) -> str:
     for stream in streams[1:]:
         plan.norm(None, hyper.eps, stream=stream)
     made = [
-        plan.linear(stream, _stacked("altup_unembd_proj", width, i, others), f"altup.{i}", join=i + 1 < others)
+        plan.linear(stream, _stacked("altup_unembd_proj", width, i, others), f"altup.{i}")
         for i, stream in enumerate(streams[1:])
     ]
     for buffer in made:
@@ -137,7 +137,7 @@ def _emit_layer(
     normed = plan.norm(f"{name}attn_norm", eps)
     rank = plan.rows(f"{name}laurel_l.weight")
     low = plan.linear(normed, Rows(f"{name}laurel_l", rank), "laurel_low", join=True, quantize=True)
-    attended = attention(plan, hyper, blocks, layer, normed, join=True)
+    attended = attention(plan, hyper, blocks, layer, normed)
     high = plan.linear(low, Rows(f"{name}laurel_r", width), "laurel")
     beside = plan.norm(None, eps, stream=normed, add=(high,), post_norm=f"{name}laurel_post_norm")
     normed = plan.norm(

@@ -423,22 +423,20 @@ class Plan:
         center: bool = False,
         parts: int = 1,
         own_weights: bool = False,
-        join: bool = False,
         quantize: bool = False,
     ) -> str:
         """Norm a whole buffer, or `parts` of it each on its own, in place; `add`, the residual stream, is added before.
 
-        It is rmsnorm, or with `center` layernorm. Parts share their weights, or have `own_weights`, a row each. `join`:
-        the next op does not read it; `quantize`: a matrix does.
+        It is rmsnorm, or with `center` layernorm. Parts share their weights, or have `own_weights`, a row each.
+        `quantize`: a matrix reads it.
         """
         width = self.buffers[name] // parts
         tensor = f"{weights}.weight"
         own = own_weights and (parts > 1 or self.file.tensors[tensor].shape != (width,))  # a file may drop a dimension
-        flags = {"center": center, "join": join}
         return self._op(
             "norm",
             flags=(
-                *(flag for flag, is_set in flags.items() if is_set),
+                *(("center",) if center else ()),
                 *(self._quantize(self.buffers[name]) if quantize else ()),
             ),
             src=add,
@@ -487,8 +485,9 @@ class Plan:
         factors: str | None = None,
         offset: int = 0,
     ) -> str:
-        """dst = scale * (weight * src + bias if the file has it), (rows). `join`: the next op does not read dst.
+        """dst = scale * (weight * src + bias if the file has it), (rows).
 
+        `join`: one phase with the next op, which is linear in src too.
         An activation, "gelu" in its tanh form or "erf" with the error function, also readies dst for another matrix,
         as `quantize` does; softcap > 0 bounds dst by it. `factors` from `offset` on multiply dst in the end.
         """
@@ -565,14 +564,12 @@ class Plan:
         scale: float,
         *,
         factors: str | None = None,
-        join: bool = False,
     ) -> None:
         """Choose experts by the logits in `router`, their probabilities plus `bias` if the file has it.
 
-        `scale`, and the expert's own of `factors`, multiply the weights of the chosen beside routing.scale. `join`: the
-        next op needs no experts.
+        `scale`, and the expert's own of `factors`, multiply the weights of the chosen beside routing.scale.
         """
-        flags = {"sigmoid": routing.sigmoid, "normalize": routing.normalize, "join": join}
+        flags = {"sigmoid": routing.sigmoid, "normalize": routing.normalize}
         self._op(
             "route",
             flags=tuple(flag for flag, is_set in flags.items() if is_set),
