@@ -3,10 +3,12 @@
 
 #include "base/pool.h"
 
-/* So long the last chunks may take after a thread has run out of its own, or as long as PATIENCE_CHUNKS of these took:
- * more than one needs, and much less than a thread is off its core for. */
+/* So long the last chunks may take after a thread has run out of its own, or, if they are long ones, as long as
+ * PATIENCE_CHUNKS of these took: more than one needs, and less than a thread is off its core for. This one may have been
+ * off its own meanwhile. */
 #define PATIENCE_NS 30000
 #define PATIENCE_CHUNKS 3
+#define MOST_PATIENCE_NS 1000000
 
 static long chunks_of(const oc_share *share) { return (share->n + share->chunk - 1) / share->chunk; }
 
@@ -65,9 +67,9 @@ static int can_go_on(const void *share) {
 }
 
 static long long patience(const oc_share *share) {
-    if (!share->n_done) return PATIENCE_NS;
+    if (!share->begun || !share->n_done) return PATIENCE_NS;
     const long long ns = (oc_pool_now() - share->begun) / share->n_done * PATIENCE_CHUNKS;
-    return ns > PATIENCE_NS ? ns : PATIENCE_NS;
+    return ns < PATIENCE_NS ? PATIENCE_NS : ns < MOST_PATIENCE_NS ? ns : MOST_PATIENCE_NS;
 }
 
 /* Every chunk is taken, but not all are done: waits, or takes one over. */

@@ -26,7 +26,7 @@ typedef struct oc_share {
     int is_loose;
     int may_redo;    /* a chunk is computed aside and written down after oc_share_keep */
     uint32_t number; /* of the phase in the run */
-    long long begun; /* when this thread came to it, for phases that may be done over: see oc_pool_now */
+    long long begun; /* when this thread came to it, by oc_pool_now, if chunks may be long; or 0 */
 
     long begin, end; /* the chunk that oc_share_next took */
     int visited;     /* ranges that are used up: one's own, the next thread's, ... */

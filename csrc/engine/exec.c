@@ -121,7 +121,7 @@ static long groups_of(const walker *w, int32_t matrix) {
 /* Chunks of a step of one token are as large as rows of this matrix ask for. */
 static oc_share share_groups(const walker *w, int32_t matrix, long groups, long chunk) {
     oc_share own = share(w, groups, w->is_solo ? oc_gemv_chunk(&w->engine->matrices[matrix], chunk) : chunk);
-    own.may_redo = 1, own.begun = oc_pool_now();
+    own.may_redo = 1, own.begun = w->is_solo ? 0 : oc_pool_now();
     return own;
 }
 
