@@ -12,8 +12,8 @@ all keys of the prompt for little work. No result depends on it, as no number de
 SLOWDOWN, PAUSE = 2.7, 0.0015
 #: and for so many times as long in any case: steps may be shorter than pauses
 SHORTEST = 2.0
-#: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every fourth of them, which
-#: all grow meanwhile; and full GEMM tiles need no more
+#: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every other of them. They
+#: all grow meanwhile, and slower than that their growth takes what the prompt was to have; full GEMM tiles need no more
 LEAST, MOST = 1, 64
 #: tokens that go through the model together, where steps have room for fewer
 CHUNK = 32
@@ -68,7 +68,7 @@ class Pace:
         step = self._step(streams)
         if not step or not self._token:
             return FIRST
-        longest, least = max(SLOWDOWN * step - PAUSE, SHORTEST * step), max(LEAST, streams / 4)
+        longest, least = max(SLOWDOWN * step - PAUSE, SHORTEST * step), max(LEAST, streams / 2)
         room = (longest - step - spent) / self._token
         return 0.0 if spent and room < least else min(max(room, least), MOST)
 

@@ -1,6 +1,7 @@
 """Model and scheduler over scripted and tiny models: what comes back, to the character, and how generations end."""
 
 import threading
+import time
 from array import array
 
 import pytest
@@ -198,6 +199,18 @@ def test_blocks_have_their_memory_before_streams_take_them(tmp_path):
         assert all(stream.text() for stream in streams)
         assert model._engine.kv_bytes_used == model._engine.kv_bytes < 2 << 20
         assert not model._scheduler.call(lambda engine: engine.commit(1))
+
+
+def test_blocks_for_later_requests_get_their_memory_while_nothing_is_to_be_done(tmp_path):
+    path = tiny_model(tmp_path / "tiny.gguf", "llama", tensor_type="Q8_0", context=32768)
+    with ollamacore.load(path, kv_bytes=16 << 20) as model:
+        model.generate([5] * 9000, num_predict=1).text()
+        touched = model.state.kv_blocks_used * model._engine.kv_bytes // model.state.kv_blocks
+        deadline = time.monotonic() + 20
+        while model._engine.kv_bytes_used < touched + (3 << 20) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        ahead = model._engine.kv_bytes_used - touched
+        assert 3 << 20 <= ahead <= 6 << 20, "a quarter of the pool, in pages of 2 MiB"
 
 
 def test_threads_may_share_a_model(hello):

@@ -69,7 +69,7 @@ def test_end_of_a_prompt_goes_through_in_as_few_steps_as_there_is_room_for():
 
 
 def test_prompt_among_many_streams_moves_on_by_more():
-    assert measured(1.0, 100.0, streams=8).room(8) == 2
+    assert measured(1.0, 100.0, streams=8).room(8) == 4
 
 
 def test_pause_of_the_machine_counts_little():
