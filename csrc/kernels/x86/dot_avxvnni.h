@@ -1,11 +1,13 @@
 /* dot_avxvnni.h - as dot_avx2.h, with 256-bit vpdpbusd: 4 products of unsigned and signed bytes are added to
  * an int32 lane, so nothing can overflow, and integer scales are multiplied as floats. Products of 16 codes
- * and their scale stay below 2^24: exact, and the results are those of AVX2. Include after target_avxvnni.h
- * and matmul_avx2.h. */
+ * and their scale stay below 2^24: exact, and the results are those of AVX2. Include after a target
+ * header and matmul_avx2.h. */
 #ifndef OC_KERNELS_X86_DOT_H
 #define OC_KERNELS_X86_DOT_H
 
+#ifndef OC_ROW
 #define OC_ROW(suffix) oc_matmul_##suffix##_avxvnni
+#endif
 #define OC_PANEL_VECTORS 4 /* of 16 elements in a panel */
 
 /* ---- unsigned codes ---- */

@@ -32,7 +32,7 @@ void oc_panel_matmul_avx512vnni(const oc_format_panels *format, const void *pack
 /* oc_matmul_<suffix>_avx512vnni of a format with blocks of 256: panels for many columns, and for few `tile`
  * as in OC_DEFINE_MATMUL_PAIRS. */
 #define OC_DEFINE_MATMUL_PANELS(suffix, tile, block, unpack, mins)                                           \
-    OC_DEFINE_MATMUL_TILES(static, few_##suffix, tile, block, 256, 8)                                        \
+    OC_DEFINE_MATMUL_TILES(static, few_##suffix, oc_matmul_##suffix##_avx512vl, tile, block, 256, 8)         \
     void oc_matmul_##suffix##_avx512vnni(const void *packed, const oc_act *x, float *y, int64_t ldy,         \
                                          int64_t g0, int64_t g1) {                                           \
         static const oc_format_panels format = {unpack, mins, 256, sizeof(block)};                           \
