@@ -2,7 +2,7 @@
  * emulator or a hypervisor get an instruction wrong that it advertises, nothing else would tell.
  *
  * 16 rows of 256 weights, 8 of random bytes and 8 of the largest codes, times activations that are random and
- * as large as they get. Scales are 1 and integers small enough for floats to hold, so that results are equal
+ * as large as they get, three columns at once and each alone. Scales are 1 and integers small enough for floats to hold, so that results are equal
  * to the bit. */
 #include <string.h>
 
@@ -44,8 +44,13 @@ int oc_matmul_agrees(int gguf_type, oc_matmul_fn row, oc_matmul_fn reference) {
         codes[i] = code_of(i / K, &state);
         sum[i / 32] += codes[i];
     }
-    const oc_act x = {.codes = codes, .scale = scale, .sum = sum, .n = COLUMNS, .k = K};
+    oc_act x = {.codes = codes, .scale = scale, .sum = sum, .n = COLUMNS, .k = K};
     reference(packed, &x, expected, ROWS, 0, GROUPS);
     row(packed, &x, got, ROWS, 0, GROUPS);
+    if (memcmp(expected, got, sizeof got) != 0) return 0;
+    memset(got, 0, sizeof got);
+    x.n = 1; /* a column alone may go to other instructions */
+    for (int c = 0; c < COLUMNS; c++, x.codes += K, x.scale += K / 16, x.sum += K / 32)
+        row(packed, &x, got + c * ROWS, ROWS, 0, GROUPS);
     return memcmp(expected, got, sizeof got) == 0;
 }
