@@ -2,8 +2,8 @@
  * emulator or a hypervisor get an instruction wrong that it advertises, nothing else would tell.
  *
  * 16 rows of 256 weights, 8 of random bytes and 8 of the largest codes, times activations that are random and
- * as large as they get, three columns at once and each alone. Scales are 1 and integers small enough for floats to hold, so that results are equal
- * to the bit. */
+ * as large as they get, three columns at once and each alone. Scales are 1 and integers small enough for floats
+ * to hold, so that results are equal to the bit. */
 #include <string.h>
 
 #include "kernels/kernels.h"
