@@ -109,6 +109,8 @@ STEP_FULL: int
 
 def kv_block_bytes(kv: Items[tuple[int, int, int]], kv_type: str) -> int: ...
 
+def lengthen_slice() -> None: ...
+
 class Engine:
     n_threads: int
     n_vocab: int

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ollamacore._core import Engine, TokenStream
+from ollamacore._core import Engine, TokenStream, lengthen_slice
 from ollamacore.constraint import TokenConstraint
 from ollamacore.errors import EngineError, OllamaCoreError
 from ollamacore.partial import overlap
@@ -70,6 +70,11 @@ class EngineThread(threading.Thread):
     A step may be under way then, and the steps of all other models wait for its end. So who waits for any model there
     waits for ever.
     """
+
+    def run(self) -> None:
+        """Run the target, with time slices like those of the engine's other threads."""
+        lengthen_slice()
+        super().run()
 
     @staticmethod
     def need_other() -> None:

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "base/slice.h"
 #include "base/spread.h"
 
 /* A thread that waits spins as long as the others may be expected at any moment. sched_yield is no help: it gives a
@@ -180,6 +181,7 @@ static void take_part(int thread) {
 static void *worker(void *argument) {
     int thread = (int)(intptr_t)argument;
     atomic_ullong *state = &pool.seats[thread].state;
+    oc_slice_lengthen();
     for (;;) {
         wait_change(state, IDLE);
         if (!replace(thread, POSTED, AT_WORK)) continue; /* the run has ended without us */

@@ -5,6 +5,10 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc
 
 
+cdef extern from "base/slice.h" nogil:
+    void oc_slice_lengthen() noexcept
+
+
 KV_TYPES = {"f16": OC_KV_F16, "q8_0": OC_KV_Q8_0, "f32": OC_KV_F32}
 #: names of ops and flags, as ollamacore.arch.plan writes them
 OP_KINDS = {
@@ -50,6 +54,11 @@ def kv_block_bytes(kv, str kv_type) -> int:
     size = oc_engine_kv_block_bytes(&params)
     free(layers)
     return size
+
+
+def lengthen_slice() -> None:
+    """Ask for long time slices for this thread, as the engine's workers do: others preempt it sooner."""
+    oc_slice_lengthen()
 
 
 @cython.no_gc_clear  # __dealloc__ needs the views of the file
