@@ -200,8 +200,9 @@ size_t oc_engine_weight_bytes(const oc_engine *engine);
 size_t oc_engine_kv_bytes(const oc_engine *engine);
 /* Of the KV pool, the bytes of blocks that were ever handed out, or committed: the others have no memory behind them. */
 size_t oc_engine_kv_bytes_used(const oc_engine *engine);
-/* Asks the system for memory of the next `n_blocks` free blocks, 2 MiB at most in a call; 0: they have it. Without this
- * the step that takes them waits for it, for the memory of all of them. */
+/* Whether one of the next `n_blocks` free blocks has no memory yet: the step that takes it would wait for that. */
+int oc_engine_needs_memory(const oc_engine *engine, int64_t n_blocks);
+/* Asks the system for such memory, 2 MiB at most in a call; 0: all have it. A step may be under way. */
 int oc_engine_commit(oc_engine *engine, int64_t n_blocks);
 size_t oc_engine_scratch_bytes(const oc_engine *engine);
 int64_t oc_engine_kv_blocks_free(const oc_engine *engine);
@@ -254,9 +255,10 @@ int32_t oc_seq_staged(const oc_seq *seq, int32_t *end_stage);
 
 /* Appends the tokens of every item to its sequence in one pass. On success *logits points to
  * (sum of n_outputs, stride) floats in item order, valid until the next step; NULL for an encoder. On any error no
- * sequence has changed. */
-oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
-                  char *err);
+ * sequence has changed. While the other threads compute, the caller gets memory for the `ahead` KV blocks that will be
+ * taken next (oc_engine_commit). */
+oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, int64_t ahead, const float **logits,
+                  int64_t *stride, char *err);
 /* The same in two halves: other threads begin, and the caller, one of them, joins in the second half. In between the
  * logits of the step before stay; items, the tokens and the sequences must stay as they are. Every step that was begun is
  * to be finished, soon, by the same thread: no engine can make another one meanwhile. With `give_up` it ends within one

@@ -71,6 +71,7 @@ class Model:
         lookup: bool,
         prefix_share: float = PREFIX_SHARE,
         prefix_file: PrefixFile | None = None,
+        bell: int | None = None,
     ) -> None:
         self._file = file
         self._engine = engine
@@ -93,6 +94,7 @@ class Model:
             lookup=lookup,
             prefix_share=prefix_share,
             prefix_file=prefix_file,
+            bell=bell,
             **limits,
         )
         self._embedder = Embedder(file, tokenizer, self._scheduler, is_encoder=plan.is_encoder, **limits)
@@ -118,6 +120,7 @@ class Model:
         prefix_store: PrefixStore | None = None,
         lookup: bool | None = None,
         on_progress: Callable[[float], None] | None = None,
+        bell: int | None = None,
     ) -> Self:
         """Load a GGUF file.
 
@@ -132,7 +135,9 @@ class Model:
         state keep none there, and have no lookup. `lookup`: whether answers
         that repeat earlier text are sped up by trying what followed there (default: yes, unless OLLAMACORE_LOOKUP=0);
         the text is the same. `on_progress` gets the fraction of the weights that is ready, 0.0 and 1.0 at least; an
-        exception that it raises ends the load and is raised here.
+        exception that it raises ends the load and is raised here. `bell`: a file descriptor to which eight bytes are
+        written when receivers given to `submit` were called, and other threads can have the interpreter: an event loop
+        that it wakes has not to wait for that. It must not block, and stay open until `close` has returned.
 
         Raises InvalidFileError, UnsupportedModelError, OutOfMemoryError, or OSError if the file cannot be read.
         """
@@ -166,6 +171,7 @@ class Model:
             lookup=machine.lookup_wanted() if lookup is None else lookup,
             prefix_share=prefix_share,
             prefix_file=kept,
+            bell=bell,
         )
 
     @classmethod

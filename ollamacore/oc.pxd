@@ -104,6 +104,7 @@ cdef extern from "oc.h" nogil:
     size_t oc_engine_weight_bytes(const oc_engine *engine) noexcept
     size_t oc_engine_kv_bytes(const oc_engine *engine) noexcept
     size_t oc_engine_kv_bytes_used(const oc_engine *engine) noexcept
+    bint oc_engine_needs_memory(const oc_engine *engine, int64_t n_blocks) noexcept
     int oc_engine_commit(oc_engine *engine, int64_t n_blocks) noexcept
     size_t oc_engine_scratch_bytes(const oc_engine *engine) noexcept
     int64_t oc_engine_kv_blocks_free(const oc_engine *engine) noexcept
@@ -126,8 +127,8 @@ cdef extern from "oc.h" nogil:
     oc_status oc_block_add(oc_engine *engine, const void *data, int32_t *block) noexcept
     int32_t oc_engine_stages(const oc_engine *engine) noexcept
     int32_t oc_seq_staged(const oc_seq *seq, int32_t *end_stage) noexcept
-    oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits,
-                      int64_t *stride, char *err) noexcept
+    oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, int64_t ahead,
+                      const float **logits, int64_t *stride, char *err) noexcept
     const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) noexcept
     void oc_mean_rows(const float *x, int64_t n, int64_t width, int64_t stride, float *mean) noexcept
 

@@ -32,12 +32,16 @@ class Pace:
         self._n_stages = n_stages
         self._alone: dict[int, float] = {}  # streams -> seconds of a step without prompt tokens
         self._token = 0.0  # seconds that one prompt token adds
+        self._memory = 0.0  # seconds that a step takes longer if it gets memory
 
-    def note(self, streams: int, prompt_tokens: float, seconds: float) -> None:
+    def note(self, streams: int, prompt_tokens: float, seconds: float, *, gets_memory: bool = False) -> None:
         """A step has taken so long; of tokens that went through some stages only, their part. A pause of the machine
         counts little.
         """
         if not streams:
+            return
+        if gets_memory:
+            self._memory = max(seconds - self._step(streams) - self._token * prompt_tokens, 0.0)
             return
         if not prompt_tokens:
             known = self._alone.get(streams)
@@ -63,9 +67,9 @@ class Pace:
         """Stages through which a chunk of so many tokens goes in a step: at least one, if there is any room."""
         return max(int(room > 0), min(self._n_stages, int(room * self._n_stages / tokens)))
 
-    def room(self, streams: int, spent: float = 0.0) -> float:
-        """Prompt tokens for which the next step has room beside the streams; none, if `spent` seconds of it need it."""
-        step = self._step(streams)
+    def room(self, streams: int, *, gets_memory: bool = False) -> float:
+        """Prompt tokens for which the next step has room beside the streams; none, if getting memory needs it."""
+        step, spent = self._step(streams), self._memory if gets_memory else 0.0
         if not step or not self._token:
             return FIRST
         longest, least = max(SLOWDOWN * step - PAUSE, SHORTEST * step), max(LEAST, streams / 2)

@@ -111,12 +111,14 @@ class Scheduler:
         lookup: bool = True,
         prefix_share: float = 0.5,
         prefix_file: PrefixFile | None = None,
+        bell: int | None = None,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._end_ids = tokenizer.end_ids
         self._prefixes = PrefixCache(engine, limit=int(engine.kv_blocks_free * prefix_share))
         self._prefix_file = prefix_file
+        self._bell = bell
         self._max_tokens = max_tokens
         self._max_seqs = max_seqs
         self._threads = threads  # of requests that do not choose
@@ -124,7 +126,7 @@ class Scheduler:
         self._block_bytes = max(1, engine.kv_bytes // max(1, self._blocks))
         self._counters = Counters()
         self._pace = Pace(engine.n_stages)
-        self._has_committed = False  # before the last step
+        self._has_committed = False  # in the last step
         self._has_lookup = lookup and not engine.has_state  # a draft that fails needs a way back
         self._costs = StepCosts()
         self._wake = threading.Condition()
@@ -214,6 +216,8 @@ class Scheduler:
 
     def _wait(self) -> bool:
         """Until there is something to do; False: it is to end."""
+        if self._is_idle:
+            self._engine.let_go()
         while self._is_idle and self._commit_ahead():
             pass
         with self._wake:
@@ -256,6 +260,7 @@ class Scheduler:
             future.set_exception(ClosedError("the model is closed"))
         if self._prefix_file is not None:
             self._guard(partial(self._prefix_file.save, self._engine, self._prefixes))
+        self._engine.let_go()
         self._prefixes.clear()
 
     def _serve_calls(self) -> None:
@@ -347,7 +352,8 @@ class Scheduler:
         runs: list[tuple[_Run, float]] = []
         streams = sum(run.is_decoding for run in self._active)
         budget, stages = self._max_tokens, self._engine.n_stages
-        room = self._pace.room(streams, self._commit()) if streams else budget  # for tokens of prompts
+        ahead = self._ahead() if streams else 0
+        room = self._pace.room(streams, gets_memory=ahead > 0) if streams else budget  # for tokens of prompts
         begin, end = 0, stages
         for run in self._compose():
             take = min(budget, run.until_mark)
@@ -362,16 +368,16 @@ class Scheduler:
             runs.append((run, take * (end - begin) / stages))
             if end - begin < stages:
                 break
-        self._step(batch, runs, end)
+        self._step(batch, runs, end, ahead)
 
-    def _commit(self) -> float:
-        """Get memory for blocks that the next step may take, a little at a time; returns the seconds that it took.
+    def _ahead(self) -> int:
+        """KV blocks for which the next step gets memory, before another one takes them; 0: they have it.
 
-        Not before two steps in a row: the first may have no room for a prompt.
+        Not in two steps in a row: the first may have no room for a prompt.
         """
-        began = time.perf_counter()
-        self._has_committed = not self._has_committed and self._engine.commit(len(self._active) + 1)
-        return time.perf_counter() - began if self._has_committed else 0.0
+        blocks = len(self._active) + 1
+        self._has_committed = not self._has_committed and self._engine.needs_memory(blocks)
+        return blocks if self._has_committed else 0
 
     def _prompt_part(self, run: _Run, room: float, most: int) -> tuple[int, int, int]:
         """A chunk of a prompt for which a step has no room, and its stages for which it has: (tokens, from, to).
@@ -413,17 +419,17 @@ class Scheduler:
         except BaseException as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
-    def _step(self, batch: _Batch, runs: list[tuple[_Run, float]], end_stage: int) -> None:
+    def _step(self, batch: _Batch, runs: list[tuple[_Run, float]], end_stage: int, ahead: int) -> None:
         """A step of runs, and how many tokens of each it computes; of the last run, stages before `end_stage` only."""
         streams = sum(run.is_decoding for run, _ in runs)
         self._engine.n_threads = max(run.threads for run, _ in runs)
         began = time.perf_counter()
-        if not self._compute(lambda: self._engine.step(batch, end_stage), [run for run, _ in runs]):
+        if not self._compute(lambda: self._engine.step(batch, end_stage, ahead), [run for run, _ in runs]):
             return
         self._counters.steps += 1
         computed = sum(take for _, take in runs) - streams
         if computed or len(runs) == streams:  # streams have grown beside a prompt that waits: their pace is that before
-            self._pace.note(streams, computed, time.perf_counter() - began)
+            self._pace.note(streams, computed, time.perf_counter() - began, gets_memory=ahead > 0)
         row = 0
         for run, _ in runs:
             if run.marks and run.marks[0] == len(run.sequence):
@@ -456,6 +462,7 @@ class Scheduler:
             return
         try:
             run.generation.report(len(run.sequence))
+            self._ring()
         except BaseException as error:  # noqa: BLE001 - one request's boundary
             self._finish(run, "error", error)
 
@@ -615,9 +622,14 @@ class Scheduler:
         chunk = Chunk("", done_reason=reason, stats=stats, error=_public(error) if error else None)
         self._deliver(generation, chunk)
 
+    def _ring(self) -> None:
+        if self._bell is not None:
+            self._engine.ring(self._bell)
+
     def _deliver(self, generation: Generation, chunk: Chunk) -> None:
         try:
             generation.deliver(chunk)
+            self._ring()
         except BaseException:
             log.exception("a receiver of chunks failed")
             generation.cancel()

@@ -108,13 +108,16 @@ size_t oc_engine_kv_bytes_used(const oc_engine *engine) {
     return touched > committed ? touched : committed;
 }
 
-int oc_engine_commit(oc_engine *engine, int64_t n_blocks) {
-    oc_kv *kv = &engine->kv;
+int oc_engine_needs_memory(const oc_engine *engine, int64_t n_blocks) {
+    const oc_kv *kv = &engine->kv;
     const int64_t untouched = kv->n_blocks - kv->n_touched, returned = kv->n_free - untouched; /* these are taken first */
     const int64_t fresh = n_blocks < kv->n_free ? n_blocks - returned : untouched;
-    const size_t from = oc_engine_kv_bytes_used(engine);
-    if (fresh <= 0 || (size_t)(kv->n_touched + fresh) * kv->block_bytes <= from) return 0;
-    kv->committed = oc_arena_commit(&kv->arena, from);
+    return fresh > 0 && (size_t)(kv->n_touched + fresh) * kv->block_bytes > oc_engine_kv_bytes_used(engine);
+}
+
+int oc_engine_commit(oc_engine *engine, int64_t n_blocks) {
+    if (!oc_engine_needs_memory(engine, n_blocks)) return 0;
+    engine->kv.committed = oc_arena_commit(&engine->kv.arena, oc_engine_kv_bytes_used(engine));
     return 1;
 }
 

@@ -153,10 +153,12 @@ oc_status oc_step_finish(oc_engine *engine, int give_up, const float **logits, i
     return OC_OK;
 }
 
-oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, const float **logits, int64_t *stride,
-                  char *err) {
+oc_status oc_step(oc_engine *engine, const oc_batch_item *items, int32_t n_items, int64_t ahead, const float **logits,
+                  int64_t *stride, char *err) {
     oc_status status = oc_step_begin(engine, items, n_items, err);
-    return status == OC_OK ? oc_step_finish(engine, 0, logits, stride, err) : status;
+    if (status != OC_OK) return status;
+    oc_engine_commit(engine, ahead);
+    return oc_step_finish(engine, 0, logits, stride, err);
 }
 
 const float *oc_engine_hidden(const oc_engine *engine, int64_t *width, int64_t *stride) {

@@ -108,6 +108,7 @@ cdef class Stream:
         cdef oc_status status
         err[0] = 0
         with nogil:
+            self._sequence._engine._let_go()
             status = oc_stream_begin(&self._c, token, wanted, err)
         if status != OC_ERR_FULL:
             _check(status, err)
@@ -124,6 +125,7 @@ cdef class Stream:
         cdef int32_t n = 0, i
         err[0] = 0
         with nogil:
+            self._sequence._engine._let_go()
             status = oc_stream_advance(&self._c, tokens, &n, err)
         if status != OC_ERR_CANCELLED:
             _check(status, err)

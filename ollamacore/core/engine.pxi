@@ -3,6 +3,7 @@ from array import array
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc
+from posix.unistd cimport write
 
 
 cdef extern from "base/slice.h" nogil:
@@ -83,6 +84,8 @@ cdef class Engine:
     cdef oc_batch_item *_items
     cdef int _n_sequences
     cdef int64_t _n_outputs  # of the last step
+    cdef int _bell
+    cdef bint _is_due  # the bell is
 
     def __cinit__(self, *, int n_threads, int max_tokens, int max_outputs, int max_seqs, kv,
                   str kv_type, long long kv_blocks, long long state_size=0, int n_sequences=0,
@@ -91,6 +94,7 @@ cdef class Engine:
         cdef oc_status status
         self._sources = []
         self._tables = []
+        self._bell = -1
         self._params.n_threads, self._params.max_tokens = n_threads, max_tokens
         self._params.max_outputs, self._params.max_seqs = max_outputs, max_seqs
         self._layers = _kv_layers(kv)
@@ -354,18 +358,39 @@ cdef class Engine:
         self._need_open()
         return oc_engine_stages(self._engine)
 
-    def commit(self, int64_t n_blocks) -> bool:
-        """Ask the system for memory of the next `n_blocks` free KV blocks, 2 MiB at most; False: they have it.
+    def ring(self, int bell) -> None:
+        """Write eight bytes to a file descriptor when this thread next lets go of the interpreter for longer.
 
-        Steps that take blocks without memory wait for all of it.
+        That is in a step, and in let_go(). Who is woken before that would only wait for the interpreter, and where cores
+        are busy each waking may cost a time slice.
         """
+        self._bell, self._is_due = bell, True
+
+    cdef void _let_go(self) noexcept nogil:
+        cdef uint64_t one = 1
+        if self._is_due:
+            self._is_due = False
+            write(self._bell, &one, sizeof(one))  # or nobody reads it: no harm
+
+    def let_go(self) -> None:
+        """Ring the bell now, if it is due: no step follows soon."""
+        with nogil:
+            self._let_go()
+
+    def needs_memory(self, int64_t n_blocks) -> bool:
+        """Whether one of the next `n_blocks` free KV blocks has no memory yet: the step that takes it waits for that."""
+        self._need_open()
+        return oc_engine_needs_memory(self._engine, n_blocks)
+
+    def commit(self, int64_t n_blocks) -> bool:
+        """Ask the system for memory of the next `n_blocks` free KV blocks, 2 MiB at most; False: they have it."""
         cdef bint was_needed
         self._need_open()
         with nogil:
             was_needed = oc_engine_commit(self._engine, n_blocks)
         return was_needed
 
-    def step(self, list batch, int end_stage=0) -> int:
+    def step(self, list batch, int end_stage=0, int64_t ahead=0) -> int:
         """Append tokens to sequences in one pass.
 
         `batch` holds (sequence, tokens, n_outputs) with tokens an array of C ints ('i') or one int. Returns STEP_OK,
@@ -374,6 +399,8 @@ cdef class Engine:
         With `end_stage`, 1 to n_stages, the last item goes through the stages before that only, and its sequence does not
         grow until it has gone through all: the next step goes on, if it has the same last item (Sequence.staged). With
         the same `end_stage` again, the item waits in that step.
+
+        While the other threads compute, this one gets memory for the next `ahead` KV blocks, as commit() does.
         """
         cdef char err[OC_ERR_LEN]
         cdef oc_status status
@@ -401,7 +428,8 @@ cdef class Engine:
             self._items[i].end_stage = end_stage if i == n - 1 else 0
         err[0] = 0
         with nogil:
-            status = oc_step(self._engine, self._items, n, &self._logits, &self._stride, err)
+            self._let_go()
+            status = oc_step(self._engine, self._items, n, ahead, &self._logits, &self._stride, err)
         self._n_outputs = 0
         if status == OC_ERR_CANCELLED or status == OC_ERR_FULL:
             return status

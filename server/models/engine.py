@@ -27,6 +27,7 @@ from ollamacore import (
     SamplingOptions,
     Scores,
 )
+from server.models.mailbox import Mailbox
 
 T = TypeVar("T")
 
@@ -174,11 +175,12 @@ class LocalText:
 
 
 class LocalEngine(LocalText):
-    """An ollamacore.Model in this process: it computes on its own thread, chunks hop to the event loop."""
+    """An ollamacore.Model in this process: it computes on its own thread, chunks come by mailbox to the event loop."""
 
-    def __init__(self, model: Model, sequences: int = LEAST_SEQUENCES):
+    def __init__(self, model: Model, mailbox: Mailbox[Chunk | Progress], sequences: int = LEAST_SEQUENCES):
         super().__init__(model.text)
         self._model = model
+        self._mailbox = mailbox
         self._embedding = ThreadPoolExecutor(EMBEDDING_THREADS, thread_name_prefix="embed")
         self._sequences = sequences
 
@@ -205,12 +207,8 @@ class LocalEngine(LocalText):
         """Run the model on a prompt. The last chunk has a done_reason; closing the generator cancels."""
         has_format = format is not None and format != ""
         constraint = await asyncio.to_thread(self._model.constraint, format) if has_format else None
-        loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Chunk | Progress] = asyncio.Queue()
-
-        def deliver(chunk: Chunk | Progress) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
-                loop.call_soon_threadsafe(queue.put_nowait, chunk)
+        deliver = partial(self._mailbox.post, queue)
 
         def report(computed: int) -> None:
             deliver(Progress(computed, len(tokens)))
@@ -259,6 +257,7 @@ class LocalEngine(LocalText):
         """Free the model; generations that still run end."""
         self._embedding.shutdown(wait=False)
         await in_thread(self._model.close)
+        self._mailbox.close()
 
 
 class LocalLoader:
@@ -285,6 +284,7 @@ class LocalLoader:
     ) -> LocalEngine:
         """Load a model file into at most ``memory`` bytes; a load that is given up is closed before this ends."""
         loop = asyncio.get_running_loop()
+        mailbox: Mailbox[Chunk | Progress] = Mailbox()
         given_up = threading.Event()
 
         def progress(fraction: float) -> None:
@@ -298,6 +298,7 @@ class LocalLoader:
                 context=context,
                 memory=memory,
                 on_progress=progress,
+                bell=mailbox.bell,
                 **self._kv,
                 **self._options,
             )
@@ -305,11 +306,15 @@ class LocalLoader:
         loading = in_thread(load)
         try:
             model = await asyncio.shield(loading)
-            return LocalEngine(model, max(LEAST_SEQUENCES, model.sequences(context)))
+            return LocalEngine(model, mailbox, max(LEAST_SEQUENCES, model.sequences(context)))
         except asyncio.CancelledError:
             given_up.set()
             with suppress(Exception):
                 await in_thread((await loading).close)
+            mailbox.close()
+            raise
+        except BaseException:
+            mailbox.close()
             raise
 
 

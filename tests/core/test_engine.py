@@ -212,6 +212,39 @@ def test_commit_between_steps_changes_no_result(path):
     assert np.array_equal(feed(engine, sequence, TOKENS[-1:]), expected)
 
 
+def test_a_step_gets_memory_for_blocks_that_come_later_and_gives_the_same(path):
+    engine = open_engine(path, kv_blocks=2000)
+    expected = feed(engine, _core.Sequence(engine), TOKENS, 64)
+    engine = open_engine(path, kv_blocks=2000)
+    sequence, used, ahead = _core.Sequence(engine), [0], int(5 * HUGE_PAGE / engine.kv_bytes * 2000)
+    assert engine.needs_memory(ahead)
+    for token in TOKENS[:-1]:
+        assert engine.step([(sequence, token, 0)], 0, ahead) == _core.STEP_OK
+        used.append(engine.kv_bytes_used)
+    assert max(b - a for a, b in pairwise(used)) == HUGE_PAGE, "a step gets no more"
+    assert not engine.needs_memory(ahead)
+    assert np.array_equal(feed(engine, sequence, TOKENS[-1:]), expected)
+
+
+def test_bell_rings_once_when_the_interpreter_is_free(path):
+    engine, (rings, bell) = open_engine(path, kv_blocks=8), os.pipe()
+    os.set_blocking(rings, False)
+    sequence = _core.Sequence(engine)
+    for let_go in (engine.let_go, lambda: engine.step([(sequence, 5, 0)])):
+        engine.ring(bell)
+        with pytest.raises(BlockingIOError):
+            os.read(rings, 8)
+        let_go()
+        assert len(os.read(rings, 16)) == 8
+        let_go()
+        with pytest.raises(BlockingIOError):
+            os.read(rings, 8)
+    os.close(bell)
+    engine.ring(bell)
+    engine.let_go()  # to nobody: no harm
+    os.close(rings)
+
+
 def test_full_pool_changes_no_sequence(path):
     engine = open_engine(path, kv_blocks=3)
     first, second = _core.Sequence(engine), _core.Sequence(engine)

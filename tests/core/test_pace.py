@@ -34,10 +34,15 @@ def test_room_keeps_the_step_within_the_slowdown(token, expected):
         assert 1.0 + token * pace.room(1) == pytest.approx(SLOWDOWN - PAUSE)
 
 
-def test_time_that_is_spent_leaves_less_room():
+def test_a_step_that_gets_memory_has_less_room():
     pace = measured(1.0, 0.1, steps=80)
-    assert 0.5 + 1.0 + 0.1 * pace.room(1, 0.5) == pytest.approx(SLOWDOWN - PAUSE)
-    assert pace.room(1, 5.0) == 0
+    usual = pace.room(1)
+    assert pace.room(1, gets_memory=True) == usual, "nothing is known of it"
+    pace.note(1, 4, 1.0 + 4 * 0.1 + 0.5, gets_memory=True)
+    assert 0.5 + 1.0 + 0.1 * pace.room(1, gets_memory=True) == pytest.approx(SLOWDOWN - PAUSE)
+    assert pace.room(1) == usual, "others have what they had"
+    pace.note(1, 0, 6.0, gets_memory=True)
+    assert pace.room(1, gets_memory=True) == 0
     assert pace.stages(0, CHUNK) == 0, "what was begun waits"
 
 
