@@ -44,6 +44,7 @@ typedef struct oc_buffer {
     int32_t n;     /* values per column */
     int32_t width; /* floats from one column to the next: n rounded up to whole groups of rows, which matmul writes */
     int is_private, is_quantized, is_output; /* is_output: written after SELECT, so it has max_outputs columns */
+    int is_codes; /* nobody reads the floats: they need not come to their place */
     oc_columns shared;
     oc_columns *own; /* (n_threads) of one column each, private buffers only */
 } oc_buffer;

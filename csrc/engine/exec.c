@@ -226,15 +226,16 @@ static void geglu_erf(const float *gate, const float *up, float *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] *= up[i];
 }
 
-static void finish_glu(const walker *w, long g0, long g1, const float *gates, const float *ups) {
+static void finish_glu(const walker *w, long g0, long g1, float *gates, const float *ups) {
     const oc_op *op = w->op;
     int64_t first = g0 * OC_GROUP, rows = (g1 - g0) * OC_GROUP;
     oc_glu_fn glu = oc_kernels.swiglu;
     if (op->flags & OC_FLAG_GELU) glu = oc_kernels.geglu;
     if (op->flags & OC_FLAG_ERF) glu = geglu_erf;
     for (int64_t c = 0; c < w->n; c++) {
-        glu(gates + c * rows, ups + c * rows, column(w, op->dst, c) + first, rows);
-        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, c, first, rows);
+        float *y = place_of_values(w, op->dst, c, first, gates + c * rows);
+        glu(gates + c * rows, ups + c * rows, y, rows);
+        if (op->flags & OC_FLAG_QUANTIZE) quantize_values(w, y, op->dst, c, first, rows);
     }
 }
 
@@ -491,7 +492,7 @@ static void finish_rows(const walker *w, const oc_span *span, const slice *heads
     int64_t n = heads->n, d = place->value_dim, offset = heads->first * d;
     const float *sinks = vector(w, op->vector);
     for (int32_t t = 0; t < span->n_tokens; t++) {
-        float *to = column(w, op->dst, span->column + t) + offset;
+        float *to = place_of_values(w, op->dst, span->column + t, offset, whole->out + t * n * d);
         const float *gates = column(w, op->src, span->column + t) + heads->first * query_stride(op) + op->head_dim;
         for (int64_t i = 0; i < n; i++) {
             int64_t row = t * n + i;
@@ -502,7 +503,7 @@ static void finish_rows(const walker *w, const oc_span *span, const slice *heads
             const float *gate = gates + i * query_stride(op);
             for (int64_t j = 0; op->flags & OC_FLAG_GATED && j < d; j++) to[i * d + j] /= 1.0f + oc_expf(-gate[j]);
         }
-        if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, span->column + t, offset, n * d);
+        if (op->flags & OC_FLAG_QUANTIZE) quantize_values(w, to, op->dst, span->column + t, offset, n * d);
     }
 }
 

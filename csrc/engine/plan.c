@@ -759,6 +759,22 @@ static void drop_unread_codes(oc_engine *engine) {
     }
 }
 
+/* Floats that only quantised matrices would read: of what a GLU or ATTENTION makes, and nothing else has to do with. */
+static void find_unread_floats(oc_engine *engine) {
+    for (int32_t b = 0; b < engine->n_buffers; b++) {
+        int is_codes = engine->buffers[b].is_quantized;
+        for (int32_t i = 0; i < engine->n_ops; i++) {
+            const oc_op *op = &engine->ops[i];
+            const int makes = (op->kind == OC_OP_GLU || op->kind == OC_OP_ATTENTION) && op->flags & OC_FLAG_QUANTIZE;
+            const int reads_codes = op->kind == OC_OP_LINEAR && !engine->matrices[op->matrix].format->needs_f32;
+            if (op->dst == b && !makes) is_codes = 0;
+            if (op->src == b && !reads_codes) is_codes = 0;
+            if (op->src2 == b || op->src3 == b || op->src4 == b || op->dst2 == b) is_codes = 0;
+        }
+        engine->buffers[b].is_codes = is_codes;
+    }
+}
+
 static int is_last(const oc_op *op) {
     return op->kind == OC_OP_LINEAR || (op->kind == OC_OP_NORM && (op->flags & OC_FLAG_SELECT));
 }
@@ -779,6 +795,7 @@ oc_status oc_engine_finish(oc_engine *engine, char *err) {
         return oc_fail(OC_ERR_ARGUMENT, err, "a plan starts with EMBED and ends with NORM + SELECT and perhaps LINEAR", 0, 0);
     if (!check_readers(engine)) return oc_fail(OC_ERR_ARGUMENT, err, "an op writes what the norm before it reads", 0, 0);
     drop_unread_codes(engine);
+    find_unread_floats(engine);
     engine->threads = calloc((size_t)engine->params.n_threads, sizeof *engine->threads);
     if (!engine->threads) return oc_fail(OC_ERR_NOMEM, err, "out of memory", 0, 0);
     for (int32_t i = 0; i < engine->n_buffers; i++) {

@@ -28,13 +28,24 @@ static inline float *column(const walker *w, int32_t index, int64_t c) {
 
 static inline const float *vector(const walker *w, int32_t index) { return index < 0 ? NULL : w->engine->vectors[index].data; }
 
-static inline void quantize(const walker *w, int32_t index, int64_t c, int64_t from, int64_t n) {
+/* Values [from, from + n) of a column, in their quantised form. */
+static inline void quantize_values(const walker *w, const float *values, int32_t index, int64_t c, int64_t from, int64_t n) {
     const oc_buffer *buffer = &w->engine->buffers[index];
     if (!buffer->is_quantized) return; /* nobody reads the codes */
     const oc_columns *at = columns_of(w, index);
     int64_t start = c * buffer->width + from;
     float *scale = at->scale + start / OC_ACT_BLOCK, *sum = at->sum + start / OC_TILE;
-    oc_kernels.quantize(at->f32 + start, 1, n, at->codes + start, scale, sum);
+    oc_kernels.quantize(values, 1, n, at->codes + start, scale, sum);
+}
+
+static inline void quantize(const walker *w, int32_t index, int64_t c, int64_t from, int64_t n) {
+    quantize_values(w, column(w, index, c) + from, index, c, from, n);
+}
+
+/* Where an op writes the values of a column from `from` on before they are quantised: to their place, or to `aside`, which
+ * is in a cache, while others may have the lines of that place. */
+static inline float *place_of_values(const walker *w, int32_t index, int64_t c, int64_t from, float *aside) {
+    return w->engine->buffers[index].is_codes ? aside : column(w, index, c) + from;
 }
 
 static inline oc_act activations(const walker *w, int32_t index) {

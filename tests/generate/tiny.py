@@ -60,17 +60,18 @@ def tiny_model(
     architecture: str = "llama",
     *,
     tensor_type: str = "F32",
+    stays_float: Callable[[str], bool] = lambda name: False,
     seed: int = 1,
     **changes: object,
 ) -> Path:
     """Write a model and return its path. `tensor_type` is that of the matrices; norms and biases are F32.
 
-    `changes` replace fields of the architecture's Shape.
+    So are matrices that `stays_float` names. `changes` replace fields of the architecture's Shape.
     """
     shape = replace(SHAPES[architecture], **changes)
     writer = gguf.GGUFWriter(Path(path), architecture)
     _write_metadata(writer, architecture, shape)
-    write_tensors(writer, _tensors(architecture, shape, seed), tensor_type)
+    write_tensors(writer, _tensors(architecture, shape, seed), tensor_type, stays_float)
     return Path(path)
 
 
