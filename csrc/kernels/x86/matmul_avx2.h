@@ -15,7 +15,7 @@
 #define OC_INLINE static inline __attribute__((always_inline))
 
 /* A matmul from tile(weights of the group, x, first column, its outputs, ldy, cols). `wide` is the widest
- * tile; the rest goes through narrower ones (3, 2, 1). */
+ * tile, 5 or 6; the rest goes through narrower ones (3, 2, 1): 6 columns are 3 + 3, not 5 + 1. */
 #define OC_DEFINE_TILES(linkage, function, tile, block, elements, wide)                                      \
     linkage void function(const void *packed, const oc_act *x, float *y, int64_t ldy, int64_t g0,            \
                           int64_t g1) {                                                                      \
@@ -23,7 +23,8 @@
         for (int64_t g = g0; g < g1; g++, w += x->k / elements) {                                            \
             float *out = y + 8 * g;                                                                          \
             int64_t c = 0;                                                                                   \
-            for (; c + wide <= x->n; c += wide) tile(w, x, c, out + c * ldy, ldy, wide);                     \
+            for (; c + wide <= x->n && (wide == 6 || c + 6 != x->n); c += wide)                              \
+                tile(w, x, c, out + c * ldy, ldy, wide);                                                     \
             for (; c + 3 <= x->n; c += 3) tile(w, x, c, out + c * ldy, ldy, 3);                              \
             if (c + 2 == x->n) tile(w, x, c, out + c * ldy, ldy, 2);                                         \
             if (c + 1 == x->n) tile(w, x, c, out + c * ldy, ldy, 1);                                         \
