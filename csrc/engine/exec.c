@@ -88,7 +88,7 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
     }
     if (op->src2 >= 0) oc_kernels.add(x, column(w, op->src2, from), n);
     for (int64_t i = 0; op->scale != 1.0f && i < n; i++) x[i] *= op->scale;
-    float *y = column(w, op->dst, to);
+    float *y = place_of_values(w, op->dst, to, 0, w->engine->threads[w->thread].column);
     const float *weights = vector(w, op->vector);
     if (op->flags & OC_FLAG_CENTER)
         oc_kernels.layernorm(x, weights, vector(w, op->vector2), y, n, op->eps);
@@ -96,7 +96,7 @@ static void norm_column(const walker *w, int64_t from, int64_t to) {
         norm_parts(op, x, weights, op->vector < 0 ? 0 : w->engine->vectors[op->vector].n, y, n);
     else
         for (int64_t i = 0; weights && i < n; i++) y[i] = x[i] * weights[i];
-    if (op->flags & OC_FLAG_QUANTIZE) quantize(w, op->dst, to, 0, n);
+    if (op->flags & OC_FLAG_QUANTIZE) quantize_values(w, y, op->dst, to, 0, n);
 }
 
 static void run_norm(walker *w) {

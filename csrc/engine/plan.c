@@ -759,16 +759,25 @@ static void drop_unread_codes(oc_engine *engine) {
     }
 }
 
-/* Floats that only quantised matrices would read: of what a GLU or ATTENTION makes, and nothing else has to do with. */
+static int is_codes_reader(const oc_engine *engine, const oc_op *op) {
+    if (op->kind != OC_OP_LINEAR && op->kind != OC_OP_GLU) return 0;
+    if (op->kind == OC_OP_GLU && engine->matrices[op->matrix2].format->needs_f32) return 0;
+    return !engine->matrices[op->matrix].format->needs_f32;
+}
+
+static int makes_codes(const oc_op *op) {
+    const int is_maker = op->kind == OC_OP_NORM || op->kind == OC_OP_GLU || op->kind == OC_OP_ATTENTION;
+    return is_maker && op->flags & OC_FLAG_QUANTIZE && !(op->flags & OC_FLAG_SELECT);
+}
+
+/* Floats that only quantised matrices would read, and nothing else has to do with. */
 static void find_unread_floats(oc_engine *engine) {
     for (int32_t b = 0; b < engine->n_buffers; b++) {
         int is_codes = engine->buffers[b].is_quantized;
         for (int32_t i = 0; i < engine->n_ops; i++) {
             const oc_op *op = &engine->ops[i];
-            const int makes = (op->kind == OC_OP_GLU || op->kind == OC_OP_ATTENTION) && op->flags & OC_FLAG_QUANTIZE;
-            const int reads_codes = op->kind == OC_OP_LINEAR && !engine->matrices[op->matrix].format->needs_f32;
-            if (op->dst == b && !makes) is_codes = 0;
-            if (op->src == b && !reads_codes) is_codes = 0;
+            if (op->dst == b && !makes_codes(op)) is_codes = 0;
+            if (op->src == b && !is_codes_reader(engine, op)) is_codes = 0;
             if (op->src2 == b || op->src3 == b || op->src4 == b || op->dst2 == b) is_codes = 0;
         }
         engine->buffers[b].is_codes = is_codes;
