@@ -50,6 +50,8 @@ MAX_CONTEXTS = 10
 #: memory that KV blocks get in idle time, ahead of their use, once requests have used AHEAD_FROM bytes: where a
 #: hypervisor has to find it, it comes at 0.4 to 1 GB/s, and prompts and streams would wait for it
 AHEAD_FROM, AHEAD = 2 << 20, 128 << 20
+#: seconds without a request before: the next turn of a chat may come at once, and would wait for the page at hand
+REST = 0.1
 
 #: what Engine.step takes: sequences, their tokens, and how many of these have logits
 _Batch: TypeAlias = "list[tuple[Sequence, array[int] | int, int]]"
@@ -124,6 +126,7 @@ class Scheduler:
         self._threads = threads  # of requests that do not choose
         self._blocks = engine.kv_blocks_free
         self._block_bytes = max(1, engine.kv_bytes // max(1, self._blocks))
+        self._most_ahead = min(AHEAD // self._block_bytes, self._blocks // 4)
         self._counters = Counters()
         self._pace = Pace(engine.n_stages)
         self._has_committed = False  # in the last step
@@ -218,18 +221,21 @@ class Scheduler:
         """Until there is something to do; False: it is to end."""
         if self._is_idle:
             self._engine.let_go()
-        while self._is_idle and self._commit_ahead():
-            pass
+        if self._wants_memory():
+            with self._wake:
+                if self._is_idle:
+                    self._wake.wait(REST)
+            while self._is_idle and self._wants_memory():
+                self._engine.commit(self._most_ahead)
         with self._wake:
             while self._is_idle:
                 self._wake.wait()
             return not self._closing
 
-    def _commit_ahead(self) -> bool:
-        """Get memory for blocks that later requests will take, a little at a time; whether there was any to get."""
+    def _wants_memory(self) -> bool:
+        """Whether memory is missing for blocks that later requests will take."""
         used = self._blocks - self._engine.kv_blocks_free
-        ahead = min(AHEAD // self._block_bytes, self._blocks // 4)
-        return used * self._block_bytes > AHEAD_FROM and self._engine.commit(ahead)
+        return used * self._block_bytes > AHEAD_FROM and self._engine.needs_memory(self._most_ahead)
 
     def _guard(self, work: Callable[[], None]) -> None:
         """A defect ends the runs at hand, never the thread, which may have a step under way that all models wait for.
