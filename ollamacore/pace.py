@@ -9,7 +9,7 @@ all keys of the prompt for little work. No result depends on it, as no number de
 #: a step with prompt tokens may take SLOWDOWN times as long as one of the streams alone, less PAUSE seconds, in the
 #: mean. The slowest of a hundred take half as long again, by what others take of the cores now and then. The less it
 #: is, the longer a prompt takes, and the more the streams, which grow meanwhile, take by themselves at its end
-SLOWDOWN, PAUSE = 2.7, 0.0015
+SLOWDOWN, PAUSE = 2.5, 0.0015
 #: and for so many times as long in any case: steps may be shorter than pauses
 SHORTEST = 2.0
 #: prompt tokens of one step: a prompt always moves on, beside many streams by a token for every other of them. They

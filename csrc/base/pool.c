@@ -11,7 +11,8 @@
 
 /* A thread that waits spins as long as the others may be expected at any moment. sched_yield is no help: it gives a
  * whole time slice to whoever asks for one, and that may be a busy process of somebody else. */
-#define SPIN_NS 200000         /* longer than the gap between two steps */
+#define SPIN_NS 200000         /* longer than others need to come to the same place */
+#define IDLE_SPIN_NS 20000     /* longer than the gap between two steps of a lone stream: in others clients want cores */
 #define BRIEF_SPINS 64         /* while cores are contended: a core that waits is a core for the thread waited for */
 #define LOST_NS 400000         /* off its core for so long in one run, a thread has lost a time slice to another process, */
 #define LOST_SHARE 8           /* if that is more than an eighth of the run: in long ones clients get their moments as well */
@@ -86,10 +87,10 @@ int oc_pool_spin(oc_pool_test is_over, const void *context, long long ns) {
     }
 }
 
-void oc_pool_wait(oc_pool_test is_over, const void *context) {
+static void spin_or_sleep(oc_pool_test is_over, const void *context, long long spin_ns) {
     if (oc_pool_spin(is_over, context, 0)) return;
     long long now = oc_pool_now();
-    if (!is_contended(now) && oc_pool_spin(is_over, context, SPIN_NS)) return;
+    if (!is_contended(now) && oc_pool_spin(is_over, context, spin_ns)) return;
     now = oc_pool_now();
     pthread_mutex_lock(&pool.sleep_lock);
     atomic_fetch_add(&pool.sleepers, 1);
@@ -98,6 +99,8 @@ void oc_pool_wait(oc_pool_test is_over, const void *context) {
     pthread_mutex_unlock(&pool.sleep_lock);
     slept_ns += oc_pool_now() - now;
 }
+
+void oc_pool_wait(oc_pool_test is_over, const void *context) { spin_or_sleep(is_over, context, SPIN_NS); }
 
 /* Both sides use sequentially consistent accesses: either the sleeper sees the new value before it sleeps, or we see
  * the sleeper. */
@@ -183,7 +186,7 @@ static void *worker(void *argument) {
     atomic_ullong *state = &pool.seats[thread].state;
     oc_slice_lengthen();
     for (;;) {
-        wait_change(state, IDLE);
+        spin_or_sleep(has_changed, &(change){state, IDLE}, IDLE_SPIN_NS);
         if (!replace(thread, POSTED, AT_WORK)) continue; /* the run has ended without us */
         atomic_store(&pool.seats[thread].context, pool.context);
         take_part(thread);

@@ -25,7 +25,7 @@ def test_nothing_is_known_at_first():
 
 
 @pytest.mark.parametrize(
-    ("token", "expected"), [(0.1, 16.985), (0.01, MOST), (0.25, 6.794), (0.4, 4.24625), (100.0, LEAST)]
+    ("token", "expected"), [(0.1, 14.985), (0.01, MOST), (0.25, 5.994), (0.4, 3.74625), (100.0, LEAST)]
 )
 def test_room_keeps_the_step_within_the_slowdown(token, expected):
     pace = measured(1.0, token, steps=80)
