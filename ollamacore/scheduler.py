@@ -221,21 +221,21 @@ class Scheduler:
         """Until there is something to do; False: it is to end."""
         if self._is_idle:
             self._engine.let_go()
-        if self._wants_memory():
-            with self._wake:
-                if self._is_idle:
-                    self._wake.wait(REST)
-            while self._is_idle and self._wants_memory():
-                self._engine.commit(self._most_ahead)
+            self._commit_ahead()
         with self._wake:
             while self._is_idle:
                 self._wake.wait()
             return not self._closing
 
-    def _wants_memory(self) -> bool:
-        """Whether memory is missing for blocks that later requests will take."""
+    def _commit_ahead(self) -> None:
+        """After a rest, get memory for blocks that later requests will take, a little at a time."""
         used = self._blocks - self._engine.kv_blocks_free
-        return used * self._block_bytes > AHEAD_FROM and self._engine.needs_memory(self._most_ahead)
+        if used * self._block_bytes <= AHEAD_FROM or not self._engine.needs_memory(self._most_ahead):
+            return
+        with self._wake:
+            self._wake.wait_for(lambda: not self._is_idle, REST)
+        while self._is_idle and self._engine.commit(self._most_ahead):
+            pass
 
     def _guard(self, work: Callable[[], None]) -> None:
         """A defect ends the runs at hand, never the thread, which may have a step under way that all models wait for.
@@ -264,9 +264,9 @@ class Scheduler:
             self._refuse(generation, "cancelled")
         for _, future in self._calls:
             future.set_exception(ClosedError("the model is closed"))
+        self._engine.let_go()
         if self._prefix_file is not None:
             self._guard(partial(self._prefix_file.save, self._engine, self._prefixes))
-        self._engine.let_go()
         self._prefixes.clear()
 
     def _serve_calls(self) -> None:
